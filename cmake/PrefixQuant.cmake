@@ -1,0 +1,38 @@
+# Flags shared by every target, and the two functions that declare libraries and tests.
+
+add_library(pq_flags INTERFACE)
+target_compile_options(pq_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual)
+if(PQ_WARNINGS_AS_ERRORS)
+  target_compile_options(pq_flags INTERFACE -Werror)
+endif()
+if(PQ_SANITIZE)
+  target_compile_options(pq_flags INTERFACE -fsanitize=${PQ_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(pq_flags INTERFACE -fsanitize=${PQ_SANITIZE})
+endif()
+
+# pq_add_library(NAME SOURCES a.cpp ... DEPENDS pq_base ...): static library pq_NAME, headers included as "NAME/x.h".
+function(pq_add_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  add_library(pq_${name} STATIC ${ARG_SOURCES})
+  target_include_directories(pq_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(pq_${name} PUBLIC ${ARG_DEPENDS} PRIVATE pq_flags)
+endfunction()
+
+# pq_add_tests(NAME SOURCES a_test.cpp ... DEPENDS pq_x ... [LABELS slow]): one GoogleTest program and one CTest entry for each
+# test in it. PQ_SOURCE_DIR names the repository, PQ_SHARED_DIR the optional folder of larger models and texts beside it.
+function(pq_add_tests name)
+  if(NOT PQ_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  add_executable(${name}_test ${ARG_SOURCES})
+  target_link_libraries(${name}_test PRIVATE ${ARG_DEPENDS} pq_flags GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name}_test PRIVATE PQ_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+    PQ_SHARED_DIR="${CMAKE_SOURCE_DIR}/../shared" PQ_BINARY_DIR="${CMAKE_BINARY_DIR}/bin")
+  set(labels fast)
+  if(ARG_LABELS)
+    set(labels ${ARG_LABELS})
+  endif()
+  add_test(NAME ${name} COMMAND ${name}_test --gtest_brief=1)
+  set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT 600)
+endfunction()

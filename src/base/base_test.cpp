@@ -1,0 +1,172 @@
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <zlib.h>
+
+#include <atomic>
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <limits>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/half.h"
+#include "base/json.h"
+#include "base/parallel_for.h"
+#include "base/progress.h"
+#include "base/random.h"
+#include "base/suggest.h"
+
+namespace pq {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path fresh_directory(const std::string& name) {
+  const fs::path path = fs::path(testing::TempDir()) / name;
+  fs::remove_all(path);
+  fs::create_directories(path);
+  return path;
+}
+
+TEST(Half, EveryF16ValueSurvivesTheRoundTrip) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const float value = f16_to_float(half);
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(float_to_f16(value), half) << bits;
+    ASSERT_EQ(float_to_bf16(bf16_to_float(half)) , half) << bits;
+  }
+}
+
+TEST(Half, RoundsHalfToEvenAtEveryMidpoint) {
+  for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {
+    const double low = f16_to_float(static_cast<std::uint16_t>(bits));
+    const double high = f16_to_float(static_cast<std::uint16_t>(bits + 1));
+    const auto middle = static_cast<float>((low + high) / 2);
+    ASSERT_EQ(float_to_f16(middle), bits + (bits & 1U)) << bits;
+    ASSERT_EQ(float_to_f16(std::nextafter(middle, 0.0F)), bits);
+    ASSERT_EQ(float_to_f16(std::nextafter(middle, 1e9F)), bits + 1);
+  }
+  EXPECT_EQ(float_to_f16(65519.99F), 0x7bff);
+  EXPECT_EQ(float_to_f16(65520.0F), 0x7c00);
+  EXPECT_TRUE(std::isnan(f16_to_float(float_to_f16(std::numeric_limits<float>::quiet_NaN()))));
+}
+
+TEST(Random, IsTheSameEverywhereAndSeparatesStreams) {
+  Random a(7, "calibration");
+  Random b(7, "calibration");
+  Random c(7, "rotation");
+  EXPECT_EQ(a.next(), b.next());
+  EXPECT_NE(a.next(), c.next());
+  std::vector<int> counts(5);
+  for (int i = 0; i < 50000; ++i) ++counts[a.below(5)];
+  for (const int count : counts) EXPECT_NEAR(count, 10000, 500);
+}
+
+TEST(ParallelFor, CoversEveryIndexOnceAndCarriesErrorsOut) {
+  for (const int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    std::vector<std::atomic<int>> seen(10007);
+    parallel_for(seen.size(), 3, [&](std::size_t begin, std::size_t end) {
+      parallel_for(end - begin, 1, [&](std::size_t from, std::size_t to) {
+        for (std::size_t i = from; i < to; ++i) ++seen[begin + i];
+      });
+    });
+    for (const auto& count : seen) ASSERT_EQ(count, 1);
+    EXPECT_THROW(parallel_for(100, 1, [](std::size_t, std::size_t) { throw InputError("a", "b"); }), InputError);
+  }
+  set_thread_count(0);
+}
+
+TEST(Files, ReadsPlainAndGzipText) {
+  const fs::path dir = fresh_directory("pq_files");
+  std::string text;
+  for (int i = 0; i < 100000; ++i) text += std::to_string(i) + "\n";
+  std::ofstream(dir / "a.txt") << text;
+  gzFile file = gzopen((dir / "a.gz").c_str(), "wb");
+  gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+  gzclose(file);
+  EXPECT_EQ(read_text_file(dir / "a.txt"), text);
+  EXPECT_EQ(read_text_file(dir / "a.gz"), text);
+  fs::resize_file(dir / "a.gz", fs::file_size(dir / "a.gz") / 2);
+  EXPECT_THROW(read_text_file(dir / "a.gz"), FormatError);
+  EXPECT_THROW(read_text_file(dir / "none"), InputError);
+}
+
+TEST(Files, OutputDirectoryAppearsWholeOrNotAtAll) {
+  const fs::path dir = fresh_directory("pq_output");
+  const fs::path out = dir / "out";
+  {
+    OutputDirectory target(out, "config.json", false);
+    std::ofstream(target.partial() / "config.json") << "{}";
+  }
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_FALSE(fs::exists(dir / "out.partial"));
+  {
+    OutputDirectory target(out, "config.json", false);
+    EXPECT_THROW(OutputDirectory(out, "config.json", false), InputError);  // locked by the first
+    std::ofstream(target.partial() / "config.json") << "{}";
+    target.commit();
+  }
+  EXPECT_TRUE(fs::exists(out / "config.json"));
+  EXPECT_THROW(OutputDirectory(out, "config.json", false), InputError);
+  {
+    OutputDirectory target(out, "config.json", true);
+    std::ofstream(target.partial() / "config.json") << "[]";
+    EXPECT_EQ(read_text_file(out / "config.json"), "{}");  // the old one stays until the new one is whole
+    target.commit();
+  }
+  EXPECT_EQ(read_text_file(out / "config.json"), "[]");
+  fs::create_directories(dir / "precious");
+  std::ofstream(dir / "precious" / "thesis.txt") << "x";
+  EXPECT_THROW(OutputDirectory(dir / "precious", "config.json", true), InputError);
+}
+
+TEST(Files, AFullDiskIsAnErrorThatNamesTheFile) {
+  const fs::path dir = fresh_directory("pq_full");
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1000, old.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  std::string message;
+  try {
+    OutputFile file(dir / "big");
+    file.write(std::string(5000, 'x'));
+  } catch (const SystemError& error) {
+    message = error.what();
+  }
+  setrlimit(RLIMIT_FSIZE, &old);
+  EXPECT_NE(message.find("big"), std::string::npos);
+  EXPECT_NE(message.find("free some disk space"), std::string::npos);
+}
+
+TEST(Json, RefusesGarbageAndDepthByName) {
+  EXPECT_THROW(parse_json("{\"a\": [1, 2", "x.json"), FormatError);
+  EXPECT_THROW(parse_json(std::string(5000, '['), "x.json"), FormatError);
+  try {
+    parse_json("{\"a\" 1}", "some/x.json");
+  } catch (const FormatError& error) {
+    EXPECT_EQ(std::string(error.what()).find("some/x.json: "), 0U);
+  }
+}
+
+TEST(Suggest, FindsTypos) {
+  const std::vector<std::string> names{"w4a4kv4-static", "w4a4kv4-dynamic", "w4a16g128"};
+  EXPECT_EQ(did_you_mean("w4a4kv4-statik", names), "did you mean 'w4a4kv4-static'?");
+  EXPECT_EQ(did_you_mean("zzzzzzzzzzzzzzz", names), "one of: w4a4kv4-static, w4a4kv4-dynamic, w4a16g128");
+}
+
+TEST(Progress, FormatsDurationsAndSizes) {
+  EXPECT_EQ(format_duration(3725), "1:02:05");
+  EXPECT_EQ(format_duration(0.42), "0.4s");
+  EXPECT_EQ(format_bytes(1536), "1.5 KiB");
+}
+
+TEST(Error, IsOneLine) {
+  EXPECT_STREQ(InputError("a\nb", "what", "do this").what(), "a b: what; do this");
+}
+
+}  // namespace
+}  // namespace pq

@@ -1,0 +1,169 @@
+#include "base/files.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+
+namespace pq {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string inflate_gzip(std::span<const std::byte> bytes, const fs::path& path) {
+  z_stream stream{};
+  if (::inflateInit2(&stream, 15 + 16) != Z_OK) throw SystemError(path.string(), "cannot start decompression", "");
+  std::string text;
+  std::string buffer(1U << 18, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(bytes.data()));
+  std::size_t left = bytes.size();
+  int status = Z_OK;
+  do {
+    if (stream.avail_in == 0 && left > 0) {
+      stream.avail_in = static_cast<uInt>(std::min<std::size_t>(left, 1U << 30));
+      left -= stream.avail_in;
+    }
+    stream.next_out = reinterpret_cast<Bytef*>(buffer.data());
+    stream.avail_out = static_cast<uInt>(buffer.size());
+    status = ::inflate(&stream, Z_NO_FLUSH);
+    if (status != Z_OK && status != Z_STREAM_END) break;
+    text.append(buffer.data(), buffer.size() - stream.avail_out);
+    if (status == Z_STREAM_END && (stream.avail_in > 0 || left > 0)) status = ::inflateReset(&stream);  // next gzip member
+  } while (status != Z_STREAM_END);
+  ::inflateEnd(&stream);
+  if (status != Z_STREAM_END) {
+    throw FormatError(path.string(), "the gzip data is damaged or cut short", "decompress it with gunzip -t to see where");
+  }
+  return text;
+}
+
+void make_directory(const fs::path& path) {
+  std::error_code code;
+  fs::create_directories(path, code);
+  if (code) throw SystemError(path.string(), fmt::format("cannot make the directory: {}", code.message()), "choose another place");
+}
+
+void sync_directory(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  ::fsync(fd);
+  ::close(fd);
+}
+
+}  // namespace
+
+std::string read_text_file(const fs::path& path) {
+  std::error_code code;
+  if (!fs::exists(path, code)) throw InputError(path.string(), "no such file", "check the path");
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  if (bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b}) return inflate_gzip(bytes, path);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+OutputFile::OutputFile(const fs::path& path) : path_(path) {
+  fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd_ < 0) throw_errno(path.string(), "cannot create", "check the directory's permissions and free space");
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_(other.size_) {}
+
+OutputFile::~OutputFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void OutputFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd_, bytes.data(), std::min<std::size_t>(bytes.size(), 1U << 30));
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      throw_errno(path_.string(), "cannot write", "free some disk space or write elsewhere");
+    }
+    size_ += static_cast<std::uint64_t>(written);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+}
+
+void OutputFile::finish() {
+  if (fd_ < 0) return;
+  const bool synced = ::fsync(fd_) == 0 || errno == EINVAL || errno == EROFS;
+  const int code = errno;
+  const bool closed = ::close(std::exchange(fd_, -1)) == 0;
+  if (!synced) errno = code;
+  if (!synced || !closed) throw_errno(path_.string(), "cannot write", "free some disk space or write elsewhere");
+}
+
+void write_file_atomically(const fs::path& path, std::string_view text) {
+  fs::path temporary = path;
+  temporary += ".partial";
+  try {
+    OutputFile file(temporary);
+    file.write(text);
+    file.finish();
+    if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(path.string(), "cannot rename into place", "");
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
+OutputDirectory::OutputDirectory(fs::path path, std::string_view marker, bool replace)
+    : path_(path.has_filename() ? std::move(path) : path.parent_path()), partial_(path_), replace_(replace) {
+  partial_ += ".partial";
+  std::error_code code;
+  if (fs::exists(path_, code) && !(fs::is_directory(path_, code) && fs::is_empty(path_, code))) {
+    if (!replace) throw InputError(path_.string(), "already exists", "choose another -o, or --force to replace it");
+    if (!fs::exists(path_ / marker, code)) {
+      throw InputError(path_.string(), fmt::format("will not be replaced: it holds no {}, so it is not a checkpoint", marker),
+                       "choose another -o");
+    }
+  }
+  if (!path_.parent_path().empty()) make_directory(path_.parent_path());
+  make_directory(partial_);
+  lock_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    if (lock_ >= 0) ::close(lock_);
+    throw InputError(partial_.string(), "another run is writing here", "wait for it, or choose another -o");
+  }
+  for (const auto& entry : fs::directory_iterator(partial_, code)) fs::remove_all(entry.path(), code);  // a dead run's
+}
+
+OutputDirectory::~OutputDirectory() {
+  if (!committed_) {
+    std::error_code code;
+    fs::remove_all(partial_, code);
+  }
+  ::close(lock_);
+}
+
+void OutputDirectory::commit() {
+  sync_directory(partial_);
+  std::error_code code;
+  fs::path old = path_;
+  old += ".old";
+  if (fs::exists(path_, code)) {
+    fs::remove_all(old, code);
+    fs::rename(path_, old, code);
+    if (code) throw SystemError(path_.string(), fmt::format("cannot move aside: {}", code.message()), "");
+  }
+  fs::rename(partial_, path_, code);
+  if (code) {
+    std::error_code ignored;
+    if (fs::exists(old, ignored)) fs::rename(old, path_, ignored);
+    throw SystemError(path_.string(), fmt::format("cannot rename {} into place: {}", partial_.string(), code.message()), "");
+  }
+  committed_ = true;
+  fs::remove_all(old, code);
+  sync_directory(path_.parent_path().empty() ? "." : path_.parent_path());
+}
+
+}  // namespace pq

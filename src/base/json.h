@@ -1,0 +1,18 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace pq {
+
+using Json = nlohmann::ordered_json;
+
+/// Parses `text`; at most `max_depth` nested levels. `where` names the file in the error.
+/// Throws FormatError with the byte at which the text stops being JSON.
+Json parse_json(std::string_view text, std::string_view where, int max_depth = 64);
+
+/// parse_json of a whole file.
+Json read_json_file(const std::filesystem::path& path, int max_depth = 64);
+
+}  // namespace pq

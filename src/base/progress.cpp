@@ -1,0 +1,97 @@
+#include "base/progress.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "base/log.h"
+
+namespace pq {
+namespace {
+
+bool bar_on_line = false;
+
+std::size_t terminal_width() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+}  // namespace
+
+Progress::Progress(std::string_view name, std::size_t total)
+    : name_(name),
+      total_(std::max<std::size_t>(1, total)),
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      start_(std::chrono::steady_clock::now()),
+      drawn_(start_) {
+  if (terminal_) draw(false);
+}
+
+Progress::~Progress() {
+  if (done_ > 0) draw(true);
+}
+
+double Progress::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+void Progress::advance(std::size_t steps, std::string_view detail) {
+  done_ = std::min(total_, done_ + steps);
+  detail_ = detail;
+  const auto now = std::chrono::steady_clock::now();
+  const auto interval = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);
+  if (now - drawn_ < interval) return;
+  drawn_ = now;
+  draw(false);
+}
+
+void Progress::draw(bool last) {
+  if (log_level() == LogLevel::quiet) return;
+  const double elapsed = seconds();
+  const double share = static_cast<double>(done_) / static_cast<double>(total_);
+  std::string time = last ? format_duration(elapsed) : "";
+  if (!last && done_ > 0) time = "ETA " + format_duration(elapsed * (1.0 - share) / share);
+  if (!terminal_) {
+    fmt::print(stderr, "{}: {}/{} {}{}{}\n", name_, done_, total_, time, detail_.empty() ? "" : "  ", detail_);
+    return;
+  }
+  const auto cells = static_cast<std::size_t>(std::lround(share * 24));
+  std::string line = fmt::format("{:<16} [{}{}] {}/{} {}  {}", name_, std::string(cells, '#'),
+                                 std::string(24 - cells, '.'), done_, total_, time, detail_);
+  const std::size_t width = terminal_width();
+  if (line.size() + 1 > width) line.resize(width - 1);
+  fmt::print(stderr, "\r\033[K{}{}", line, last ? "\n" : "");
+  std::fflush(stderr);
+  bar_on_line = !last;
+}
+
+void Progress::clear_line() {
+  if (!bar_on_line) return;
+  fmt::print(stderr, "\r\033[K");
+  bar_on_line = false;
+}
+
+std::string format_duration(double seconds) {
+  if (seconds < 10) return fmt::format("{:.1f}s", seconds);
+  const auto whole = static_cast<long>(std::lround(seconds));
+  if (whole < 60) return fmt::format("{}s", whole);
+  if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+std::string format_bytes(double bytes) {
+  static constexpr const char* units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  while (bytes >= 1024 && unit < 4) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, units[unit]);
+}
+
+}  // namespace pq

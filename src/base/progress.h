@@ -1,0 +1,44 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace pq {
+
+/// One step of known length on stderr: a bar with an ETA that redraws itself on a terminal, plain lines (at most one every
+/// 5 seconds, and one at the end) otherwise. Nothing is drawn when the log level is quiet.
+class Progress {
+ public:
+  Progress(std::string_view name, std::size_t total);
+  ~Progress();
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  /// `detail` stands behind the bar until the next call, for example "block 3, down_proj".
+  void advance(std::size_t steps = 1, std::string_view detail = {});
+
+  double seconds() const;
+
+  /// Wipes a bar that stands on the current line, so that a log line does not run into it.
+  static void clear_line();
+
+ private:
+  void draw(bool last);
+
+  std::string name_;
+  std::string detail_;
+  std::size_t total_;
+  std::size_t done_ = 0;
+  bool terminal_;
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point drawn_;
+};
+
+/// 75 -> "1:15", 3725 -> "1:02:05", 0.42 -> "0.4s", 12.3 -> "12s".
+std::string format_duration(double seconds);
+/// 1536 -> "1.5 KiB".
+std::string format_bytes(double bytes);
+
+}  // namespace pq
