@@ -1,0 +1,45 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "model/model_spec.h"
+
+namespace pq {
+
+/// A linear layer as a quantized checkpoint holds it. With weight bits 16 only `weight` (and `bias`) is filled.
+struct QuantizedLinear {
+  std::vector<std::uint8_t> codes;        ///< [out, row_bytes]: each row's codes, packed (numerics/packing.h)
+  std::vector<float> scales;              ///< [out, ceil(in / group)]; one column for per-channel scales
+  std::vector<std::int16_t> zero_points;  ///< [out, ceil(in / group)]; empty when symmetric
+  std::vector<std::uint16_t> weight;      ///< [out, in] binary16, unquantized
+  std::vector<float> bias;                ///< [out]; empty without bias
+};
+
+/// An activation or KV quantizer. Static: `scale` (and `zero_point`) hold one value a tensor, or one a KV head.
+/// Dynamic: `clip` holds the factors applied to the maximum (gamma) and the minimum (beta) of each slice.
+struct SiteQuantizer {
+  std::vector<float> scale;
+  std::vector<std::int16_t> zero_point;
+  std::array<float, 2> clip{1.0F, 1.0F};
+};
+
+struct QuantizedBlock {
+  std::vector<float> input_norm;           ///< [hidden]; ones after fusing
+  std::vector<float> post_attention_norm;  ///< [hidden]
+  std::array<QuantizedLinear, 7> linears;  ///< in the order of all_linears
+  std::array<SiteQuantizer, 6> sites;      ///< in the order of quantized_sites
+};
+
+/// The fixed prefix: token ids and, for each block, its K (after RoPE and R3) and V (in the R2 basis), 16-bit for ever.
+struct Prefix {
+  std::vector<std::int32_t> token_ids;
+  struct BlockKv {
+    std::vector<std::uint16_t> key;    ///< [kv_heads, tokens, head_dim] binary16
+    std::vector<std::uint16_t> value;  ///< [kv_heads, tokens, head_dim] binary16
+  };
+  std::vector<BlockKv> blocks;
+};
+
+}  // namespace pq

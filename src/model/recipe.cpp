@@ -1,0 +1,311 @@
+#include "model/recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <type_traits>
+#include <utility>
+
+#include "base/error.h"
+#include "base/suggest.h"
+
+namespace pq {
+namespace {
+
+[[noreturn]] void refuse(const std::string& key, std::string_view value, const std::string& allowed) {
+  throw InputError(fmt::format("recipe field {}", key), fmt::format("'{}' is not allowed", value),
+                   fmt::format("allowed: {}", allowed));
+}
+
+template <typename T>
+T parse_number(const std::string& key, std::string_view text, const std::string& allowed) {
+  T value{};
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc{} || end != text.data() + text.size()) refuse(key, text, allowed);
+  return value;
+}
+
+template <typename T, typename Access>
+RecipeField number(std::string key, std::string help, Access access, T low, T high, std::string allowed = {}) {
+  if (allowed.empty()) allowed = fmt::format("{} to {}", low, high);
+  return {key, allowed, std::move(help),
+          [=](Recipe& recipe, std::string_view text) {
+            const T value = parse_number<T>(key, text, allowed);
+            if (!(value >= low && value <= high)) refuse(key, text, allowed);
+            access(recipe) = static_cast<std::decay_t<decltype(access(recipe))>>(value);
+          },
+          [=](const Recipe& recipe) { return Json(access(recipe)); }};
+}
+
+template <typename Access>
+RecipeField bits(std::string key, std::string help, Access access) {
+  const std::string allowed = "2 to 8, or 16 for none";
+  return {key, allowed, std::move(help),
+          [=](Recipe& recipe, std::string_view text) {
+            const int value = parse_number<int>(key, text, allowed);
+            if ((value < 2 || value > 8) && value != 16) refuse(key, text, allowed);
+            access(recipe) = value;
+          },
+          [=](const Recipe& recipe) { return Json(access(recipe)); }};
+}
+
+template <typename Access>
+RecipeField flag(std::string key, std::string help, Access access) {
+  const std::string allowed = "true or false";
+  return {key, allowed, std::move(help),
+          [=](Recipe& recipe, std::string_view text) {
+            if (text != "true" && text != "false" && text != "1" && text != "0") refuse(key, text, allowed);
+            access(recipe) = text == "true" || text == "1";
+          },
+          [=](const Recipe& recipe) { return Json(access(recipe)); }};
+}
+
+template <typename Access>
+RecipeField word(std::string key, std::string values, std::string help, Access access) {
+  return {key, std::move(values), std::move(help),
+          [=](Recipe& recipe, std::string_view text) { access(recipe) = std::string(text); },
+          [=](const Recipe& recipe) { return Json(access(recipe)); }};
+}
+
+template <typename E, typename Access>
+RecipeField choice(std::string key, std::string help, Access access, std::vector<std::pair<std::string, E>> options) {
+  std::vector<std::string> names;
+  for (const auto& option : options) names.push_back(option.first);
+  std::string allowed = names[0];
+  for (std::size_t i = 1; i < names.size(); ++i) allowed += ", " + names[i];
+  return {key, allowed, std::move(help),
+          [=](Recipe& recipe, std::string_view text) {
+            for (const auto& [name, value] : options) {
+              if (name == text) {
+                access(recipe) = value;
+                return;
+              }
+            }
+            throw InputError(fmt::format("recipe field {}", key), fmt::format("'{}' is not allowed", text),
+                             did_you_mean(text, names));
+          },
+          [=](const Recipe& recipe) {
+            for (const auto& [name, value] : options) {
+              if (value == access(recipe)) return Json(name);
+            }
+            return Json(nullptr);
+          }};
+}
+
+const std::vector<std::pair<std::string, ScaleMode>> modes{{"static", ScaleMode::static_scale},
+                                                           {"dynamic", ScaleMode::dynamic_scale}};
+
+std::vector<RecipeField> make_fields() {
+  using std::int64_t;
+  const int64_t big = 1 << 20;
+  return {
+      word("name", "any", "name shown in tables", [](auto& r) -> auto& { return r.name; }),
+      bits("weight.bits", "bits of the linear layers' weights", [](auto& r) -> auto& { return r.weight.bits; }),
+      choice<Granularity>("weight.granularity", "what shares a weight scale", [](auto& r) -> auto& { return r.weight.granularity; },
+                          {{"channel", Granularity::channel}, {"group", Granularity::group}}),
+      number<int64_t>("weight.group", "input channels in a weight group", [](auto& r) -> auto& { return r.weight.group; }, 0, big,
+                      "0 to 1048576; a last, shorter group takes the rest"),
+      flag("weight.symmetric", "no zero points for weights", [](auto& r) -> auto& { return r.weight.symmetric; }),
+      bits("activation.bits", "bits of the linear layers' inputs", [](auto& r) -> auto& { return r.activation.bits; }),
+      choice<ScaleMode>("activation.mode", "when activation scales are computed", [](auto& r) -> auto& { return r.activation.mode; }, modes),
+      choice<Granularity>("activation.granularity", "what shares an activation scale",
+                          [](auto& r) -> auto& { return r.activation.granularity; },
+                          {{"tensor", Granularity::tensor}, {"token", Granularity::token}, {"group", Granularity::group}}),
+      number<int64_t>("activation.group", "channels in an activation group", [](auto& r) -> auto& { return r.activation.group; }, 1, big),
+      flag("activation.symmetric", "no zero points for activations", [](auto& r) -> auto& { return r.activation.symmetric; }),
+      bits("kv.bits", "bits of the KV cache", [](auto& r) -> auto& { return r.kv.bits; }),
+      choice<ScaleMode>("kv.mode", "when KV scales are computed", [](auto& r) -> auto& { return r.kv.mode; }, modes),
+      choice<Granularity>("kv.granularity", "what shares a KV scale", [](auto& r) -> auto& { return r.kv.granularity; },
+                          {{"head", Granularity::head}, {"token", Granularity::token}, {"group", Granularity::group}}),
+      number<int64_t>("kv.group", "channels in a KV group (a head's, where it is smaller)", [](auto& r) -> auto& { return r.kv.group; }, 1, big),
+      flag("kv.symmetric", "no zero points for the KV cache", [](auto& r) -> auto& { return r.kv.symmetric; }),
+      flag("rotate.r1", "rotate the residual stream (fused)", [](auto& r) -> auto& { return r.rotate.r1; }),
+      flag("rotate.r2", "rotate V and o_proj per head (fused)", [](auto& r) -> auto& { return r.rotate.r2; }),
+      flag("rotate.r3", "rotate Q and K after RoPE (online)", [](auto& r) -> auto& { return r.rotate.r3; }),
+      flag("rotate.r4", "rotate the input of down_proj (online)", [](auto& r) -> auto& { return r.rotate.r4; }),
+      word("prefix.tokens", "auto, none, ids:1,2, random:N, top1:N, or text", "the prefix", [](auto& r) -> auto& { return r.prefix.tokens; }),
+      number<int64_t>("prefix.count", "number of prefix tokens, BOS included", [](auto& r) -> auto& { return r.prefix.count; }, -1, 64,
+                      "0 to 64, or -1 for as many as were found"),
+      number<double>("prefix.upper_threshold", "ratio to the median above which a token is an upper outlier",
+                     [](auto& r) -> auto& { return r.prefix.upper_threshold; }, 1.0, 1e6),
+      number<double>("prefix.lower_threshold", "a token below 1/this of the median is a lower outlier",
+                     [](auto& r) -> auto& { return r.prefix.lower_threshold; }, 1.0, 1e6),
+      number<double>("prefix.min_frequency", "share of the sequences below which an outlier id is noise",
+                     [](auto& r) -> auto& { return r.prefix.min_frequency; }, 0.0, 1.0),
+      flag("search.weight", "grid search of weight clip factors", [](auto& r) -> auto& { return r.search.weight; }),
+      flag("search.activation", "grid search of activation scales", [](auto& r) -> auto& { return r.search.activation; }),
+      flag("search.kv", "grid search of KV scales", [](auto& r) -> auto& { return r.search.kv; }),
+      number<double>("search.weight_step", "step of the weight clip factor", [](auto& r) -> auto& { return r.search.weight_step; }, 0.001, 0.5),
+      number<double>("search.weight_min", "smallest weight clip factor", [](auto& r) -> auto& { return r.search.weight_min; }, 0.05, 1.0),
+      number<int64_t>("search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),
+      number<int64_t>("search.length", "tokens in each of them", [](auto& r) -> auto& { return r.search.length; }, 2, big),
+      word("calibration.source", "any", "where the calibration text came from", [](auto& r) -> auto& { return r.calibration.source; }),
+      number<int64_t>("calibration.samples", "sequences for detection and statistics", [](auto& r) -> auto& { return r.calibration.samples; }, 1, big),
+      number<int64_t>("calibration.length", "tokens in each of them", [](auto& r) -> auto& { return r.calibration.length; }, 2, big),
+      number<std::uint64_t>("seed", "seed of everything random", [](auto& r) -> auto& { return r.seed; }, 0, ~std::uint64_t{0}),
+  };
+}
+
+Recipe weight_activation(std::string name, int weight, int activation, int kv, ScaleMode mode) {
+  Recipe recipe;
+  recipe.name = std::move(name);
+  const bool fixed = mode == ScaleMode::static_scale;
+  recipe.weight.bits = weight;
+  recipe.activation.bits = activation;
+  recipe.activation.mode = mode;
+  recipe.activation.granularity = fixed ? Granularity::tensor : Granularity::token;
+  recipe.kv.bits = kv;
+  recipe.kv.mode = mode;
+  recipe.kv.granularity = fixed ? Granularity::head : Granularity::group;
+  return recipe;
+}
+
+Recipe weight_only(std::string name, int weight, std::int64_t group) {
+  Recipe recipe;
+  recipe.name = std::move(name);
+  recipe.weight = {weight, false, ScaleMode::static_scale, Granularity::group, group};
+  recipe.rotate.r3 = false;
+  recipe.rotate.r4 = false;
+  return recipe;
+}
+
+const std::vector<Recipe>& built_in() {
+  static const std::vector<Recipe> recipes{
+      weight_activation("w4a4kv4-static", 4, 4, 4, ScaleMode::static_scale),
+      weight_activation("w4a4kv4-dynamic", 4, 4, 4, ScaleMode::dynamic_scale),
+      weight_activation("w4a8kv4-static", 4, 8, 4, ScaleMode::static_scale),
+      weight_activation("w4a8kv4-dynamic", 4, 8, 4, ScaleMode::dynamic_scale),
+      weight_activation("w8a8kv8-static", 8, 8, 8, ScaleMode::static_scale),
+      weight_activation("w8a8kv8-dynamic", 8, 8, 8, ScaleMode::dynamic_scale),
+      weight_only("w4a16g128", 4, 128),
+      weight_only("w3a16g128", 3, 128),
+      weight_only("w2a16g128", 2, 128),
+  };
+  return recipes;
+}
+
+}  // namespace
+
+const std::vector<RecipeField>& recipe_fields() {
+  static const std::vector<RecipeField> fields = make_fields();
+  return fields;
+}
+
+std::vector<std::string> recipe_names() {
+  std::vector<std::string> names;
+  for (const Recipe& recipe : built_in()) names.push_back(recipe.name);
+  return names;
+}
+
+Recipe named_recipe(std::string_view name) {
+  for (const Recipe& recipe : built_in()) {
+    if (recipe.name == name) return recipe;
+  }
+  throw InputError(fmt::format("recipe '{}'", name), "there is no recipe of this name", did_you_mean(name, recipe_names()));
+}
+
+namespace {
+
+const RecipeField* find_field(std::string_view key) {
+  for (const RecipeField& field : recipe_fields()) {
+    if (field.key == key) return &field;
+  }
+  return nullptr;
+}
+
+std::string field_suggestion(std::string_view key) {
+  std::vector<std::string> keys;
+  for (const RecipeField& field : recipe_fields()) keys.push_back(field.key);
+  return did_you_mean(key, keys);
+}
+
+void visit_leaves(const Json& json, const std::string& path, const std::function<void(const std::string&, const Json&)>& visit) {
+  for (const auto& [key, value] : json.items()) {
+    const std::string name = path.empty() ? key : path + "." + key;
+    if (value.is_object()) {
+      visit_leaves(value, name, visit);
+    } else {
+      visit(name, value);
+    }
+  }
+}
+
+}  // namespace
+
+void apply_setting(Recipe& recipe, std::string_view assignment) {
+  const auto equals = assignment.find('=');
+  if (equals == std::string_view::npos) {
+    throw InputError(fmt::format("--set {}", assignment), "is not of the form key=value", "for example --set weight.bits=3");
+  }
+  const std::string_view key = assignment.substr(0, equals);
+  const RecipeField* field = find_field(key);
+  if (field == nullptr) {
+    throw InputError(fmt::format("recipe field '{}'", key), "there is no such field", field_suggestion(key));
+  }
+  field->set(recipe, assignment.substr(equals + 1));
+}
+
+void validate_recipe(const Recipe& recipe) {
+  const auto wrong = [](const std::string& field, const std::string& what, const std::string& remedy) {
+    throw InputError(fmt::format("recipe field {}", field), what, remedy);
+  };
+  if (recipe.weight.enabled() && recipe.weight.granularity == Granularity::group && recipe.weight.group < 1) {
+    wrong("weight.group", "grouped weights need a group size", "for example --set weight.group=128");
+  }
+  const QuantizerFormat& activation = recipe.activation;
+  if (activation.enabled()) {
+    if (activation.is_static() && activation.granularity != Granularity::tensor) {
+      wrong("activation.granularity", "static activation scales are per tensor", "set activation.granularity=tensor or activation.mode=dynamic");
+    }
+  }
+  const QuantizerFormat& kv = recipe.kv;
+  if (kv.enabled()) {
+    if (kv.is_static() && kv.granularity != Granularity::head) {
+      wrong("kv.granularity", "static KV scales are per head", "set kv.granularity=head or kv.mode=dynamic");
+    }
+    if (!kv.is_static() && kv.granularity == Granularity::head) {
+      wrong("kv.granularity", "dynamic KV scales are per token or group", "set kv.granularity=group (of head_dim: one a head and token)");
+    }
+  }
+}
+
+std::string precision_name(const Recipe& recipe) {
+  std::string name = fmt::format("W{}A{}", recipe.weight.bits, recipe.activation.bits);
+  if (recipe.kv.enabled()) name += fmt::format("KV{}", recipe.kv.bits);
+  if (recipe.weight.granularity == Granularity::group) name += fmt::format("g{}", recipe.weight.group);
+  return name;
+}
+
+Json recipe_to_json(const Recipe& recipe) {
+  Json json = Json::object();
+  for (const RecipeField& field : recipe_fields()) {
+    const auto dot = field.key.find('.');
+    if (dot == std::string::npos) {
+      json[field.key] = field.get(recipe);
+    } else {
+      json[field.key.substr(0, dot)][field.key.substr(dot + 1)] = field.get(recipe);
+    }
+  }
+  return json;
+}
+
+Recipe recipe_from_json(const Json& json, std::string_view where) {
+  if (!json.is_object()) throw FormatError(where, "the recipe is not a JSON object", "quantize the model again");
+  Recipe recipe;
+  visit_leaves(json, "", [&](const std::string& key, const Json& value) {
+    const RecipeField* field = find_field(key);
+    if (field == nullptr) {
+      throw FormatError(where, fmt::format("unknown recipe field '{}'", key), "it was written by a newer version, or edited");
+    }
+    try {
+      field->set(recipe, value.is_string() ? value.get<std::string>() : value.dump());
+    } catch (const InputError& error) {
+      throw FormatError(where, error.what());
+    }
+  });
+  return recipe;
+}
+
+}  // namespace pq

@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "model/model_spec.h"
+
+namespace pq {
+
+/// Scales computed while the model runs, or once from calibration data.
+enum class ScaleMode { dynamic_scale, static_scale };
+
+/// What shares one scale (paper, Table 1). Weights: channel or group. Activations: tensor, token or group (channels of one
+/// token). KV cache: head (one scale a KV head), token (all heads of one token) or group (min(group, head_dim) channels).
+enum class Granularity { tensor, token, channel, head, group };
+
+/// One quantizer's format. `bits` 2..8, or 16 for none.
+struct QuantizerFormat {
+  int bits = 16;
+  bool symmetric = true;
+  ScaleMode mode = ScaleMode::dynamic_scale;
+  Granularity granularity = Granularity::token;
+  std::int64_t group = 0;  ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
+
+  bool enabled() const { return bits < 16; }
+  bool is_static() const { return mode == ScaleMode::static_scale; }
+  bool operator==(const QuantizerFormat&) const = default;
+};
+
+/// Which rotations are applied (ALGORITHM.md section 4).
+struct RotationSettings {
+  bool r1 = true;  ///< residual stream, fused
+  bool r2 = true;  ///< V and o_proj, per head, fused
+  bool r3 = true;  ///< Q and K after RoPE, online
+  bool r4 = true;  ///< input of down_proj, online
+  bool any() const { return r1 || r2 || r3 || r4; }
+  bool operator==(const RotationSettings&) const = default;
+};
+
+struct PrefixSettings {
+  std::string tokens = "auto";    ///< auto, none, ids:1,2, random:N, top1:N, or text to tokenize
+  std::int64_t count = -1;        ///< keep the last-in-frequency cut to this many tokens, BOS included; -1: as found
+  double upper_threshold = 64;    ///< an upper outlier has a ratio to the median above this
+  double lower_threshold = 8;     ///< a lower outlier has a ratio to the median below 1/this
+  double min_frequency = 0.05;    ///< ids found in a smaller share of the sequences are noise
+  bool operator==(const PrefixSettings&) const = default;
+};
+
+struct SearchSettings {
+  bool weight = true;             ///< search clip factors of weights
+  bool activation = true;         ///< search scales or clip factors of linear inputs
+  bool kv = true;                 ///< search scales or clip factors of K and V
+  double weight_step = 0.025;     ///< step of the weight clip factor
+  double weight_min = 0.5;        ///< its smallest value
+  std::int64_t samples = 8;       ///< sequences the search runs on
+  std::int64_t length = 1024;     ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
+  bool operator==(const SearchSettings&) const = default;
+};
+
+struct CalibrationSettings {
+  std::string source = "self";    ///< "self" (sampled from the model), or the name of the text it came from
+  std::int64_t samples = 64;      ///< sequences for outlier detection and statistics
+  std::int64_t length = 512;      ///< tokens a sequence
+  bool operator==(const CalibrationSettings&) const = default;
+};
+
+/// Everything that decides what `quantize` computes. Written into the checkpoint; the field table below drives --set, JSON
+/// and help alike.
+struct Recipe {
+  std::string name = "custom";
+  QuantizerFormat weight{16, true, ScaleMode::static_scale, Granularity::channel, 0};
+  QuantizerFormat activation{16, true, ScaleMode::dynamic_scale, Granularity::token, 128};
+  QuantizerFormat kv{16, true, ScaleMode::dynamic_scale, Granularity::group, 128};
+  RotationSettings rotate;
+  PrefixSettings prefix;
+  SearchSettings search;
+  CalibrationSettings calibration;
+  std::uint64_t seed = 0;
+
+  /// The format at a quantized site: `kv` for the caches, `activation` for the linear inputs.
+  const QuantizerFormat& format_of(Site site) const { return is_kv(site) ? kv : activation; }
+  bool operator==(const Recipe&) const = default;
+};
+
+/// One settable field of a Recipe.
+struct RecipeField {
+  std::string key;     ///< "weight.bits"
+  std::string values;  ///< "2..8, or 16 for none"
+  std::string help;
+  std::function<void(Recipe&, std::string_view)> set;  ///< throws InputError naming the key, the value and what is allowed
+  std::function<Json(const Recipe&)> get;
+};
+const std::vector<RecipeField>& recipe_fields();
+
+/// Names of the built-in recipes, in the order of the help text.
+std::vector<std::string> recipe_names();
+/// Throws InputError ("did you mean") for an unknown name.
+Recipe named_recipe(std::string_view name);
+
+/// Applies "key=value". Throws InputError for an unknown key ("did you mean") or a value that is not allowed.
+void apply_setting(Recipe& recipe, std::string_view assignment);
+
+/// Throws InputError when fields contradict each other.
+void validate_recipe(const Recipe& recipe);
+
+/// "W4A4KV4" style: bits of weights, activations and KV cache, and the group size of grouped weights.
+std::string precision_name(const Recipe& recipe);
+
+/// {"name": .., "weight": {"bits": 4, ..}, ..}; recipe_from_json accepts exactly what recipe_to_json writes (missing fields
+/// keep their defaults, unknown ones are a FormatError that names `where`).
+Json recipe_to_json(const Recipe& recipe);
+Recipe recipe_from_json(const Json& json, std::string_view where);
+
+}  // namespace pq

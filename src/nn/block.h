@@ -1,0 +1,98 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+
+#include "model/model_spec.h"
+#include "nn/hadamard.h"
+
+namespace pq::nn {
+
+/// y = x * weight^T + bias.
+struct Linear {
+  at::Tensor weight;  // [out, in]
+  at::Tensor bias;    // [out], or undefined
+};
+
+/// One transformer block's parameters, all of one floating dtype on one device.
+struct Block {
+  at::Tensor input_norm;           // [hidden]
+  at::Tensor post_attention_norm;  // [hidden]
+  std::array<Linear, 7> linears;   // in the order of all_linears
+
+  Linear& operator[](LinearId id) { return linears[static_cast<std::size_t>(id)]; }
+  const Linear& operator[](LinearId id) const { return linears[static_cast<std::size_t>(id)]; }
+};
+
+/// K and V of one block for a run of tokens.
+struct KeyValue {
+  at::Tensor key;    // [batch, tokens, kv_heads, head_dim]
+  at::Tensor value;  // [batch, tokens, kv_heads, head_dim]
+  std::int64_t length() const { return key.defined() ? key.size(1) : 0; }
+};
+
+/// cos and sin of the rotary embedding (Hugging Face's "rotate half" layout).
+class Rope {
+ public:
+  Rope() = default;
+  /// Tables for positions 0 .. positions-1, computed in float64, held in `options`' dtype and device.
+  Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options);
+  /// x [batch, tokens, heads, head_dim] whose first token stands at `first_position`. Throws InputError past the table.
+  at::Tensor apply(const at::Tensor& x, std::int64_t first_position) const;
+
+ private:
+  at::Tensor cos_;  // [positions, head_dim]
+  at::Tensor sin_;  // [positions, head_dim]
+};
+
+/// Called with every tensor that can be watched or quantized; returns the tensor to go on with (the same one to watch only).
+/// Shapes as in Site's comments, with [batch, tokens] in front.
+using Tap = std::function<at::Tensor(Site, const at::Tensor&)>;
+
+/// All that a block's arithmetic needs beside its parameters and input. Members are borrowed; null means "without".
+struct BlockContext {
+  const ModelSpec* spec = nullptr;
+  const Rope* rope = nullptr;
+  const Hadamard* r3 = nullptr;      // order head_dim, applied to Q and K after RoPE
+  const Hadamard* r4 = nullptr;      // order intermediate_size, applied to the input of down_proj
+  const KeyValue* prefix = nullptr;  // batch 1, every query sees it, positions 0 .. length-1
+  std::int64_t window = 0;           // sliding window in tokens, own token included; 0: none; the prefix stays visible
+};
+
+struct Qkv {
+  at::Tensor q;  // [batch, tokens, heads, head_dim]
+  at::Tensor k;  // [batch, tokens, kv_heads, head_dim]
+  at::Tensor v;  // [batch, tokens, kv_heads, head_dim]
+};
+
+// The block in stages, so that a search that changes one tensor recomputes only what follows it. `tap` may be empty.
+
+/// Root mean square norm over the last dimension: x / sqrt(mean(x^2) + eps) * gamma.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps);
+at::Tensor apply(const Linear& linear, const at::Tensor& x);
+
+/// x [batch, tokens, hidden] -> what q, k and v_proj read (tapped qkv_input).
+at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
+/// Projections, RoPE from `first_position` on (prefix counted), R3; taps query, key, k_cache, v_cache.
+Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position, const Tap& tap);
+/// softmax(Q [K_prefix K]^T / sqrt(head_dim)) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer than q:
+/// q's tokens are their last ones. Causal among the non-prefix tokens, in tiles, never the whole score matrix.
+at::Tensor attend(const BlockContext& context, const Qkv& qkv);
+/// o_proj (its input tapped o_input) added to the residual stream x.
+at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap);
+/// The second norm (tapped gate_up_input).
+at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
+/// silu(gate) * up (tapped down_product), then R4: what down_proj reads, before its quantizer.
+at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap);
+/// down_proj (its input tapped down_input) added to the residual stream x; taps block_output.
+at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap);
+
+/// The whole block: x [batch, tokens, hidden] -> the same shape. When `present` is given it receives K and V of these tokens
+/// as they go to the cache; `past` holds earlier tokens of the same sequences.
+at::Tensor forward(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap = {},
+                   KeyValue* present = nullptr, const KeyValue* past = nullptr);
+
+}  // namespace pq::nn
