@@ -1,0 +1,293 @@
+#include "eval/perplexity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/parallel_for.h"
+#include "base/progress.h"
+#include "eval/softmax.h"
+#include "tokenizer/tokenizer.h"
+
+namespace pq::eval {
+namespace {
+
+constexpr std::int64_t tile_bytes = 64 << 20;       // of logits, for each of at most two models at a time
+constexpr std::int64_t max_tile_rows = 1024;        // enough for an efficient matrix product
+constexpr std::size_t logits_in_a_grain = 1 << 16;  // work that is worth a thread
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+// The stream cut into chunks, and the batches in which they run.
+struct Chunks {
+  std::span<const std::int32_t> stream;
+  std::int64_t length;
+  std::int64_t count;
+  std::int64_t per_batch;
+
+  std::span<const std::int32_t> tokens(std::int64_t first, std::int64_t chunks) const {
+    return stream.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(chunks * length));
+  }
+};
+
+Chunks cut(std::span<const std::int32_t> stream, const PerplexityOptions& options) {
+  if (options.length < 2) {
+    throw InputError("--length", fmt::format("{} leaves no token to predict", options.length), "use 2 or more");
+  }
+  if (options.batch_tokens < 1)
+    throw InputError("batch_tokens", fmt::format("{} is not positive", options.batch_tokens));
+  if (options.max_chunks < 0) throw InputError("max_chunks", fmt::format("{} is negative", options.max_chunks));
+  const auto available = static_cast<std::int64_t>(stream.size());
+  if (available < options.length) {
+    throw InputError("text", fmt::format("{} tokens, but one chunk takes {}", available, options.length),
+                     "give a longer text or a smaller --length");
+  }
+  Chunks chunks{stream, options.length, available / options.length,
+                std::max<std::int64_t>(1, options.batch_tokens / options.length)};
+  if (options.max_chunks > 0) chunks.count = std::min(chunks.count, options.max_chunks);
+  return chunks;
+}
+
+void check_tokens(const Chunks& chunks, std::int64_t vocab_size) {
+  const auto tokens = chunks.tokens(0, chunks.count);
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] < 0 || tokens[i] >= vocab_size) {
+      throw InputError(
+          "text",
+          fmt::format("token id {} at position {} is outside the model's vocabulary of {}", tokens[i], i, vocab_size),
+          "use the tokenizer that belongs to the model");
+    }
+  }
+}
+
+// A part of the rows of logits of the batch that ran last, and what the softmax of each needs.
+class LogitTile {
+ public:
+  explicit LogitTile(std::int64_t vocab_size)
+      : vocab_(vocab_size), rows_(std::clamp(tile_bytes / 4 / vocab_size, std::int64_t{1}, max_tile_rows)) {}
+
+  std::int64_t max_rows() const { return rows_; }
+
+  void fetch(LanguageModel& model, std::int64_t first, std::int64_t count) {
+    logits_.resize(static_cast<std::size_t>(count * vocab_));
+    stats_.resize(static_cast<std::size_t>(count));
+    model.logits(first, count, logits_);
+    for_each_row([this](std::size_t row) { stats_[row] = logit_stats(logits(row)); });
+  }
+
+  template <typename Visit>
+  void for_each_row(const Visit& visit) const {
+    const std::size_t grain = std::max<std::size_t>(1, logits_in_a_grain / static_cast<std::size_t>(vocab_));
+    parallel_for(stats_.size(), grain, [&](std::size_t begin, std::size_t end) {
+      for (std::size_t row = begin; row < end; ++row) visit(row);
+    });
+  }
+
+  std::span<const float> logits(std::size_t row) const {
+    return std::span(logits_).subspan(row * static_cast<std::size_t>(vocab_), static_cast<std::size_t>(vocab_));
+  }
+  const LogitStats& stats(std::size_t row) const { return stats_[row]; }
+
+ private:
+  std::int64_t vocab_;
+  std::int64_t rows_;
+  std::vector<float> logits_;
+  std::vector<LogitStats> stats_;
+};
+
+struct RowScore {
+  double nll;
+  double kl_divergence;
+  bool same_top1;
+};
+
+// What one model has scored so far.
+struct Scores {
+  double chunk_nll = 0;     // of the chunk under way
+  double sum_of_means = 0;  // over the finished chunks
+  double kl_divergence = 0;
+  std::int64_t agreements = 0;
+  double seconds = 0;
+};
+
+// A NaN or an infinity in a row that predicts something is a broken model, not a number to average.
+[[noreturn]] void throw_not_finite(std::string_view who, const LogitTile& tile, std::size_t row, std::int64_t chunk,
+                                   std::int64_t position) {
+  const auto logits = tile.logits(row);
+  const auto bad = std::find_if_not(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); });
+  throw FormatError(who,
+                    fmt::format("the logit of token {} is {} in chunk {}, after its token {}", bad - logits.begin(),
+                                bad != logits.end() ? *bad : 0.0F, chunk, position),
+                    "the model's weights or scales are damaged, check its files");
+}
+
+// Adds rows first .. of the batch that starts at chunk `first_chunk`, in order, so that sums never depend on how rows
+// were shared between threads, tiles or batches. `reference` is null without one.
+void add_tile(Scores& scores, std::string_view who, const LogitTile& tile, const LogitTile* reference,
+              const Chunks& chunks, std::int64_t first_chunk, std::int64_t first, std::int64_t count) {
+  std::vector<RowScore> rows(static_cast<std::size_t>(count));
+  const auto stream = chunks.tokens(first_chunk, chunks.count - first_chunk);
+  const auto is_last_of_chunk = [&](std::size_t row) {
+    return (first + static_cast<std::int64_t>(row)) % chunks.length == chunks.length - 1;
+  };
+  tile.for_each_row([&](std::size_t row) {
+    const LogitStats& stats = tile.stats(row);
+    if (is_last_of_chunk(row) || !stats.finite) return;
+    const std::int32_t target = stream[static_cast<std::size_t>(first) + row + 1];
+    rows[row].nll = negative_log_likelihood(tile.logits(row), stats, target);
+    if (reference == nullptr) return;
+    const auto expected = reference->logits(row);
+    const LogitStats& expected_stats = reference->stats(row);
+    if (!expected_stats.finite) return;
+    rows[row].kl_divergence = kl_divergence(expected, expected_stats, tile.logits(row), stats);
+    rows[row].same_top1 = first_index_of(expected, expected_stats.max) == first_index_of(tile.logits(row), stats.max);
+  });
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    const std::int64_t position = (first + static_cast<std::int64_t>(row)) % chunks.length;
+    if (is_last_of_chunk(row)) {
+      scores.sum_of_means += scores.chunk_nll / static_cast<double>(chunks.length - 1);
+      scores.chunk_nll = 0;
+      continue;
+    }
+    const std::int64_t chunk = first_chunk + (first + static_cast<std::int64_t>(row)) / chunks.length;
+    if (reference != nullptr && !reference->stats(row).finite) {
+      throw_not_finite("logits of the reference", *reference, row, chunk, position);
+    }
+    if (!tile.stats(row).finite) throw_not_finite(who, tile, row, chunk, position);
+    scores.chunk_nll += rows[row].nll;
+    scores.kl_divergence += rows[row].kl_divergence;
+    scores.agreements += rows[row].same_top1 ? 1 : 0;
+  }
+}
+
+void warn_beyond_context(const LanguageModel& model, std::int64_t length) {
+  const std::int64_t context = model.spec().max_positions;
+  if (context > 0 && length > context) {
+    log_warning("chunks of {} tokens are longer than the model's context of {}", length, context);
+  }
+}
+
+// The one pass behind both public functions: scores of `models`, against `reference` unless that is null.
+std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* const> models, const Chunks& chunks) {
+  std::vector<Scores> scores(models.size());
+  const std::int64_t vocab_size = (reference != nullptr ? *reference : *models[0]).spec().vocab_size;
+  LogitTile tile(vocab_size);
+  LogitTile reference_tile(vocab_size);
+  Progress progress("evaluate", static_cast<std::size_t>(chunks.count));
+  double reference_seconds = 0;
+  for (std::int64_t chunk = 0; chunk < chunks.count; chunk += chunks.per_batch) {
+    const std::int64_t sequences = std::min(chunks.per_batch, chunks.count - chunk);
+    const auto tokens = chunks.tokens(chunk, sequences);
+    if (reference != nullptr) {
+      const Stopwatch watch;
+      reference->run(tokens, sequences);
+      reference_seconds += watch.seconds();
+    }
+    for (std::size_t m = 0; m < models.size(); ++m) {
+      if (models[m] == reference) continue;
+      const Stopwatch watch;
+      models[m]->run(tokens, sequences);
+      scores[m].seconds += watch.seconds();
+    }
+    const auto rows = static_cast<std::int64_t>(tokens.size());
+    for (std::int64_t first = 0; first < rows; first += tile.max_rows()) {
+      const std::int64_t count = std::min(tile.max_rows(), rows - first);
+      if (reference != nullptr) {
+        const Stopwatch watch;
+        reference_tile.fetch(*reference, first, count);
+        reference_seconds += watch.seconds();
+      }
+      for (std::size_t m = 0; m < models.size(); ++m) {
+        const Stopwatch watch;
+        const bool is_reference = models[m] == reference;
+        if (!is_reference) tile.fetch(*models[m], first, count);
+        const std::string who = models.size() == 1 ? "logits" : fmt::format("logits of model {}", m);
+        add_tile(scores[m], who, is_reference ? reference_tile : tile, reference != nullptr ? &reference_tile : nullptr,
+                 chunks, chunk, first, count);
+        scores[m].seconds += watch.seconds();
+      }
+    }
+    progress.advance(static_cast<std::size_t>(sequences));
+  }
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    if (models[m] == reference) scores[m].seconds += reference_seconds;
+  }
+  return scores;
+}
+
+void fill(PerplexityResult& result, const Scores& scores, const Chunks& chunks) {
+  result.mean_nll = scores.sum_of_means / static_cast<double>(chunks.count);
+  result.perplexity = std::exp(result.mean_nll);
+  result.chunks = chunks.count;
+  result.tokens = chunks.count * (chunks.length - 1);
+  result.seconds = scores.seconds;
+}
+
+}  // namespace
+
+std::vector<std::int32_t> tokenize_text(const Tokenizer& tokenizer, std::string_view text) {
+  return tokenizer.encode(text, true);
+}
+
+std::string join_wikitext(std::string_view text) {
+  std::string joined;
+  joined.reserve(text.size() + text.size() / 8);
+  for (std::size_t start = 0; start < text.size();) {
+    const std::size_t newline = text.find('\n', start);
+    const std::size_t end = newline == std::string_view::npos ? text.size() : newline + 1;
+    const std::string_view row = text.substr(start, end - start);
+    if (start > 0) joined += "\n\n";
+    if (row.find_first_not_of(" \t\r\n\v\f") != std::string_view::npos) joined += row;
+    start = end;
+  }
+  return joined;
+}
+
+PerplexityResult perplexity(LanguageModel& model, std::span<const std::int32_t> stream,
+                            const PerplexityOptions& options) {
+  const Chunks chunks = cut(stream, options);
+  check_tokens(chunks, model.spec().vocab_size);
+  warn_beyond_context(model, chunks.length);
+  LanguageModel* const models[] = {&model};
+  PerplexityResult result;
+  fill(result, score(nullptr, models, chunks)[0], chunks);
+  return result;
+}
+
+std::vector<ComparisonResult> compare_models(LanguageModel& reference, std::span<LanguageModel* const> models,
+                                             std::span<const std::int32_t> stream, const PerplexityOptions& options) {
+  const Chunks chunks = cut(stream, options);
+  const std::int64_t vocab_size = reference.spec().vocab_size;
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    if (models[m]->spec().vocab_size != vocab_size) {
+      throw InputError(
+          fmt::format("model {}", m),
+          fmt::format("its vocabulary has {} tokens, the reference's {}", models[m]->spec().vocab_size, vocab_size),
+          "compare models that share a tokenizer");
+    }
+  }
+  check_tokens(chunks, vocab_size);
+  warn_beyond_context(reference, chunks.length);
+  std::vector<ComparisonResult> results(models.size());
+  if (models.empty()) return results;
+  const std::vector<Scores> scores = score(&reference, models, chunks);
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    fill(results[m], scores[m], chunks);
+    const auto positions = static_cast<double>(results[m].tokens);
+    results[m].kl_divergence = scores[m].kl_divergence / positions;
+    results[m].top1_agreement = static_cast<double>(scores[m].agreements) / positions;
+  }
+  return results;
+}
+
+}  // namespace pq::eval
