@@ -1,0 +1,281 @@
+#include "quant/grid_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace pq::quant {
+namespace grids {
+namespace {
+
+std::vector<double> range(double first, double step, int count) {
+  std::vector<double> values;
+  for (int i = 0; i < count; ++i) values.push_back(first + step * i);
+  return values;
+}
+
+}  // namespace
+
+std::vector<double> weight_clip(const SearchSettings& settings) {
+  const int count = static_cast<int>(std::floor((1.0 - settings.weight_min) / settings.weight_step + 1e-9)) + 1;
+  return range(1.0, -settings.weight_step, count);
+}
+std::vector<double> static_coarse() { return range(0.25, 0.1, 8); }
+std::vector<double> static_fine(double best) {
+  std::vector<double> values = range(best - 0.05, 0.01, 11);
+  values.erase(values.begin() + 5);
+  return values;
+}
+std::vector<double> dynamic_clip() { return range(0.6, 0.05, 9); }
+std::vector<double> kv_clip() { return range(0.3, 0.05, 15); }
+
+}  // namespace grids
+
+namespace {
+
+/// 0 where a query may look, -inf elsewhere: [tokens, prefix + tokens].
+at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t window, const at::TensorOptions& options) {
+  const at::Tensor query = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(1);
+  const at::Tensor key = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(0);
+  at::Tensor hidden = key > query;
+  if (window > 0) hidden = hidden.logical_or(key <= query - window);
+  if (prefix > 0) hidden = at::cat({at::zeros({tokens, prefix}, hidden.options()), hidden}, 1);
+  return at::zeros({tokens, prefix + tokens}, options).masked_fill(hidden, -std::numeric_limits<double>::infinity());
+}
+
+}  // namespace
+
+GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe)
+    : block_(block), context_(context), recipe_(recipe), x_(x) {
+  std::vector<at::Tensor> h, q, k, v, attended, middle, g, product, output;
+  const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
+  for (std::int64_t s = 0; s < x.size(0); ++s) {
+    const at::Tensor row = x.narrow(0, s, 1);
+    h.push_back(nn::qkv_input(block, context, row, {}));
+    const nn::Qkv qkv = nn::project_qkv(block, context, h.back(), first, {});
+    q.push_back(qkv.q);
+    k.push_back(qkv.k);
+    v.push_back(qkv.v);
+    attended.push_back(nn::attend(context, qkv));
+    middle.push_back(nn::attention_output(block, row, attended.back(), {}));
+    g.push_back(nn::gate_up_input(block, context, middle.back(), {}));
+    product.push_back(nn::gated_product(block, context, g.back(), {}));
+    output.push_back(nn::mlp_output(block, middle.back(), product.back(), {}));
+  }
+  const auto join = [](std::vector<at::Tensor>& parts) {
+    at::Tensor whole = at::cat(parts);
+    parts.clear();
+    return whole;
+  };
+  h_ = join(h);
+  qkv_ = {join(q), join(k), join(v)};
+  attended_ = join(attended);
+  middle_ = join(middle);
+  g_ = join(g);
+  product_ = join(product);
+  output_ = join(output);
+}
+
+const at::Tensor& GridSearch::linear_input(LinearId linear) const {
+  switch (linear) {
+    case LinearId::q:
+    case LinearId::k:
+    case LinearId::v:
+      return h_;
+    case LinearId::o:
+      return attended_;
+    case LinearId::gate:
+    case LinearId::up:
+      return g_;
+    case LinearId::down:
+      break;
+  }
+  return product_;
+}
+
+at::Tensor GridSearch::weight_clip(LinearId linear) const {
+  const at::Tensor& weight = block_[linear].weight;
+  const QuantizerFormat& format = recipe_.weight;
+  const std::int64_t groups = weight_groups(format, weight.size(1));
+  at::Tensor best = at::ones({weight.size(0), groups}, weight.options());
+  if (!recipe_.search.weight) return best;
+
+  // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one block of it a group.
+  at::Tensor inputs = linear_input(linear).flatten(0, -2);
+  at::Tensor gram;  // [groups, group, group]
+  if (groups == 1) {
+    gram = at::mm(inputs.t(), inputs).unsqueeze(0);
+  } else {
+    const std::int64_t missing = groups * format.group - inputs.size(1);
+    if (missing > 0) inputs = at::cat({inputs, at::zeros({inputs.size(0), missing}, inputs.options())}, 1);
+    const at::Tensor by_group = inputs.view({-1, groups, format.group}).transpose(0, 1);
+    gram = at::bmm(by_group.transpose(1, 2), by_group);
+  }
+  const at::Tensor grouped = split_groups(weight, format);  // [out, groups, group]
+  at::Tensor best_error;
+  for (const double factor : grids::weight_clip(recipe_.search)) {
+    const at::Tensor clip = at::full({weight.size(0), groups}, factor, weight.options());
+    const at::Tensor rounded = dequantize_weight(quantize_weight(weight, clip, format), format);
+    const at::Tensor delta = (grouped - split_groups(rounded, format)).transpose(0, 1);  // [groups, out, group]
+    const at::Tensor error = at::bmm(delta, gram).mul_(delta).sum(-1).t();               // [out, groups]
+    if (!best_error.defined()) {
+      best_error = error;
+      continue;
+    }
+    const at::Tensor better = error < best_error;
+    best_error = at::where(better, error, best_error);
+    best = at::where(better, clip, best);
+  }
+  return best;
+}
+
+double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer) const {
+  const nn::Tap tap = [&](Site at_site, const at::Tensor& x) { return at_site == site ? quantizer(x) : x; };
+  const std::int64_t first = context_.prefix == nullptr ? 0 : context_.prefix->length();
+  double error = 0;
+  for (std::int64_t s = 0; s < x_.size(0); ++s) {
+    const auto row = [s](const at::Tensor& whole) { return whole.narrow(0, s, 1); };
+    at::Tensor middle = row(middle_);
+    if (site == Site::qkv_input || is_kv(site)) {
+      nn::Qkv qkv{row(qkv_.q), row(qkv_.k), row(qkv_.v)};
+      if (site == Site::qkv_input) {
+        qkv = nn::project_qkv(block_, context_, quantizer(row(h_)), first, {});
+      } else if (site == Site::k_cache) {
+        qkv.k = quantizer(qkv.k);
+      } else {
+        qkv.v = quantizer(qkv.v);
+      }
+      middle = nn::attention_output(block_, row(x_), nn::attend(context_, qkv), {});
+    } else if (site == Site::o_input) {
+      middle = nn::attention_output(block_, row(x_), row(attended_), tap);
+    }
+    at::Tensor product = row(product_);
+    if (site != Site::down_input) {
+      const at::Tensor g = site == Site::gate_up_input ? quantizer(row(g_)) : nn::gate_up_input(block_, context_, middle, {});
+      product = nn::gated_product(block_, context_, g, {});
+    }
+    const at::Tensor output = nn::mlp_output(block_, middle, product, tap);
+    error += (output - row(output_)).square_().sum(at::kDouble).item<double>();
+  }
+  return error;
+}
+
+ScaleTensors GridSearch::scaled_start(const QuantizerFormat& format, const MinMaxTensors& start, const at::Tensor& factor) const {
+  return slice_scales(start.min, start.max, factor, factor, format);
+}
+
+double GridSearch::search_activation_factor(Site site, const QuantizerFormat& format, const MinMaxTensors& start) const {
+  double best = 1.0;
+  double best_error = std::numeric_limits<double>::infinity();
+  const auto attempt = [&](const std::vector<double>& factors) {
+    for (const double factor : factors) {
+      const at::Tensor tensor = at::full({1}, factor, start.max.options());
+      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)));
+      if (error < best_error) {
+        best_error = error;
+        best = factor;
+      }
+    }
+  };
+  attempt(grids::static_coarse());
+  attempt(grids::static_fine(best));
+  return best;
+}
+
+at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const MinMaxTensors& start) const {
+  const ModelSpec& spec = *context_.spec;
+  const std::int64_t tokens = x_.size(1);
+  const std::int64_t prefix = context_.prefix == nullptr ? 0 : context_.prefix->length();
+  const std::int64_t shared = spec.head_count / spec.kv_head_count;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(spec.head_dim));
+  const std::vector<double> factors = grids::kv_clip();
+  at::Tensor error = at::zeros({static_cast<std::int64_t>(factors.size()), spec.kv_head_count}, at::kDouble);
+  const at::Tensor mask = causal_mask(tokens, prefix, context_.window, x_.options());
+
+  for (std::int64_t s = 0; s < x_.size(0); ++s) {
+    for (std::int64_t head = 0; head < spec.kv_head_count; ++head) {
+      const at::Tensor queries = qkv_.q[s].narrow(1, head * shared, shared).transpose(0, 1).contiguous();  // [shared, tokens, d]
+      const at::Tensor key = qkv_.k[s].select(1, head).contiguous();                                       // [tokens, d]
+      const at::Tensor prefix_scores =
+          prefix == 0 ? at::Tensor() : at::matmul(queries, context_.prefix->key[0].select(1, head).t());
+      const auto probabilities = [&](const at::Tensor& k) {
+        at::Tensor scores = at::matmul(queries.view({-1, spec.head_dim}), k.t()).view({shared, tokens, tokens});
+        if (prefix > 0) scores = at::cat({prefix_scores, scores}, -1);
+        return scores.mul_(scale).add_(mask).softmax(-1);
+      };
+      const at::Tensor target = probabilities(key);
+      const MinMaxTensors own{start.min.narrow(0, head, 1), start.max.narrow(0, head, 1)};
+      for (std::size_t i = 0; i < factors.size(); ++i) {
+        const at::Tensor factor = at::full({1}, factors[i], start.max.options());
+        const at::Tensor rounded = fake_quantize(key, scaled_start(format, own, factor), format);
+        error[static_cast<std::int64_t>(i)][head] +=
+            probabilities(rounded).sub_(target).square_().sum(at::kDouble).to(at::kCPU);
+      }
+    }
+  }
+  return factors_as_tensor(factors, spec.kv_head_count).to(at::kDouble).gather(0, error.argmin(0, true)).squeeze(0).to(start.max.options());
+}
+
+at::Tensor GridSearch::search_value_factor(const QuantizerFormat& format, const MinMaxTensors& start) const {
+  const std::vector<double> factors = grids::kv_clip();
+  std::vector<at::Tensor> errors;
+  for (const double factor : factors) {
+    const ScaleTensors scales = scaled_start(format, start, at::full_like(start.max, factor));
+    const at::Tensor rounded = SiteFakeQuantizer(Site::v_cache, format, scales)(qkv_.v);
+    errors.push_back((rounded - qkv_.v).square_().sum({0, 1, 3}, false, at::kDouble).to(at::kCPU));
+  }
+  const at::Tensor best = at::stack(errors).argmin(0, true);
+  return factors_as_tensor(factors, start.max.size(0)).to(at::kDouble).gather(0, best).squeeze(0).to(start.max.options());
+}
+
+at::Tensor GridSearch::factors_as_tensor(const std::vector<double>& factors, std::int64_t count) const {
+  at::Tensor tensor = at::empty({static_cast<std::int64_t>(factors.size()), count}, at::kDouble);
+  for (std::size_t i = 0; i < factors.size(); ++i) tensor[static_cast<std::int64_t>(i)].fill_(factors[i]);
+  return tensor;
+}
+
+SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) const {
+  const QuantizerFormat& format = recipe_.format_of(site);
+  at::Tensor factor = at::ones_like(start.max);
+  if (is_kv(site)) {
+    if (recipe_.search.kv) {
+      factor = site == Site::k_cache ? search_key_factor(format, start) : search_value_factor(format, start);
+    }
+  } else if (recipe_.search.activation) {
+    factor.fill_(search_activation_factor(site, format, start));
+  }
+  const ScaleTensors scales = scaled_start(format, start, factor);
+  SiteQuantizer result;
+  result.scale = to_floats(scales.scale);
+  if (scales.zero_point.defined()) {
+    for (const float zero : to_floats(scales.zero_point)) result.zero_point.push_back(static_cast<std::int16_t>(std::lround(zero)));
+  }
+  return result;
+}
+
+SiteQuantizer GridSearch::dynamic_site(Site site) const {
+  const QuantizerFormat& format = recipe_.format_of(site);
+  SiteQuantizer result;
+  if (!(is_kv(site) ? recipe_.search.kv : recipe_.search.activation)) return result;
+  const std::vector<double> factors = grids::dynamic_clip();
+  double best_error = std::numeric_limits<double>::infinity();
+  for (const double gamma : factors) {
+    for (const double beta : format.symmetric ? std::vector<double>{gamma} : factors) {
+      const std::array<float, 2> clip{static_cast<float>(gamma), static_cast<float>(beta)};
+      const double error = output_error(site, SiteFakeQuantizer(site, format, clip[0], clip[1]));
+      if (error < best_error) {
+        best_error = error;
+        result.clip = clip;
+      }
+    }
+  }
+  return result;
+}
+
+SiteQuantizer GridSearch::site(Site site, const MinMaxTensors& start) const {
+  const QuantizerFormat& format = recipe_.format_of(site);
+  if (!format.enabled()) return {};
+  return format.is_static() ? static_site(site, start) : dynamic_site(site);
+}
+
+}  // namespace pq::quant

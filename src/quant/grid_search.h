@@ -1,0 +1,65 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/quantized_block.h"
+#include "model/recipe.h"
+#include "nn/block.h"
+#include "quant/quantizer.h"
+
+namespace pq::quant {
+
+/// The grids of ALGORITHM.md section 6. A factor always multiplies the min-max start.
+namespace grids {
+std::vector<double> weight_clip(const SearchSettings& settings);  ///< 1.0 down to weight_min
+std::vector<double> static_coarse();                              ///< .25 to .95, 8 values
+std::vector<double> static_fine(double best);                     ///< best +- .05, 10 values, best left out
+std::vector<double> dynamic_clip();                               ///< .6 to 1, 9 values
+std::vector<double> kv_clip();                                    ///< .3 to 1
+}  // namespace grids
+
+/// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full precision, on the
+/// quantized stream; the target is the full-precision block on that same stream.
+class GridSearch {
+ public:
+  /// Runs the full-precision block on x [sequences, tokens, hidden] once and keeps what the searches read. All arguments but
+  /// `recipe` are borrowed.
+  GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe);
+
+  /// Clip factors [out, groups] that minimize, for every output channel and group, the squared partial output error summed over
+  /// the tokens. Ones when the search is switched off.
+  at::Tensor weight_clip(LinearId linear) const;
+
+  /// Parameters of the quantizer at `site`; `start` holds the min-max statistics of static formats.
+  SiteQuantizer site(Site site, const MinMaxTensors& start) const;
+
+  /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2.
+  double output_error(Site site, const SiteFakeQuantizer& quantizer) const;
+
+ private:
+  const at::Tensor& linear_input(LinearId linear) const;
+  at::Tensor factors_as_tensor(const std::vector<double>& factors, std::int64_t count) const;
+  ScaleTensors scaled_start(const QuantizerFormat& format, const MinMaxTensors& start, const at::Tensor& factor) const;
+  SiteQuantizer static_site(Site site, const MinMaxTensors& start) const;
+  SiteQuantizer dynamic_site(Site site) const;
+  at::Tensor search_key_factor(const QuantizerFormat& format, const MinMaxTensors& start) const;
+  at::Tensor search_value_factor(const QuantizerFormat& format, const MinMaxTensors& start) const;
+  double search_activation_factor(Site site, const QuantizerFormat& format, const MinMaxTensors& start) const;
+
+  const nn::Block& block_;
+  nn::BlockContext context_;
+  Recipe recipe_;
+  at::Tensor x_;         // [sequences, tokens, hidden]
+  at::Tensor h_;         // qkv_input
+  nn::Qkv qkv_;
+  at::Tensor attended_;  // o_input
+  at::Tensor middle_;    // residual stream between attention and MLP
+  at::Tensor g_;         // gate_up_input
+  at::Tensor product_;   // down_input
+  at::Tensor output_;    // block output
+};
+
+}  // namespace pq::quant

@@ -1,0 +1,73 @@
+#include "quant/rotate.h"
+
+#include "base/random.h"
+
+namespace pq::quant {
+
+Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed, const at::Device& device)
+    : spec_(spec), settings_(settings) {
+  const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
+  if (settings.r1) {
+    Random random(seed, "rotation R1");
+    at::Tensor signs = at::empty({spec.hidden_size}, at::kDouble);
+    for (std::int64_t i = 0; i < spec.hidden_size; ++i) signs.data_ptr<double>()[i] = random.sign();
+    signs_ = signs.to(device);
+    hidden_ = std::make_unique<nn::Hadamard>(spec.hidden_size, options);
+  }
+  if (settings.r2) head_ = std::make_unique<nn::Hadamard>(spec.head_dim, options);
+  if (settings.r4) intermediate_ = std::make_unique<nn::Hadamard>(spec.intermediate_size, options);
+}
+
+at::Tensor Rotation::times_r1(const at::Tensor& rows) const { return hidden_->apply(rows * signs_); }
+
+void Rotation::rotate_block(nn::Block& block) const {
+  const at::NoGradGuard no_grad;
+  const auto dtype = block[LinearId::q].weight.scalar_type();
+  const std::int64_t head_dim = spec_.head_dim;
+  for (const LinearId id : all_linears) {
+    nn::Linear& linear = block[id];
+    at::Tensor weight = linear.weight.to(at::kDouble);
+    at::Tensor bias = linear.bias.defined() ? linear.bias.to(at::kDouble) : at::Tensor();
+    const bool writes_residual = id == LinearId::o || id == LinearId::down;
+    if (settings_.r1) {
+      if (writes_residual) {
+        weight = times_r1(weight.t().contiguous()).t().contiguous();
+        if (bias.defined()) bias = times_r1(bias);
+      } else {
+        const bool mlp = id == LinearId::gate || id == LinearId::up;
+        weight = times_r1(weight * (mlp ? block.post_attention_norm : block.input_norm).to(at::kDouble));
+      }
+    }
+    if (settings_.r2 && id == LinearId::v) {
+      const at::Tensor columns = weight.t().contiguous().view({-1, spec_.kv_head_count, head_dim});
+      weight = head_->apply(columns).reshape({-1, spec_.kv_size()}).t().contiguous();
+      if (bias.defined()) bias = head_->apply(bias.view({spec_.kv_head_count, head_dim})).reshape({-1});
+    }
+    if (settings_.r2 && id == LinearId::o) {
+      weight = head_->apply(weight.view({-1, spec_.head_count, head_dim})).reshape({-1, spec_.query_size()});
+    }
+    if (settings_.r4 && id == LinearId::down) weight = intermediate_->apply(weight);
+    linear.weight = weight.to(dtype).contiguous();
+    if (bias.defined()) linear.bias = bias.to(dtype).contiguous();
+  }
+  if (settings_.r1) {
+    block.input_norm = at::ones_like(block.input_norm);
+    block.post_attention_norm = at::ones_like(block.post_attention_norm);
+  }
+}
+
+at::Tensor Rotation::rotate_embedding(const at::Tensor& rows) const {
+  if (!settings_.r1) return rows;
+  return times_r1(rows.to(at::kDouble)).to(rows.scalar_type());
+}
+
+at::Tensor Rotation::rotate_lm_head(const at::Tensor& rows, const at::Tensor& final_norm) const {
+  if (!settings_.r1) return rows;
+  return times_r1(rows.to(at::kDouble) * final_norm.to(at::kDouble)).to(rows.scalar_type());
+}
+
+at::Tensor Rotation::final_norm_after(const at::Tensor& final_norm) const {
+  return settings_.r1 ? at::ones_like(final_norm) : final_norm;
+}
+
+}  // namespace pq::quant
