@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "io/dtype.h"
+#include "model/model_spec.h"
+#include "model/quantized_block.h"
+#include "model/recipe.h"
+#include "numerics/packing.h"
+
+namespace pq::io {
+
+/// Calls visit(declaration, values) for every tensor of block `index` in file order, with the container in `block` that
+/// holds its values. The layout, the writer and the reader of quantized checkpoints all walk this one list. `Block` is
+/// QuantizedBlock, const or not; the containers need not be filled.
+template <typename Block, typename Visit>
+void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, Block& block, Visit&& visit) {
+  const auto tensor = [&](std::string name, DType dtype, std::vector<std::int64_t> shape, auto& values) {
+    visit(TensorDeclaration{std::move(name), dtype, std::move(shape)}, values);
+  };
+  tensor(tensor_names::input_norm(index), DType::f32, {spec.hidden_size}, block.input_norm);
+  tensor(tensor_names::post_attention_norm(index), DType::f32, {spec.hidden_size}, block.post_attention_norm);
+  for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    const std::string name = tensor_names::linear(index, all_linears[i]);
+    const LinearShape shape = linear_shape(spec, all_linears[i]);
+    const QuantizerFormat& format = recipe.weight;
+    auto& linear = block.linears[i];
+    if (format.enabled()) {
+      const bool grouped = format.granularity == Granularity::group;
+      const std::int64_t groups = grouped ? (shape.in_features + format.group - 1) / format.group : 1;
+      const std::int64_t row_bytes = packed_row_bytes(shape.in_features, format.bits);
+      tensor(name + ".qweight", DType::u8, {shape.out_features, row_bytes}, linear.codes);
+      tensor(name + ".scales", DType::f32, {shape.out_features, groups}, linear.scales);
+      if (!format.symmetric)
+        tensor(name + ".zero_points", DType::i16, {shape.out_features, groups}, linear.zero_points);
+    } else {
+      tensor(name + ".weight", DType::f16, {shape.out_features, shape.in_features}, linear.weight);
+    }
+    if (shape.bias) tensor(name + ".bias", DType::f32, {shape.out_features}, linear.bias);
+  }
+  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+    if (!format.enabled()) continue;
+    const std::string name = tensor_names::block(index) + "." + std::string(site_name(quantized_sites[i]));
+    auto& site = block.sites[i];
+    if (format.is_static()) {
+      const std::int64_t count = format.granularity == Granularity::head ? spec.kv_head_count : 1;
+      tensor(name + ".scale", DType::f32, {count}, site.scale);
+      if (!format.symmetric) tensor(name + ".zero_point", DType::i16, {count}, site.zero_point);
+    } else {
+      tensor(name + ".clip", DType::f32, {2}, site.clip);
+    }
+  }
+}
+
+/// Names of the prefix's tensors.
+namespace prefix_names {
+inline constexpr std::string_view token_ids = "prefix.token_ids";
+std::string key(std::int64_t block);
+std::string value(std::int64_t block);
+}  // namespace prefix_names
+
+}  // namespace pq::io

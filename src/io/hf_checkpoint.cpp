@@ -1,0 +1,176 @@
+#include "io/hf_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "io/hf_config.h"
+
+namespace pq::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Says which other format a directory without safetensors holds.
+void refuse_other_formats(const fs::path& directory) {
+  std::error_code code;
+  if (fs::exists(directory / "model.safetensors", code) || fs::exists(directory / "model.safetensors.index.json", code))
+    return;
+  const std::string convert = fmt::format(
+      "convert it: python -c \"from transformers import AutoModelForCausalLM as M; "
+      "M.from_pretrained('{}').save_pretrained('OUT')\"",
+      directory.string());
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(directory, code)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  const auto refuse = [&](std::string_view format, const fs::path& file, const std::string& remedy) {
+    throw UnsupportedError(
+        directory.string(),
+        fmt::format("holds no model.safetensors, but weights in {} format ({})", format, file.filename().string()),
+        remedy);
+  };
+  for (const fs::path& file : files) {
+    const std::string extension = file.extension().string();
+    if (extension == ".gguf") refuse("GGUF", file, "get the original checkpoint it was converted from");
+    if (extension == ".bin" && file.filename().string().starts_with("pytorch_model"))
+      refuse("PyTorch pickle", file, convert);
+    if (extension == ".pth") refuse("PyTorch pickle", file, "get the model's Hugging Face version, in safetensors");
+    if (file.filename().string().starts_with("consolidated") && extension == ".safetensors") {
+      refuse("its maker's own safetensors", file, "get the model's Hugging Face version, with model.safetensors");
+    }
+  }
+}
+
+/// "models--org--name/snapshots/REVISION" -> "org/name"; any other directory -> its last component.
+std::string model_name(const fs::path& directory) {
+  std::error_code code;
+  fs::path path = fs::absolute(directory, code).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  const std::string repository = path.parent_path().parent_path().filename().string();
+  constexpr std::string_view start = "models--";
+  if (path.parent_path().filename() == "snapshots" && repository.starts_with(start)) {
+    const std::string_view name = std::string_view(repository).substr(start.size());
+    const auto dashes = name.find("--");
+    if (dashes == std::string_view::npos) return std::string(name);
+    return fmt::format("{}/{}", name.substr(0, dashes), name.substr(dashes + 2));
+  }
+  return path.filename().string();
+}
+
+/// The block that a tensor's name speaks of, or -1.
+std::int64_t block_of(std::string_view name) {
+  constexpr std::string_view start = "model.layers.";
+  if (!name.starts_with(start)) return -1;
+  std::int64_t block = -1;
+  std::from_chars(name.data() + start.size(), name.data() + name.size(), block);
+  return block;
+}
+
+}  // namespace
+
+std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec) {
+  std::vector<TensorDeclaration> tensors;
+  const auto add = [&](std::string name, std::vector<std::int64_t> shape) {
+    tensors.push_back({std::move(name), DType::f32, std::move(shape)});
+  };
+  add(std::string(tensor_names::embedding), {spec.vocab_size, spec.hidden_size});
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    add(tensor_names::input_norm(block), {spec.hidden_size});
+    add(tensor_names::post_attention_norm(block), {spec.hidden_size});
+    for (const LinearId id : all_linears) {
+      const LinearShape shape = linear_shape(spec, id);
+      const std::string name = tensor_names::linear(block, id);
+      add(name + ".weight", {shape.out_features, shape.in_features});
+      if (shape.bias) add(name + ".bias", {shape.out_features});
+    }
+  }
+  add(std::string(tensor_names::final_norm), {spec.hidden_size});
+  if (!spec.tied_embeddings) add(std::string(tensor_names::lm_head), {spec.vocab_size, spec.hidden_size});
+  return tensors;
+}
+
+HfCheckpoint HfCheckpoint::open(const std::string& model) {
+  const fs::path directory = resolve_model_directory(model);
+  refuse_other_formats(directory);
+  const fs::path config_path = directory / "config.json";
+  Json config = read_json_file(config_path);
+  ModelSpec spec = parse_config(config, config_path.string());
+  const fs::path generation_path = directory / "generation_config.json";
+  std::error_code code;
+  if (fs::exists(generation_path, code)) {
+    add_generation_config(spec, read_json_file(generation_path), generation_path.string());
+  }
+  return {directory, std::move(config), std::move(spec)};
+}
+
+HfCheckpoint::HfCheckpoint(fs::path directory, Json config, ModelSpec spec)
+    : directory_(std::move(directory)),
+      name_(model_name(directory_)),
+      config_(std::move(config)),
+      spec_(std::move(spec)),
+      tensors_(directory_) {
+  check_tensors();
+  // As transformers does: a head that stands in the file and differs from the embedding is not tied, whatever
+  // config.json says.
+  if (spec_.tied_embeddings && has(tensor_names::lm_head)) {
+    const std::vector<std::int64_t> shape{spec_.vocab_size, spec_.hidden_size};
+    const TensorView embedding = tensor(tensor_names::embedding, shape);
+    const TensorView head = tensor(tensor_names::lm_head, shape);
+    if (embedding.dtype != head.dtype ||
+        !std::equal(embedding.bytes.begin(), embedding.bytes.end(), head.bytes.begin())) {
+      spec_.tied_embeddings = false;
+      log_warning("{}: lm_head.weight differs from the embedding, so they are not tied, although config.json says so",
+                  tensors_.file());
+    }
+  }
+}
+
+void HfCheckpoint::check_tensors() const {
+  std::unordered_set<std::string> required;
+  for (const TensorDeclaration& declaration : required_tensors(spec_)) {
+    if (!has(declaration.name)) {
+      throw FormatError(tensors_.file(),
+                        fmt::format("there is no tensor '{}' (config.json asks for {})", declaration.name,
+                                    shape_text(declaration.shape)),
+                        "the checkpoint is incomplete, or config.json is of another model");
+    }
+    tensor(declaration.name, declaration.shape);
+    required.insert(declaration.name);
+  }
+  std::size_t ignored = 0;
+  std::string example;
+  for (const std::string& name : tensors_.names()) {
+    if (block_of(name) >= spec_.block_count) {
+      throw FormatError(
+          tensors_.file(),
+          fmt::format("holds tensor '{}', but config.json says num_hidden_layers = {}", name, spec_.block_count),
+          "fetch the config.json that belongs to this checkpoint");
+    }
+    // Buffers that old versions of transformers saved, and the second name of a tied head.
+    const bool expected =
+        required.contains(name) || name.ends_with(".rotary_emb.inv_freq") || name == tensor_names::lm_head;
+    if (!expected && ++ignored == 1) example = name;
+  }
+  if (ignored > 0) {
+    log_warning("{}: {} tensor{} not part of the {} architecture and ignored (for example {})", tensors_.file(),
+                ignored, ignored == 1 ? " is" : "s are", family_row(spec_.family).model_type, example);
+  }
+}
+
+TensorView HfCheckpoint::tensor(std::string_view name, std::span<const std::int64_t> expected_shape) const {
+  TensorView view = tensors_.tensor(name);
+  if (!is_floating(view.dtype)) {
+    throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, name),
+                           fmt::format("is {}, not a floating-point tensor", dtype_name(view.dtype)),
+                           "use an unquantized checkpoint in F32, F16 or BF16");
+  }
+  expect_tensor(view, {std::string(name), view.dtype, {expected_shape.begin(), expected_shape.end()}});
+  return view;
+}
+
+}  // namespace pq::io

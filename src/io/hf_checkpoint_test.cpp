@@ -1,0 +1,218 @@
+#include "io/hf_checkpoint.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+
+#include "io/hf_config.h"
+#include "io/test_files.h"
+
+namespace pq::io {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::small_config;
+using testing::TemporaryDirectory;
+using testing::write_bytes;
+using testing::write_checkpoint;
+
+std::vector<TensorDeclaration> tensors_for(const Json& config) {
+  return required_tensors(parse_config(config, "config"));
+}
+
+template <typename E>
+std::string open_error(const fs::path& model) {
+  return message_of<E>([&] { HfCheckpoint::open(model.string()); });
+}
+
+TEST(HfCheckpoint, OpensTheSampleModel) {
+  const fs::path directory = fs::path(PQ_SOURCE_DIR) / "examples" / "sample-model";
+  const HfCheckpoint checkpoint = HfCheckpoint::open(directory.string() + "/");
+  EXPECT_EQ(checkpoint.name(), "sample-model");
+  EXPECT_EQ(checkpoint.spec().block_count, 6);
+  EXPECT_EQ(checkpoint.config()["vocab_size"], 8192);
+  EXPECT_FALSE(is_quantized_checkpoint(directory));
+  const std::vector<std::int64_t> shape{8192, 256};
+  const TensorView embedding = checkpoint.tensor(tensor_names::embedding, shape);
+  EXPECT_EQ(embedding.dtype, DType::bf16);
+  std::vector<float> row(256);
+  rows_to_float32(embedding, 1, 1, row);
+  EXPECT_NE(row[0], 0.0F);
+  const std::vector<std::int64_t> wrong{256, 8192};
+  EXPECT_THAT(message_of<FormatError>([&] { checkpoint.tensor(tensor_names::embedding, wrong); }),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("[8192, 256]"), HasSubstr("expected BF16 [256, 8192]")));
+}
+
+TEST(HfCheckpoint, RefusesMissingMisshapenAndIntegerTensors) {
+  const TemporaryDirectory directory;
+  const Json config = small_config();
+  const auto tensors = tensors_for(config);
+  write_checkpoint(directory.path(), config, tensors);
+  EXPECT_NO_THROW(HfCheckpoint::open(directory.path().string()));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    auto changed = tensors;
+    changed.erase(changed.begin() + static_cast<std::ptrdiff_t>(i));
+    write_checkpoint(directory.path(), config, changed);
+    EXPECT_THAT(open_error<FormatError>(directory.path()),
+                AllOf(HasSubstr("model.safetensors"), HasSubstr("no tensor '" + tensors[i].name + "'"),
+                      HasSubstr(shape_text(tensors[i].shape))));
+    changed = tensors;
+    changed[i].shape.back() += 1;
+    write_checkpoint(directory.path(), config, changed);
+    EXPECT_THAT(open_error<FormatError>(directory.path()),
+                AllOf(HasSubstr("'" + tensors[i].name + "'"), HasSubstr(shape_text(changed[i].shape)),
+                      HasSubstr("expected F32 " + shape_text(tensors[i].shape))));
+  }
+  auto changed = tensors;
+  changed[3].dtype = DType::i32;
+  write_checkpoint(directory.path(), config, changed);
+  EXPECT_THAT(open_error<UnsupportedError>(directory.path()), AllOf(HasSubstr(changed[3].name), HasSubstr("I32")));
+}
+
+TEST(HfCheckpoint, RefusesAConfigWithFewerBlocksThanTheFile) {
+  const TemporaryDirectory directory;
+  Json config = small_config();
+  const auto tensors = tensors_for(config);
+  config["num_hidden_layers"] = 1;
+  write_checkpoint(directory.path(), config, tensors);
+  EXPECT_THAT(open_error<FormatError>(directory.path()),
+              AllOf(HasSubstr("model.layers.1."), HasSubstr("num_hidden_layers = 1")));
+}
+
+TEST(HfCheckpoint, NeedsQwenBiasesAndIgnoresOldBuffers) {
+  const TemporaryDirectory directory;
+  Json config = small_config();
+  config["model_type"] = "qwen2";
+  config["architectures"] = {"Qwen2ForCausalLM"};
+  auto tensors = tensors_for(config);
+  EXPECT_EQ(tensors.size(), tensors_for(small_config()).size() + 6);
+  tensors.push_back({"model.layers.0.self_attn.rotary_emb.inv_freq", DType::f32, {2}});
+  write_checkpoint(directory.path(), config, tensors);
+  EXPECT_TRUE(HfCheckpoint::open(directory.path().string()).spec().qkv_bias);
+  write_checkpoint(directory.path(), config, tensors_for(small_config()));
+  EXPECT_THAT(open_error<FormatError>(directory.path()), HasSubstr("'model.layers.0.self_attn.q_proj.bias'"));
+}
+
+TEST(HfCheckpoint, TiesAsTransformersDoes) {
+  const TemporaryDirectory directory;
+  Json config = small_config();
+  const auto untied = tensors_for(config);
+  config["tie_word_embeddings"] = true;
+  const auto tied = tensors_for(config);
+  EXPECT_EQ(tied.size() + 1, untied.size());
+  write_checkpoint(directory.path(), config, tied);
+  EXPECT_TRUE(HfCheckpoint::open(directory.path().string()).spec().tied_embeddings);
+  write_checkpoint(directory.path(), config, untied);  // a head of its own, with other values
+  EXPECT_FALSE(HfCheckpoint::open(directory.path().string()).spec().tied_embeddings);
+  SafetensorsWriter writer(directory.path() / "model.safetensors", untied);
+  for (const TensorDeclaration& tensor : untied)
+    writer.append(tensor.name, std::vector<std::byte>(tensor.byte_count()));
+  writer.finish();  // a head that repeats the embedding
+  EXPECT_TRUE(HfCheckpoint::open(directory.path().string()).spec().tied_embeddings);
+}
+
+TEST(HfCheckpoint, SaysWhichOtherFormatIsThere) {
+  const TemporaryDirectory directory;
+  EXPECT_THAT(open_error<InputError>(directory.path()), HasSubstr("config.json: no such file"));
+  write_bytes(directory.path() / "config.json", small_config().dump());
+  EXPECT_THAT(open_error<InputError>(directory.path()), HasSubstr("holds neither model.safetensors nor"));
+  write_bytes(directory.path() / "pytorch_model-00001-of-00002.bin", "x");
+  EXPECT_THAT(open_error<UnsupportedError>(directory.path()),
+              AllOf(HasSubstr("PyTorch pickle"), HasSubstr("save_pretrained")));
+  write_bytes(directory.path() / "model.gguf", "x");
+  EXPECT_THAT(open_error<UnsupportedError>(directory.path()), AllOf(HasSubstr("GGUF"), HasSubstr("model.gguf")));
+  EXPECT_THAT(open_error<InputError>(directory.path() / "model.gguf"), HasSubstr("is a GGUF file"));
+}
+
+TEST(HfCheckpoint, RefusesDamagedFiles) {
+  const TemporaryDirectory directory;
+  const Json config = small_config();
+  write_checkpoint(directory.path(), config, tensors_for(config));
+  const fs::path path = directory.path() / "model.safetensors";
+  fs::resize_file(path, fs::file_size(path) - 1);
+  EXPECT_THAT(open_error<FormatError>(directory.path()),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("'lm_head.weight'")));
+  write_bytes(directory.path() / "config.json", "{\"model_type\": ");
+  EXPECT_THAT(open_error<FormatError>(directory.path()), HasSubstr("config.json: is not valid JSON"));
+}
+
+/// The places of the Hugging Face cache, pointed at a temporary directory.
+class HubCache : public ::testing::Test {
+ protected:
+  static constexpr std::array variables{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"};
+  void SetUp() override {
+    for (const char* name : variables) {
+      const char* value = std::getenv(name);
+      saved_.push_back(value == nullptr ? "" : value);
+      ::unsetenv(name);
+    }
+  }
+  void TearDown() override {
+    for (std::size_t i = 0; i < variables.size(); ++i) {
+      if (saved_[i].empty()) {
+        ::unsetenv(variables[i]);
+      } else {
+        ::setenv(variables[i], saved_[i].c_str(), 1);
+      }
+    }
+  }
+  void add_snapshot(const fs::path& cache, const std::string& revision) const {
+    write_bytes(cache / "models--some-org--Some.Name_7B" / "snapshots" / revision / "config.json", "{}");
+  }
+  const std::string model_ = "some-org/Some.Name_7B";
+  TemporaryDirectory directory_;
+  std::vector<std::string> saved_;
+};
+
+TEST_F(HubCache, FindsTheModelInEveryPlace) {
+  const auto& root = directory_.path();
+  ::setenv("HOME", root.c_str(), 1);
+  const auto found = [&] { return resolve_model_directory(model_).filename().string(); };
+  add_snapshot(root / ".cache/huggingface/hub", "home");
+  EXPECT_EQ(found(), "home");
+  add_snapshot(root / "xdg/huggingface/hub", "xdg");
+  ::setenv("XDG_CACHE_HOME", (root / "xdg").c_str(), 1);
+  EXPECT_EQ(found(), "xdg");
+  add_snapshot(root / "hf/hub", "hf");
+  ::setenv("HF_HOME", (root / "hf").c_str(), 1);
+  EXPECT_EQ(found(), "hf");
+  add_snapshot(root / "own", "own");
+  ::setenv("HF_HUB_CACHE", (root / "own").c_str(), 1);
+  EXPECT_EQ(found(), "own");
+}
+
+TEST_F(HubCache, RefsMainGoesBeforeTheNewest) {
+  const auto& root = directory_.path();
+  ::setenv("HF_HUB_CACHE", root.c_str(), 1);
+  const fs::path repository = root / "models--some-org--Some.Name_7B";
+  add_snapshot(root, "aaa");
+  add_snapshot(root, "bbb");
+  fs::last_write_time(repository / "snapshots" / "aaa", fs::file_time_type::clock::now() + std::chrono::hours(1));
+  EXPECT_EQ(resolve_model_directory(model_).filename(), "aaa");
+  write_bytes(repository / "refs" / "main", "bbb\n");
+  EXPECT_EQ(resolve_model_directory(model_).filename(), "bbb");
+  write_bytes(repository / "refs" / "main", "../../elsewhere");
+  EXPECT_EQ(resolve_model_directory(model_).filename(), "aaa");
+}
+
+TEST_F(HubCache, NamesTheModelByItsRepository) {
+  ::setenv("HF_HUB_CACHE", directory_.path().c_str(), 1);
+  add_snapshot(directory_.path(), "0123abcd");
+  const Json config = small_config();
+  write_checkpoint(resolve_model_directory(model_), config, tensors_for(config));
+  EXPECT_EQ(HfCheckpoint::open(model_).name(), model_);
+}
+
+TEST_F(HubCache, SaysWhereItLookedAndHowToGetIt) {
+  ::setenv("HF_HUB_CACHE", "/nowhere/cache", 1);
+  EXPECT_THAT(open_error<InputError>(model_), AllOf(HasSubstr("/nowhere/cache"), HasSubstr("nothing is downloaded"),
+                                                    HasSubstr("huggingface-cli download some-org/Some.Name_7B")));
+  EXPECT_THAT(open_error<InputError>("./no/such/place"), HasSubstr("no such directory"));
+  EXPECT_THAT(open_error<InputError>("../x"), HasSubstr("no such directory"));
+  EXPECT_THAT(open_error<InputError>(""), HasSubstr("empty"));
+}
+
+}  // namespace
+}  // namespace pq::io

@@ -1,0 +1,210 @@
+#include "io/quantized_checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <unordered_set>
+#include <utility>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "io/block_tensors.h"
+#include "io/hf_config.h"
+
+namespace pq::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "tensors are read as they stand in the file");
+
+constexpr std::string_view again = "quantize the model again";
+
+[[noreturn]] void fail_tensor(const TensorView& view, std::string_view what) {
+  throw FormatError(fmt::format("{}: tensor '{}'", view.file, view.name), what, again);
+}
+
+/// Copies the elements; the view's type was checked against T's declaration before.
+template <typename T>
+std::vector<T> copy_values(const TensorView& view) {
+  std::vector<T> values(view.bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), view.bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+template <typename T>
+void read_into(const TensorView& view, std::vector<T>& values) {
+  values = copy_values<T>(view);
+}
+void read_into(const TensorView& view, std::array<float, 2>& values) {
+  const auto copied = copy_values<float>(view);
+  std::copy(copied.begin(), copied.end(), values.begin());
+}
+
+/// Scales and clip factors divide or multiply, so they must be above 0; any other float must be finite.
+void check_floats(const TensorView& view, std::span<const float> values) {
+  const bool factor = view.name.ends_with(".scales") || view.name.ends_with(".scale") || view.name.ends_with(".clip");
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) fail_tensor(view, fmt::format("element {} is not finite", i));
+    if (factor && !(values[i] > 0)) fail_tensor(view, fmt::format("element {} is {}, not above 0", i, values[i]));
+  }
+}
+
+void check_halves(const TensorView& view, std::span<const std::uint16_t> values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(f16_to_float(values[i]))) fail_tensor(view, fmt::format("element {} is not finite", i));
+  }
+}
+
+Json without_quantization(Json config) {
+  config.erase("quantization_config");
+  return config;
+}
+
+}  // namespace
+
+QuantizedCheckpoint QuantizedCheckpoint::open(const std::string& model) {
+  const fs::path directory = resolve_model_directory(model);
+  const fs::path config_path = directory / "config.json";
+  Json config = read_json_file(config_path);
+  const Json* block =
+      config.is_object() && config.contains("quantization_config") ? &config["quantization_config"] : nullptr;
+  if (block == nullptr || !block->is_object() || !block->contains("quant_method") ||
+      (*block)["quant_method"] != "prefixquant") {
+    throw InputError(directory.string(), "is not a checkpoint that this program quantized",
+                     "run: pq quantize MODEL -o OUT");
+  }
+  const Json* version = block->contains("format_version") ? &(*block)["format_version"] : nullptr;
+  if (version == nullptr || !version->is_number_integer()) {
+    throw FormatError(config_path.string(), "quantization_config has no integer format_version", again);
+  }
+  if (*version != checkpoint_format_version) {
+    throw UnsupportedError(config_path.string(),
+                           fmt::format("the checkpoint has format version {}, this program reads version {}",
+                                       version->dump(), checkpoint_format_version),
+                           "use the program's version that wrote it, or quantize the model again");
+  }
+  ModelSpec spec = parse_config(without_quantization(config), config_path.string());
+  if (spec.tied_embeddings) {
+    throw FormatError(config_path.string(), "field 'tie_word_embeddings' is true, but quantized checkpoints are untied",
+                      again);
+  }
+  const fs::path generation_path = directory / "generation_config.json";
+  std::error_code code;
+  if (fs::exists(generation_path, code)) {
+    add_generation_config(spec, read_json_file(generation_path), generation_path.string());
+  }
+  return {directory, std::move(config), std::move(spec)};
+}
+
+QuantizedCheckpoint::QuantizedCheckpoint(fs::path directory, Json config, ModelSpec spec)
+    : directory_(std::move(directory)),
+      where_((directory_ / "config.json").string()),
+      config_(std::move(config)),
+      spec_(std::move(spec)),
+      tensors_(directory_) {
+  read_quantization_config();
+  check_layout();
+  load_prefix();
+}
+
+void QuantizedCheckpoint::read_quantization_config() {
+  const Json& block = config_.at("quantization_config");
+  const auto need = [&](const Json& object, const char* key, bool right_type, std::string_view kind) {
+    if (!right_type)
+      throw FormatError(where_, fmt::format("quantization_config field '{}' is not {}", key, kind), again);
+    return &object.at(key);
+  };
+  const auto is_object = [&](const char* key) { return block.contains(key) && block[key].is_object(); };
+  recipe_ = recipe_from_json(*need(block, "recipe", is_object("recipe"), "an object"), where_ + ": recipe");
+  try {
+    validate_recipe(recipe_);
+  } catch (const InputError& error) {
+    throw FormatError(where_, error.what());
+  }
+  need(block, "provenance", is_object("provenance"), "an object");
+  const Json& prefix = *need(block, "prefix", is_object("prefix"), "an object");
+  const Json& ids =
+      *need(prefix, "token_ids", prefix.contains("token_ids") && prefix["token_ids"].is_array(), "a list");
+  const Json& text = *need(prefix, "text", prefix.contains("text") && prefix["text"].is_string(), "a string");
+  prefix_text_ = text.get<std::string>();
+  for (const Json& id : ids) {
+    const bool known = id.is_number_integer() && id >= 0 && id < spec_.vocab_size;
+    if (!known) {
+      throw FormatError(
+          where_, fmt::format("prefix token {} is not a token of the vocabulary of {}", id.dump(), spec_.vocab_size),
+          again);
+    }
+    prefix_.token_ids.push_back(id.get<std::int32_t>());
+  }
+}
+
+void QuantizedCheckpoint::check_layout() const {
+  const auto layout = checkpoint_layout(spec_, recipe_, static_cast<std::int64_t>(prefix_.token_ids.size()));
+  std::unordered_set<std::string> expected;
+  for (const TensorDeclaration& declaration : layout) {
+    if (!tensors_.has(declaration.name)) {
+      throw FormatError(tensors_.file(),
+                        fmt::format("there is no tensor '{}' (expected {} {})", declaration.name,
+                                    dtype_name(declaration.dtype), shape_text(declaration.shape)),
+                        "the checkpoint is incomplete; copy it again, or quantize the model again");
+    }
+    expect_tensor(tensors_.tensor(declaration.name), declaration);
+    expected.insert(declaration.name);
+  }
+  for (const std::string& name : tensors_.names()) {
+    if (expected.contains(name)) continue;
+    throw FormatError(tensors_.file(), fmt::format("holds tensor '{}', which its recipe does not have", name),
+                      "the file does not belong to its config.json; copy both again");
+  }
+}
+
+void QuantizedCheckpoint::load_prefix() {
+  if (prefix_.token_ids.empty()) return;
+  const TensorView ids = tensors_.tensor(prefix_names::token_ids);
+  if (copy_values<std::int32_t>(ids) != prefix_.token_ids) fail_tensor(ids, "differs from the prefix in config.json");
+  for (std::int64_t block = 0; block < spec_.block_count; ++block) {
+    Prefix::BlockKv kv;
+    const TensorView key = tensors_.tensor(prefix_names::key(block));
+    const TensorView value = tensors_.tensor(prefix_names::value(block));
+    kv.key = copy_values<std::uint16_t>(key);
+    kv.value = copy_values<std::uint16_t>(value);
+    check_halves(key, kv.key);
+    check_halves(value, kv.value);
+    prefix_.blocks.push_back(std::move(kv));
+  }
+}
+
+QuantizedBlock QuantizedCheckpoint::block(std::int64_t index) const {
+  if (index < 0 || index >= spec_.block_count) {
+    throw std::logic_error(fmt::format("there is no block {} of {}", index, spec_.block_count));
+  }
+  QuantizedBlock block;
+  visit_block(spec_, recipe_, index, block, [&](const TensorDeclaration& declaration, auto& values) {
+    const TensorView view = tensors_.tensor(declaration.name);
+    read_into(view, values);
+    if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values);
+  });
+  return block;
+}
+
+std::vector<float> QuantizedCheckpoint::final_norm() const {
+  const TensorView view = tensors_.tensor(tensor_names::final_norm);
+  auto values = copy_values<float>(view);
+  check_floats(view, values);
+  return values;
+}
+
+std::vector<TensorSummary> QuantizedCheckpoint::tensors() const {
+  std::vector<TensorSummary> summaries;
+  for (const std::string& name : tensors_.names()) {
+    const TensorView view = tensors_.tensor(name);
+    summaries.push_back({name, view.dtype, view.shape, view.bytes.size(), view.file});
+  }
+  return summaries;
+}
+
+}  // namespace pq::io

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/files.h"
+#include "base/json.h"
+#include "io/hf_checkpoint.h"
+#include "io/safetensors.h"
+#include "model/model_spec.h"
+#include "model/quantized_block.h"
+#include "model/recipe.h"
+
+namespace pq::io {
+
+/// Version of the layout described in docs/checkpoint-format.md. Another one in a file is refused.
+inline constexpr int checkpoint_format_version = 1;
+inline constexpr std::uint64_t default_shard_bytes = 5'000'000'000;
+
+/// Every tensor of a quantized checkpoint, in file order: embedding, blocks, final norm, lm_head, prefix. The one truth
+/// for writing, reading and checking; docs/checkpoint-format.md explains it. `prefix_tokens` may be 0.
+std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Recipe& recipe,
+                                                 std::int64_t prefix_tokens);
+
+/// Writes a quantized checkpoint directory, streaming: calls come in file order (rows of the embedding, write_block
+/// 0 .. n-1, write_final_norm, rows of lm_head, write_prefix, commit). Work goes to OUT.partial; only commit() makes
+/// OUT appear, and without it nothing is left behind. Throws SystemError when the disk is full; std::logic_error for
+/// calls out of order or values that do not have the layout's sizes.
+class QuantizedCheckpointWriter {
+ public:
+  /// `provenance` is stored beside the program's version, the source's name and the calibration source.
+  /// Throws InputError when OUT exists and may not be replaced, or holds the source, or a prefix token is outside the
+  /// vocabulary; SystemError when the disk has less free space than the checkpoint takes.
+  QuantizedCheckpointWriter(const HfCheckpoint& source, const std::filesystem::path& out, const Recipe& recipe,
+                            std::vector<std::int32_t> prefix_token_ids, std::string_view prefix_text,
+                            const Json& provenance, bool replace, std::uint64_t max_shard_bytes = default_shard_bytes);
+  ~QuantizedCheckpointWriter();
+
+  /// Needed (and allowed) only with prefix tokens; `prefix.token_ids` must be those of the constructor.
+  void write_prefix(const Prefix& prefix);
+  /// Whole rows of binary16, [rows, hidden], for tensor_names::embedding or tensor_names::lm_head, in any number of
+  /// calls.
+  void append_rows(std::string_view name, std::span<const std::uint16_t> rows);
+  void write_block(std::int64_t index, const QuantizedBlock& block);
+  void write_final_norm(std::span<const float> weight);
+  /// Throws std::logic_error when something was not written.
+  void commit();
+
+  /// Bytes of all tensors together.
+  std::uint64_t tensor_bytes() const { return tensor_bytes_; }
+
+ private:
+  void write_json_files(const HfCheckpoint& source, std::string_view prefix_text, const Json& provenance);
+  void plan_shards(std::uint64_t max_shard_bytes);
+  void append(std::string_view name, std::span<const std::byte> bytes);
+  template <typename T>
+  void append_values(std::string_view name, std::span<const T> values);
+
+  struct Shard {
+    std::string file;
+    std::size_t first;  // of layout_
+    std::size_t count;
+  };
+
+  Recipe recipe_;
+  ModelSpec spec_;
+  std::vector<std::int32_t> prefix_token_ids_;
+  std::vector<TensorDeclaration> layout_;
+  std::uint64_t tensor_bytes_ = 0;
+  std::vector<Shard> shards_;
+  OutputDirectory directory_;
+  std::unique_ptr<SafetensorsWriter> shard_writer_;  // of shards_[shard_]
+  std::size_t shard_ = 0;
+  std::size_t tensor_ = 0;    // of layout_: the one that is being written
+  std::uint64_t filled_ = 0;  // its bytes so far
+};
+
+/// One line of a listing of tensors.
+struct TensorSummary {
+  std::string name;
+  DType dtype;
+  std::vector<std::int64_t> shape;
+  std::uint64_t bytes;
+  std::string file;
+};
+
+/// A quantized checkpoint, mapped. Opening checks format version, recipe, and every tensor's type and shape against
+/// checkpoint_layout, and loads the prefix; block() copies and checks one block.
+class QuantizedCheckpoint {
+ public:
+  /// `model` as for resolve_model_directory. Throws InputError when it is not a quantized checkpoint, UnsupportedError
+  /// for another format version, FormatError for anything that breaks the format.
+  static QuantizedCheckpoint open(const std::string& model);
+
+  const std::filesystem::path& directory() const { return directory_; }
+  /// tied_embeddings is always false.
+  const ModelSpec& spec() const { return spec_; }
+  const Recipe& recipe() const { return recipe_; }
+  /// Empty (no tokens, no blocks) without a prefix.
+  const Prefix& prefix() const { return prefix_; }
+  const std::string& prefix_text() const { return prefix_text_; }
+  const Json& provenance() const { return config_.at("quantization_config").at("provenance"); }
+  const Json& config() const { return config_; }
+
+  /// Throws FormatError for a scale that is not finite or not above 0, a clip factor, norm or bias that is not finite.
+  QuantizedBlock block(std::int64_t index) const;
+  /// [vocab, hidden] F16
+  TensorView embedding() const { return tensors_.tensor(tensor_names::embedding); }
+  /// [vocab, hidden] F16
+  TensorView lm_head() const { return tensors_.tensor(tensor_names::lm_head); }
+  /// [hidden]
+  std::vector<float> final_norm() const;
+  /// All tensors in file order.
+  std::vector<TensorSummary> tensors() const;
+
+ private:
+  QuantizedCheckpoint(std::filesystem::path directory, Json config, ModelSpec spec);
+  void read_quantization_config();
+  void check_layout() const;
+  void load_prefix();
+
+  std::filesystem::path directory_;
+  std::string where_;  // config.json, for errors
+  Json config_;
+  ModelSpec spec_;
+  Recipe recipe_;
+  Prefix prefix_;
+  std::string prefix_text_;
+  ShardedTensors tensors_;
+};
+
+}  // namespace pq::io

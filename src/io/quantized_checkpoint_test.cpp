@@ -1,0 +1,487 @@
+#include "io/quantized_checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <limits>
+#include <stdexcept>
+
+#include "base/half.h"
+#include "io/block_tensors.h"
+#include "io/disk_space.h"
+#include "io/hf_config.h"
+#include "io/test_files.h"
+
+namespace pq::io {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::message_of;
+using testing::read_bytes;
+using testing::small_config;
+using testing::TemporaryDirectory;
+using testing::write_bytes;
+
+Recipe recipe_with(std::string_view base, const std::vector<std::string>& settings = {}) {
+  Recipe recipe = named_recipe(base);
+  for (const std::string& setting : settings) apply_setting(recipe, setting);
+  return recipe;
+}
+
+/// Everything that goes into a checkpoint, with random values of the right sizes.
+struct Contents {
+  Prefix prefix;
+  std::vector<std::uint16_t> embedding;
+  std::vector<std::uint16_t> lm_head;
+  std::vector<QuantizedBlock> blocks;
+  std::vector<float> final_norm;
+};
+
+void fill(Random& random, std::vector<float>& values) {
+  for (float& value : values) value = static_cast<float>(random.uniform() + 0.001);
+}
+void fill(Random& random, std::array<float, 2>& values) {
+  for (float& value : values) value = static_cast<float>(random.uniform() + 0.001);
+}
+template <typename T>
+void fill(Random& random, std::vector<T>& values) {
+  for (T& value : values) value = static_cast<T>(random.next());
+}
+
+std::vector<std::uint16_t> random_halves(Random& random, std::int64_t count) {
+  std::vector<std::uint16_t> values(static_cast<std::size_t>(count));
+  for (auto& value : values) value = float_to_f16(static_cast<float>(random.normal()));
+  return values;
+}
+
+Contents random_contents(const ModelSpec& spec, const Recipe& recipe, std::int64_t prefix_tokens) {
+  Random random(7, "contents");
+  Contents contents;
+  for (std::int64_t i = 0; i < prefix_tokens; ++i)
+    contents.prefix.token_ids.push_back(static_cast<std::int32_t>(random.below(11)));
+  for (std::int64_t i = 0; i < spec.block_count; ++i) {
+    const std::int64_t size = prefix_tokens * spec.kv_size();
+    if (prefix_tokens > 0) contents.prefix.blocks.push_back({random_halves(random, size), random_halves(random, size)});
+    QuantizedBlock block;
+    visit_block(spec, recipe, i, block, [&](const TensorDeclaration& declaration, auto& values) {
+      if constexpr (requires { values.resize(1); }) {
+        values.resize(static_cast<std::size_t>(*element_count(declaration.shape)));
+      }
+      fill(random, values);
+    });
+    contents.blocks.push_back(std::move(block));
+  }
+  contents.embedding = random_halves(random, spec.vocab_size * spec.hidden_size);
+  contents.lm_head = random_halves(random, spec.vocab_size * spec.hidden_size);
+  contents.final_norm.assign(static_cast<std::size_t>(spec.hidden_size), 1.0F);
+  return contents;
+}
+
+class Quantized : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Json config = small_config();
+    config["model_type"] = "qwen2";  // with biases
+    config["architectures"] = {"Qwen2ForCausalLM"};
+    config["tie_word_embeddings"] = true;
+    write_source(config);
+  }
+
+  void write_source(const Json& config) {
+    testing::write_checkpoint(source_, config, required_tensors(parse_config(config, "config")));
+    write_bytes(source_ / "tokenizer.json", R"({"version": "1.0"})");
+    write_bytes(source_ / "chat_template.jinja", "{{ x }}");
+    write_bytes(source_ / "README.md", "not copied");
+  }
+
+  void write_all(QuantizedCheckpointWriter& writer, const Contents& contents) const {
+    const auto hidden = static_cast<std::size_t>(16);
+    const std::span embedding(contents.embedding);
+    writer.append_rows(tensor_names::embedding, embedding.first(3 * hidden));
+    writer.append_rows(tensor_names::embedding, embedding.subspan(3 * hidden));
+    for (std::size_t i = 0; i < contents.blocks.size(); ++i)
+      writer.write_block(static_cast<std::int64_t>(i), contents.blocks[i]);
+    writer.write_final_norm(contents.final_norm);
+    writer.append_rows(tensor_names::lm_head, contents.lm_head);
+    if (!contents.prefix.token_ids.empty()) writer.write_prefix(contents.prefix);
+  }
+
+  Contents write(const Recipe& recipe, std::int64_t prefix_tokens, std::uint64_t max_shard_bytes = default_shard_bytes,
+                 bool replace = false) {
+    const HfCheckpoint source = HfCheckpoint::open(source_.string());
+    const Contents contents = random_contents(source.spec(), recipe, prefix_tokens);
+    Json provenance = Json::object();
+    provenance["note"] = "a test";
+    QuantizedCheckpointWriter writer(source, out_, recipe, contents.prefix.token_ids, "the text", provenance, replace,
+                                     max_shard_bytes);
+    write_all(writer, contents);
+    EXPECT_FALSE(fs::exists(out_ / "config.json") && !replace);
+    writer.commit();
+    EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
+    return contents;
+  }
+
+  template <typename E>
+  std::string open_error() const {
+    return message_of<E>([&] { QuantizedCheckpoint::open(out_.string()); });
+  }
+
+  void edit_config(const std::function<void(Json&)>& edit) const {
+    Json config = read_json_file(out_ / "config.json");
+    edit(config);
+    write_bytes(out_ / "config.json", config.dump());
+  }
+
+  /// Where the data of a tensor lies in model.safetensors, for tests that damage it.
+  std::size_t offset_of(std::string_view name) const {
+    const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+    std::size_t offset = fs::file_size(out_ / "model.safetensors");
+    const auto all = checkpoint.tensors();
+    for (auto tensor = all.rbegin(); tensor != all.rend(); ++tensor) {
+      offset -= tensor->bytes;
+      if (tensor->name == name) return offset;
+    }
+    ADD_FAILURE() << name;
+    return 0;
+  }
+
+  template <typename T>
+  void damage(std::string_view name, std::size_t element, T value) const {
+    std::string bytes = read_bytes(out_ / "model.safetensors");
+    std::memcpy(bytes.data() + offset_of(name) + element * sizeof(T), &value, sizeof(T));
+    write_bytes(out_ / "model.safetensors", bytes);
+  }
+
+  TemporaryDirectory directory_;
+  fs::path source_ = directory_.path() / "source";
+  fs::path out_ = directory_.path() / "deep" / "out";
+};
+
+void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expected) {
+  EXPECT_EQ(found.input_norm, expected.input_norm);
+  EXPECT_EQ(found.post_attention_norm, expected.post_attention_norm);
+  for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    EXPECT_EQ(found.linears[i].codes, expected.linears[i].codes);
+    EXPECT_EQ(found.linears[i].scales, expected.linears[i].scales);
+    EXPECT_EQ(found.linears[i].zero_points, expected.linears[i].zero_points);
+    EXPECT_EQ(found.linears[i].weight, expected.linears[i].weight);
+    EXPECT_EQ(found.linears[i].bias, expected.linears[i].bias);
+  }
+  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    EXPECT_EQ(found.sites[i].scale, expected.sites[i].scale);
+    EXPECT_EQ(found.sites[i].zero_point, expected.sites[i].zero_point);
+    EXPECT_EQ(found.sites[i].clip, expected.sites[i].clip);
+  }
+}
+
+std::vector<std::uint16_t> halves(const TensorView& view) {
+  std::vector<std::uint16_t> values(view.bytes.size() / 2);
+  std::memcpy(values.data(), view.bytes.data(), view.bytes.size());
+  return values;
+}
+
+TEST_F(Quantized, RoundTripsEveryKindOfRecipe) {
+  std::vector<Recipe> recipes;
+  for (const std::string& name : recipe_names()) recipes.push_back(recipe_with(name));
+  recipes.push_back(
+      recipe_with("w4a4kv4-static", {"weight.symmetric=false", "activation.symmetric=false", "kv.symmetric=false"}));
+  recipes.push_back(recipe_with("w4a4kv4-dynamic", {"activation.symmetric=false", "kv.bits=16", "weight.bits=16"}));
+  recipes.push_back(recipe_with("w3a16g128", {"weight.group=6"}));  // 16 = 2 * 6 + 4 and 20 = 3 * 6 + 2: a remainder
+  recipes.push_back(recipe_with("w2a16g128", {"weight.group=6", "weight.symmetric=true", "kv.bits=5"}));
+  for (const Recipe& recipe : recipes) {
+    for (const std::int64_t prefix_tokens : {0, 3}) {
+      for (const std::uint64_t shard_bytes : {default_shard_bytes, std::uint64_t{2000}}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", recipe_to_json(recipe).dump(), prefix_tokens, shard_bytes));
+        const Contents expected = write(recipe, prefix_tokens, shard_bytes, true);
+        EXPECT_EQ(fs::exists(out_ / "model.safetensors"), shard_bytes == default_shard_bytes);
+        const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+        EXPECT_EQ(checkpoint.recipe(), recipe);
+        EXPECT_FALSE(checkpoint.spec().tied_embeddings);
+        EXPECT_EQ(checkpoint.prefix().token_ids, expected.prefix.token_ids);
+        ASSERT_EQ(checkpoint.prefix().blocks.size(), expected.prefix.blocks.size());
+        for (std::size_t i = 0; i < expected.prefix.blocks.size(); ++i) {
+          EXPECT_EQ(checkpoint.prefix().blocks[i].key, expected.prefix.blocks[i].key);
+          EXPECT_EQ(checkpoint.prefix().blocks[i].value, expected.prefix.blocks[i].value);
+        }
+        for (std::int64_t i = 0; i < checkpoint.spec().block_count; ++i) {
+          expect_equal(checkpoint.block(i), expected.blocks[static_cast<std::size_t>(i)]);
+        }
+        EXPECT_EQ(halves(checkpoint.embedding()), expected.embedding);
+        EXPECT_EQ(halves(checkpoint.lm_head()), expected.lm_head);
+        EXPECT_EQ(checkpoint.final_norm(), expected.final_norm);
+        const auto layout = checkpoint_layout(checkpoint.spec(), recipe, prefix_tokens);
+        const auto tensors = checkpoint.tensors();
+        ASSERT_EQ(tensors.size(), layout.size());
+        for (std::size_t i = 0; i < layout.size(); ++i) EXPECT_EQ(tensors[i].name, layout[i].name);
+      }
+    }
+  }
+}
+
+TEST_F(Quantized, LayoutHasTheDocumentedShapes) {
+  ModelSpec spec = HfCheckpoint::open(source_.string()).spec();
+  const auto layout = checkpoint_layout(spec,
+                                        recipe_with("w3a16g128", {"weight.group=6", "kv.bits=4", "kv.mode=static",
+                                                                  "kv.granularity=head", "kv.symmetric=false"}),
+                                        3);
+  const auto find = [&](std::string_view name) {
+    for (const auto& tensor : layout) {
+      if (tensor.name == name) return fmt::format("{} {}", dtype_name(tensor.dtype), shape_text(tensor.shape));
+    }
+    return std::string("none");
+  };
+  EXPECT_EQ(layout.front().name, "model.embed_tokens.weight");
+  EXPECT_EQ(layout.back().name, "prefix.layers.1.value");
+  EXPECT_EQ(find("prefix.token_ids"), "I32 [3]");
+  EXPECT_EQ(find("prefix.layers.1.key"), "F16 [2, 3, 4]");
+  EXPECT_EQ(find("model.layers.1.mlp.down_proj.qweight"), "U8 [16, 8]");  // 20 * 3 bits = 7.5 bytes
+  EXPECT_EQ(find("model.layers.1.mlp.down_proj.scales"), "F32 [16, 4]");
+  EXPECT_EQ(find("model.layers.1.mlp.down_proj.zero_points"), "I16 [16, 4]");
+  EXPECT_EQ(find("model.layers.0.self_attn.k_proj.qweight"), "U8 [8, 6]");
+  EXPECT_EQ(find("model.layers.0.self_attn.k_proj.bias"), "F32 [8]");
+  EXPECT_EQ(find("model.layers.0.self_attn.k_cache.scale"), "F32 [2]");
+  EXPECT_EQ(find("model.layers.0.self_attn.v_cache.zero_point"), "I16 [2]");
+  EXPECT_EQ(find("model.layers.0.self_attn.qkv_input.scale"), "none");
+  EXPECT_EQ(find("model.layers.0.input_layernorm.weight"), "F32 [16]");
+}
+
+TEST_F(Quantized, WritesConfigAndCompanions) {
+  write(recipe_with("w4a4kv4-static"), 2);
+  const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+  EXPECT_TRUE(is_quantized_checkpoint(out_));
+  EXPECT_EQ(checkpoint.config()["hidden_size"], 16);
+  EXPECT_EQ(checkpoint.config()["tie_word_embeddings"], false);
+  EXPECT_EQ(checkpoint.config()["quantization_config"]["format_version"], 1);
+  EXPECT_EQ(checkpoint.prefix_text(), "the text");
+  EXPECT_EQ(checkpoint.provenance()["note"], "a test");
+  EXPECT_EQ(checkpoint.provenance()["source"], "source");
+  EXPECT_EQ(checkpoint.provenance()["calibration"], "self");
+  EXPECT_THAT(checkpoint.provenance()["program"].get<std::string>(), HasSubstr("prefixquant "));
+  EXPECT_EQ(read_bytes(out_ / "tokenizer.json"), read_bytes(source_ / "tokenizer.json"));
+  EXPECT_TRUE(fs::exists(out_ / "chat_template.jinja"));
+  EXPECT_FALSE(fs::exists(out_ / "README.md"));
+  EXPECT_THAT(message_of<UnsupportedError>([&] { HfCheckpoint::open(out_.string()); }),
+              HasSubstr("already quantized, by prefixquant"));
+  EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpoint::open(source_.string()); }), HasSubstr("pq quantize"));
+}
+
+TEST_F(Quantized, TheSameContentsGiveTheSameBytes) {
+  write(recipe_with("w4a4kv4-static"), 2);
+  const std::string first = read_bytes(out_ / "model.safetensors") + read_bytes(out_ / "config.json");
+  write(recipe_with("w4a4kv4-static"), 2, default_shard_bytes, true);
+  EXPECT_EQ(read_bytes(out_ / "model.safetensors") + read_bytes(out_ / "config.json"), first);
+}
+
+TEST_F(Quantized, ShardsStayBelowTheLimitAndAnIndexListsThem) {
+  write(recipe_with("w4a4kv4-static"), 2, 2000);
+  const Json index = read_json_file(out_ / "model.safetensors.index.json");
+  std::uint64_t sum = 0;
+  std::map<std::string, std::uint64_t> shard_bytes;
+  for (const auto& tensor : QuantizedCheckpoint::open(out_.string()).tensors()) {
+    shard_bytes[tensor.file] += tensor.bytes;
+    sum += tensor.bytes;
+    EXPECT_EQ((out_ / index["weight_map"][tensor.name].get<std::string>()).string(), tensor.file);
+  }
+  EXPECT_GT(shard_bytes.size(), 2U);
+  EXPECT_EQ(index["metadata"]["total_size"], sum);
+  for (const auto& [file, bytes] : shard_bytes) EXPECT_LE(bytes, 2000U) << file;
+}
+
+TEST_F(Quantized, RefusesToReplaceWhatItShouldNot) {
+  write(recipe_with("w4a4kv4-static"), 0);
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  const auto open = [&](const fs::path& out, bool replace) {
+    return message_of<InputError>([&] { QuantizedCheckpointWriter(source, out, {}, {}, "", {}, replace); });
+  };
+  EXPECT_THAT(open(out_, false), AllOf(HasSubstr("already exists"), HasSubstr("--force")));
+  EXPECT_THAT(open(source_, false), HasSubstr("already exists"));
+  EXPECT_THAT(open(source_, true), HasSubstr("holds the model that is being quantized"));
+  EXPECT_THAT(open(directory_.path(), true), HasSubstr("holds the model that is being quantized"));
+  const fs::path other = directory_.path() / "other";
+  fs::copy(source_, other);
+  EXPECT_THAT(open(other, true), HasSubstr("holds an unquantized model"));
+  EXPECT_TRUE(fs::exists(other / "model.safetensors"));
+  EXPECT_FALSE(fs::exists(source_.string() + ".partial"));
+}
+
+TEST_F(Quantized, ALeftWriterLeavesNothing) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  {
+    QuantizedCheckpointWriter writer(source, out_, recipe_with("w4a4kv4-static"), {}, "", {}, false);
+    writer.append_rows(tensor_names::embedding, std::vector<std::uint16_t>(16));
+    EXPECT_THROW(writer.commit(), std::logic_error);
+  }
+  EXPECT_TRUE(fs::is_empty(out_.parent_path()));
+}
+
+TEST_F(Quantized, WriterRefusesCallsThatDoNotFit) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  const Recipe recipe = recipe_with("w4a4kv4-static");
+  EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpointWriter(source, out_, recipe, {11}, "", {}, false); }),
+              AllOf(HasSubstr("prefix token 11"), HasSubstr("vocabulary of 11")));
+  Contents contents = random_contents(source.spec(), recipe, 1);
+  QuantizedCheckpointWriter writer(source, out_, recipe, contents.prefix.token_ids, "", {}, false);
+  EXPECT_THROW(writer.append_rows(tensor_names::lm_head, contents.lm_head),
+               std::logic_error);  // the embedding comes first
+  contents.prefix.blocks[1].value.pop_back();
+  EXPECT_THROW(writer.write_prefix(contents.prefix), std::logic_error);
+  EXPECT_THROW(writer.append_rows("model.norm.weight", contents.embedding), std::logic_error);
+  EXPECT_THROW(writer.append_rows(tensor_names::embedding, std::span(contents.embedding).first(5)), std::logic_error);
+  EXPECT_THROW(QuantizedCheckpoint::open(out_.string()), InputError);
+}
+
+TEST_F(Quantized, NamesTheMisfitInTheConfig) {
+  write(recipe_with("w4a4kv4-static"), 2);
+  const Json good = read_json_file(out_ / "config.json");
+  const auto error = [&]<typename E>(std::type_identity<E>, const std::function<void(Json&)>& edit) {
+    Json config = good;
+    edit(config);
+    write_bytes(out_ / "config.json", config.dump());
+    return open_error<E>();
+  };
+  const std::type_identity<FormatError> format;
+  const auto block = [](Json& config) -> Json& { return config["quantization_config"]; };
+  EXPECT_THAT(error(std::type_identity<UnsupportedError>{}, [&](Json& c) { block(c)["format_version"] = 2; }),
+              AllOf(HasSubstr("format version 2"), HasSubstr("version 1")));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("format_version"); }), HasSubstr("format_version"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("recipe"); }), HasSubstr("'recipe'"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["weight"]["bits"] = 9; }), HasSubstr("weight.bits"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["kv"]["granularity"] = "token"; }),
+              HasSubstr("kv.granularity"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("provenance"); }), HasSubstr("'provenance'"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["token_ids"] = {1, 11}; }), HasSubstr("prefix token 11"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["token_ids"] = {1, -1}; }), HasSubstr("prefix token -1"));
+  EXPECT_THAT(error(format,
+                    [&](Json& c) {
+                      block(c)["prefix"]["token_ids"] = {1, "x"};
+                    }),
+              HasSubstr("prefix token \"x\""));
+  EXPECT_THAT(error(format,
+                    [&](Json& c) {
+                      block(c)["prefix"]["token_ids"] = {1, 2, 3};
+                    }),
+              HasSubstr("prefix.token_ids"));
+  EXPECT_THAT(error(format,
+                    [&](Json& c) {
+                      block(c)["prefix"]["token_ids"] = {10, 10};
+                    }),
+              HasSubstr("differs from the prefix"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["token_ids"] = Json::array(); }),
+              AllOf(HasSubstr("'prefix.token_ids'"), HasSubstr("does not have")));
+  EXPECT_THAT(error(format, [&](Json& c) { c["tie_word_embeddings"] = true; }), HasSubstr("tie_word_embeddings"));
+  EXPECT_THAT(error(format, [&](Json& c) { c["num_hidden_layers"] = 3; }),
+              HasSubstr("'model.layers.2.input_layernorm.weight'"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["weight"]["bits"] = 3; }),
+              AllOf(HasSubstr("qweight"), HasSubstr("U8 [16, 8]"), HasSubstr("expected U8 [16, 6]")));
+}
+
+TEST_F(Quantized, RefusesScalesThatAreNone) {
+  const std::string scales = "model.layers.1.mlp.up_proj.scales";
+  const std::string site = "model.layers.1.self_attn.k_cache.scale";
+  for (const float bad :
+       {0.0F, -1.0F, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    for (const std::string& name : {scales, site}) {
+      write(recipe_with("w4a4kv4-static"), 0, default_shard_bytes, true);
+      damage(name, 1, bad);
+      const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+      EXPECT_NO_THROW(checkpoint.block(0));
+      EXPECT_THAT(message_of<FormatError>([&] { checkpoint.block(1); }),
+                  AllOf(HasSubstr(name), HasSubstr("element 1 is")));
+    }
+  }
+  write(recipe_with("w4a4kv4-dynamic"), 2, default_shard_bytes, true);
+  damage("model.layers.0.mlp.down_input.clip", 0, -0.5F);
+  EXPECT_THAT(message_of<FormatError>([&] { QuantizedCheckpoint::open(out_.string()).block(0); }),
+              HasSubstr("down_input.clip"));
+  damage("model.norm.weight", 3, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THAT(message_of<FormatError>([&] { QuantizedCheckpoint::open(out_.string()).final_norm(); }),
+              HasSubstr("element 3"));
+  damage("prefix.layers.1.value", 2, std::uint16_t{0x7e00});
+  EXPECT_THAT(open_error<FormatError>(), AllOf(HasSubstr("prefix.layers.1.value"), HasSubstr("not finite")));
+}
+
+TEST_F(Quantized, RefusesABlockOutOfRange) {
+  write(recipe_with("w4a4kv4-static"), 0);
+  const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+  EXPECT_THROW(checkpoint.block(2), std::logic_error);
+  EXPECT_THROW(checkpoint.block(-1), std::logic_error);
+}
+
+/// Files of this process may grow to `bytes` only, as on a full disk; the signal that comes with it is ignored.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &saved_);
+    const rlimit limit{bytes, saved_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &saved_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit saved_{};
+  void (*handler_)(int);
+};
+
+TEST_F(Quantized, AFullDiskLeavesNothingBehind) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  const Recipe recipe = recipe_with("w4a4kv4-static");
+  const Contents contents = random_contents(source.spec(), recipe, 2);
+  write(recipe, 2);
+  const rlim_t size = fs::file_size(out_ / "model.safetensors");
+  fs::remove_all(out_);
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{100}, size / 2, size - 1}) {
+    std::string message;
+    {
+      const FileSizeLimit full(limit);
+      message = message_of<SystemError>([&] {
+        QuantizedCheckpointWriter writer(source, out_, recipe, contents.prefix.token_ids, "", {}, false);
+        write_all(writer, contents);
+        writer.commit();
+      });
+    }
+    EXPECT_THAT(message, AllOf(HasSubstr("out.partial/"), HasSubstr("cannot write"), HasSubstr("free some disk space")))
+        << limit;
+    EXPECT_TRUE(fs::is_empty(out_.parent_path())) << limit;
+  }
+}
+
+TEST_F(Quantized, TooLittleFreeSpaceIsSaidBeforeAnythingIsWritten) {
+  EXPECT_NO_THROW(require_free_space(directory_.path(), 1));
+  EXPECT_THAT(message_of<SystemError>([&] { require_free_space(directory_.path(), std::uint64_t{1} << 60); }),
+              AllOf(HasSubstr("needs 1"), HasSubstr("has only"), HasSubstr("free")));
+  // A sparse file makes a model that is larger than any disk it is tested on.
+  Json config = small_config();
+  config["vocab_size"] = std::int64_t{1} << 27;
+  config["hidden_size"] = 1 << 13;
+  const auto tensors = required_tensors(parse_config(config, "config"));
+  const fs::path path = source_ / "model.safetensors";
+  fs::remove(path);
+  { SafetensorsWriter header_only(path, tensors); }
+  std::uint64_t size = fs::file_size(path);
+  for (const auto& tensor : tensors) size += tensor.byte_count();
+  write_bytes(source_ / "config.json", config.dump());
+  std::error_code code;
+  if (fs::space(directory_.path()).available > size / 2)
+    GTEST_SKIP() << "this disk has more than " << size / 2 << " bytes free";
+  fs::resize_file(path, size, code);
+  if (code) GTEST_SKIP() << "the file system has no sparse files of " << size << " bytes: " << code.message();
+  std::unique_ptr<HfCheckpoint> source;
+  try {
+    source = std::make_unique<HfCheckpoint>(HfCheckpoint::open(source_.string()));
+  } catch (const SystemError& error) {
+    GTEST_SKIP() << "a sparse file of " << size << " bytes cannot be mapped: " << error.what();
+  }
+  EXPECT_THAT(message_of<SystemError>([&] { QuantizedCheckpointWriter(*source, out_, {}, {}, "", {}, false); }),
+              AllOf(HasSubstr("the checkpoint needs"), HasSubstr("TiB")));
+  EXPECT_TRUE(fs::is_empty(out_.parent_path()));
+}
+
+}  // namespace
+}  // namespace pq::io

@@ -1,0 +1,245 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <stdexcept>
+#include <utility>
+
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "io/block_tensors.h"
+#include "io/disk_space.h"
+#include "io/quantized_checkpoint.h"
+
+namespace pq::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "tensors are written as they stand in memory");
+
+constexpr std::array companion_files{"tokenizer.json",         "tokenizer_config.json", "special_tokens_map.json",
+                                     "generation_config.json", "chat_template.json",    "chat_template.jinja"};
+
+/// Refuses an OUT whose replacement would destroy something that this program did not write, or the source itself.
+const fs::path& check_output(const fs::path& out, const HfCheckpoint& source, bool replace) {
+  std::error_code code;
+  if (!replace || !fs::exists(out, code)) return out;
+  const fs::path target = fs::canonical(out, code);
+  const fs::path origin = fs::canonical(source.directory(), code);
+  if (std::mismatch(target.begin(), target.end(), origin.begin(), origin.end()).first == target.end()) {
+    throw InputError(out.string(), "holds the model that is being quantized and will not be replaced",
+                     "choose another -o");
+  }
+  if (fs::exists(out / "config.json", code) && !is_quantized_checkpoint(out)) {
+    throw InputError(out.string(), "holds an unquantized model and will not be replaced", "choose another -o");
+  }
+  return out;
+}
+
+std::uint64_t companion_bytes(const fs::path& directory) {
+  std::uint64_t sum = 0;
+  for (const char* name : companion_files) {
+    std::error_code code;
+    const std::uintmax_t size = fs::file_size(directory / name, code);
+    if (!code) sum += size;
+  }
+  return sum;
+}
+
+void write_whole_file(const fs::path& path, std::span<const std::byte> bytes) {
+  OutputFile file(path);
+  file.write(bytes);
+  file.finish();
+}
+
+void write_json(const fs::path& path, const Json& json) {
+  const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  write_whole_file(path, std::as_bytes(std::span(text)));
+}
+
+}  // namespace
+
+std::string prefix_names::key(std::int64_t block) { return fmt::format("prefix.layers.{}.key", block); }
+std::string prefix_names::value(std::int64_t block) { return fmt::format("prefix.layers.{}.value", block); }
+
+std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Recipe& recipe,
+                                                 std::int64_t prefix_tokens) {
+  std::vector<TensorDeclaration> layout;
+  layout.push_back({std::string(tensor_names::embedding), DType::f16, {spec.vocab_size, spec.hidden_size}});
+  const QuantizedBlock empty;
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    visit_block(spec, recipe, block, empty,
+                [&](TensorDeclaration declaration, const auto&) { layout.push_back(std::move(declaration)); });
+  }
+  layout.push_back({std::string(tensor_names::final_norm), DType::f32, {spec.hidden_size}});
+  layout.push_back({std::string(tensor_names::lm_head), DType::f16, {spec.vocab_size, spec.hidden_size}});
+  if (prefix_tokens > 0) {
+    layout.push_back({std::string(prefix_names::token_ids), DType::i32, {prefix_tokens}});
+    for (std::int64_t block = 0; block < spec.block_count; ++block) {
+      const std::vector<std::int64_t> shape{spec.kv_head_count, prefix_tokens, spec.head_dim};
+      layout.push_back({prefix_names::key(block), DType::f16, shape});
+      layout.push_back({prefix_names::value(block), DType::f16, shape});
+    }
+  }
+  return layout;
+}
+
+QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source, const fs::path& out,
+                                                     const Recipe& recipe, std::vector<std::int32_t> prefix_token_ids,
+                                                     std::string_view prefix_text, const Json& provenance, bool replace,
+                                                     std::uint64_t max_shard_bytes)
+    : recipe_(recipe),
+      spec_(source.spec()),
+      prefix_token_ids_(std::move(prefix_token_ids)),
+      directory_(check_output(out, source, replace), "config.json", replace) {
+  validate_recipe(recipe_);
+  spec_.tied_embeddings = false;
+  for (const std::int32_t id : prefix_token_ids_) {
+    if (id < 0 || id >= spec_.vocab_size) {
+      throw InputError(fmt::format("prefix token {}", id),
+                       fmt::format("is outside the vocabulary of {} tokens", spec_.vocab_size),
+                       "choose another --prefix");
+    }
+  }
+  layout_ = checkpoint_layout(spec_, recipe_, static_cast<std::int64_t>(prefix_token_ids_.size()));
+  for (const TensorDeclaration& declaration : layout_) tensor_bytes_ += declaration.byte_count();
+  constexpr std::uint64_t header_bytes_a_tensor = 256;  // a generous estimate, index included
+  require_free_space(directory_.partial(), tensor_bytes_ + layout_.size() * header_bytes_a_tensor +
+                                               companion_bytes(source.directory()) + (1U << 16));
+  plan_shards(max_shard_bytes);
+  write_json_files(source, prefix_text, provenance);
+}
+
+QuantizedCheckpointWriter::~QuantizedCheckpointWriter() = default;
+
+void QuantizedCheckpointWriter::plan_shards(std::uint64_t max_shard_bytes) {
+  std::uint64_t filled = 0;
+  for (std::size_t i = 0; i < layout_.size(); ++i) {
+    const std::uint64_t bytes = layout_[i].byte_count();
+    if (shards_.empty() || filled + bytes > max_shard_bytes) {
+      shards_.push_back({"", i, 0});
+      filled = 0;
+    }
+    ++shards_.back().count;
+    filled += bytes;
+  }
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    shards_[i].file = shards_.size() == 1 ? "model.safetensors"
+                                          : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards_.size());
+  }
+}
+
+void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source, std::string_view prefix_text,
+                                                 const Json& provenance) {
+  Json config = source.config();
+  config["tie_word_embeddings"] = false;
+  Json origin = Json::object();
+  origin["program"] = "prefixquant " PQ_VERSION;
+  origin["source"] = source.name();
+  origin["calibration"] = recipe_.calibration.source;
+  if (provenance.is_object()) origin.update(provenance);
+  Json block = Json::object();
+  block["quant_method"] = "prefixquant";
+  block["format_version"] = checkpoint_format_version;
+  block["recipe"] = recipe_to_json(recipe_);
+  block["prefix"] = {{"token_ids", prefix_token_ids_}, {"text", prefix_text}};
+  block["provenance"] = std::move(origin);
+  config["quantization_config"] = std::move(block);
+  write_json(directory_.partial() / "config.json", config);
+
+  for (const char* name : companion_files) {
+    std::error_code code;
+    if (!fs::exists(source.directory() / name, code)) continue;
+    const MappedFile file(source.directory() / name);
+    write_whole_file(directory_.partial() / name, file.bytes());
+  }
+  if (shards_.size() == 1) return;
+  Json weight_map = Json::object();
+  for (const Shard& shard : shards_) {
+    for (std::size_t i = 0; i < shard.count; ++i) weight_map[layout_[shard.first + i].name] = shard.file;
+  }
+  Json index = Json::object();
+  index["metadata"] = {{"total_size", tensor_bytes_}};
+  index["weight_map"] = std::move(weight_map);
+  write_json(directory_.partial() / "model.safetensors.index.json", index);
+}
+
+void QuantizedCheckpointWriter::append(std::string_view name, std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
+  const std::uint64_t size = tensor_ < layout_.size() ? layout_[tensor_].byte_count() : 0;
+  if (tensor_ >= layout_.size() || name != layout_[tensor_].name || bytes.size() > size - filled_) {
+    throw std::logic_error(fmt::format("{} bytes of tensor '{}' were given, but {} of '{}' come next", bytes.size(),
+                                       name, size - filled_,
+                                       tensor_ < layout_.size() ? layout_[tensor_].name : "none"));
+  }
+  if (shard_writer_ == nullptr) {
+    const Shard& shard = shards_[shard_];
+    const auto first = layout_.begin() + static_cast<std::ptrdiff_t>(shard.first);
+    shard_writer_ = std::make_unique<SafetensorsWriter>(
+        directory_.partial() / shard.file, std::vector(first, first + static_cast<std::ptrdiff_t>(shard.count)));
+  }
+  shard_writer_->append(name, bytes);
+  filled_ += bytes.size();
+  if (filled_ < size) return;
+  filled_ = 0;
+  if (++tensor_ < shards_[shard_].first + shards_[shard_].count) return;
+  shard_writer_->finish();
+  shard_writer_.reset();
+  ++shard_;
+}
+
+template <typename T>
+void QuantizedCheckpointWriter::append_values(std::string_view name, std::span<const T> values) {
+  const std::uint64_t size = tensor_ < layout_.size() ? layout_[tensor_].byte_count() : 0;
+  if (values.size_bytes() != size) {
+    throw std::logic_error(fmt::format("tensor '{}' has {} values of {} bytes, not the layout's {} bytes", name,
+                                       values.size(), sizeof(T), size));
+  }
+  append(name, std::as_bytes(values));
+}
+
+void QuantizedCheckpointWriter::write_prefix(const Prefix& prefix) {
+  if (prefix.token_ids != prefix_token_ids_ || prefix.token_ids.empty() ||
+      static_cast<std::int64_t>(prefix.blocks.size()) != spec_.block_count) {
+    throw std::logic_error("the prefix is not the one that the checkpoint was opened with");
+  }
+  append_values(prefix_names::token_ids, std::span(prefix.token_ids));
+  for (std::int64_t block = 0; block < spec_.block_count; ++block) {
+    const Prefix::BlockKv& kv = prefix.blocks[static_cast<std::size_t>(block)];
+    append_values(prefix_names::key(block), std::span(kv.key));
+    append_values(prefix_names::value(block), std::span(kv.value));
+  }
+}
+
+void QuantizedCheckpointWriter::append_rows(std::string_view name, std::span<const std::uint16_t> rows) {
+  if (name != tensor_names::embedding && name != tensor_names::lm_head) {
+    throw std::logic_error(fmt::format("tensor '{}' is not written in rows", name));
+  }
+  if (rows.size() % static_cast<std::size_t>(spec_.hidden_size) != 0) {
+    throw std::logic_error(
+        fmt::format("{} values of tensor '{}' are not whole rows of {}", rows.size(), name, spec_.hidden_size));
+  }
+  append(name, std::as_bytes(rows));
+}
+
+void QuantizedCheckpointWriter::write_block(std::int64_t index, const QuantizedBlock& block) {
+  visit_block(spec_, recipe_, index, block, [&](const TensorDeclaration& declaration, const auto& values) {
+    using Value = std::decay_t<decltype(values[0])>;
+    append_values(declaration.name, std::span<const Value>(values));
+  });
+}
+
+void QuantizedCheckpointWriter::write_final_norm(std::span<const float> weight) {
+  append_values(tensor_names::final_norm, weight);
+}
+
+void QuantizedCheckpointWriter::commit() {
+  if (tensor_ < layout_.size()) {
+    throw std::logic_error(fmt::format("tensor '{}' was not written whole", layout_[tensor_].name));
+  }
+  directory_.commit();
+}
+
+}  // namespace pq::io

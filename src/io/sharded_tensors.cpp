@@ -1,0 +1,128 @@
+#include <fmt/format.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "base/json.h"
+#include "base/parallel_for.h"
+#include "io/safetensors.h"
+
+namespace pq::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Converts elements [first, first + out.size()); the bytes may stand at any address.
+template <typename Element, typename Convert>
+void convert(std::span<const std::byte> bytes, std::size_t first, std::span<float> out, Convert to_float) {
+  const std::byte* source = bytes.data() + first * sizeof(Element);
+  parallel_for(out.size(), std::size_t{1} << 16, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      Element element;
+      std::memcpy(&element, source + i * sizeof(Element), sizeof(Element));
+      out[i] = to_float(element);
+    }
+  });
+}
+
+void convert_range(const TensorView& view, std::size_t first, std::span<float> out) {
+  switch (view.dtype) {
+    case DType::f32:
+      return convert<float>(view.bytes, first, out, [](float value) { return value; });
+    case DType::f16:
+      return convert<std::uint16_t>(view.bytes, first, out, [](std::uint16_t bits) { return f16_to_float(bits); });
+    case DType::bf16:
+      return convert<std::uint16_t>(view.bytes, first, out, [](std::uint16_t bits) { return bf16_to_float(bits); });
+    case DType::f64:
+      return convert<double>(view.bytes, first, out, [](double value) { return static_cast<float>(value); });
+    default:
+      throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, view.name),
+                             fmt::format("is {}, not a floating-point tensor", dtype_name(view.dtype)),
+                             "use an unquantized checkpoint in F32, F16 or BF16");
+  }
+}
+
+/// A shard's name must not lead out of the directory.
+bool is_plain_file_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\\') == std::string::npos && name.find('\0') == std::string::npos;
+}
+
+}  // namespace
+
+ShardedTensors::ShardedTensors(const fs::path& directory) {
+  const fs::path single = directory / "model.safetensors";
+  const fs::path index_path = directory / "model.safetensors.index.json";
+  std::error_code code;
+  if (fs::exists(single, code)) {
+    where_ = single.string();
+    shards_.emplace_back(single);
+    names_ = shards_[0].names();
+    for (const std::string& name : names_) shard_of_.emplace(name, 0);
+    return;
+  }
+  if (!fs::exists(index_path, code)) {
+    throw InputError(directory.string(), "holds neither model.safetensors nor model.safetensors.index.json",
+                     "name the directory of a Hugging Face checkpoint");
+  }
+  where_ = index_path.string();
+  const Json index = read_json_file(index_path);
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+    throw FormatError(where_, "has no 'weight_map' object", "fetch the file again");
+  }
+  std::unordered_map<std::string, std::size_t> shard_number;
+  for (const auto& [name, value] : index["weight_map"].items()) {
+    const auto fail = [&, &tensor = name](std::string_view what) {
+      throw FormatError(fmt::format("{}: tensor '{}'", where_, tensor), what, "fetch the checkpoint again");
+    };
+    if (!value.is_string()) fail("its shard is not a string");
+    const auto& shard = value.get_ref<const std::string&>();
+    if (!is_plain_file_name(shard)) fail(fmt::format("its shard '{}' is not a plain file name", shard));
+    auto found = shard_number.find(shard);
+    if (found == shard_number.end()) {
+      if (!fs::exists(directory / shard, code)) fail(fmt::format("its shard {} is missing", shard));
+      found = shard_number.emplace(shard, shards_.size()).first;
+      shards_.emplace_back(directory / shard);
+    }
+    if (!shards_[found->second].has(name)) fail(fmt::format("is not in its shard {}", shard));
+    shard_of_.emplace(name, found->second);
+  }
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    for (const std::string& name : shards_[i].names()) {
+      const auto found = shard_of_.find(name);
+      if (found != shard_of_.end() && found->second == i) names_.push_back(name);
+    }
+  }
+}
+
+TensorView ShardedTensors::tensor(std::string_view name) const {
+  const auto found = shard_of_.find(std::string(name));
+  if (found == shard_of_.end()) {
+    throw FormatError(where_, fmt::format("there is no tensor '{}'", name),
+                      "the checkpoint is incomplete, or of another model");
+  }
+  return shards_[found->second].tensor(name);
+}
+
+void to_float32(const TensorView& view, std::span<float> out) {
+  if (static_cast<std::int64_t>(out.size()) != view.size()) {
+    throw std::logic_error(fmt::format("tensor '{}' has {} elements, not {}", view.name, view.size(), out.size()));
+  }
+  convert_range(view, 0, out);
+}
+
+void rows_to_float32(const TensorView& view, std::int64_t first_row, std::int64_t row_count, std::span<float> out) {
+  const std::int64_t rows = view.shape.empty() ? 0 : view.shape[0];
+  const std::int64_t row_size = rows == 0 ? 0 : view.size() / rows;
+  if (first_row < 0 || row_count < 0 || row_count > rows || first_row > rows - row_count ||
+      static_cast<std::int64_t>(out.size()) != row_count * row_size) {
+    throw std::logic_error(fmt::format("tensor '{}' {}: {} rows from row {} do not fill {} elements", view.name,
+                                       shape_text(view.shape), row_count, first_row, out.size()));
+  }
+  convert_range(view, static_cast<std::size_t>(first_row * row_size), out);
+}
+
+}  // namespace pq::io
