@@ -35,7 +35,7 @@ TEST(Half, EveryF16ValueSurvivesTheRoundTrip) {
     const float value = f16_to_float(half);
     if (std::isnan(value)) continue;
     ASSERT_EQ(float_to_f16(value), half) << bits;
-    ASSERT_EQ(float_to_bf16(bf16_to_float(half)) , half) << bits;
+    ASSERT_EQ(float_to_bf16(bf16_to_float(half)), half) << bits;
   }
 }
 
@@ -164,9 +164,7 @@ TEST(Progress, FormatsDurationsAndSizes) {
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
 }
 
-TEST(Error, IsOneLine) {
-  EXPECT_STREQ(InputError("a\nb", "what", "do this").what(), "a b: what; do this");
-}
+TEST(Error, IsOneLine) { EXPECT_STREQ(InputError("a\nb", "what", "do this").what(), "a b: what; do this"); }
 
 }  // namespace
 }  // namespace pq

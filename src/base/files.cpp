@@ -116,17 +116,22 @@ void write_file_atomically(const fs::path& path, std::string_view text) {
   }
 }
 
-OutputDirectory::OutputDirectory(fs::path path, std::string_view marker, bool replace)
-    : path_(path.has_filename() ? std::move(path) : path.parent_path()), partial_(path_), replace_(replace) {
-  partial_ += ".partial";
+void OutputDirectory::check(const fs::path& path, std::string_view marker, bool replace) {
   std::error_code code;
-  if (fs::exists(path_, code) && !(fs::is_directory(path_, code) && fs::is_empty(path_, code))) {
-    if (!replace) throw InputError(path_.string(), "already exists", "choose another -o, or --force to replace it");
-    if (!fs::exists(path_ / marker, code)) {
-      throw InputError(path_.string(), fmt::format("will not be replaced: it holds no {}, so it is not a checkpoint", marker),
+  if (fs::exists(path, code) && !(fs::is_directory(path, code) && fs::is_empty(path, code))) {
+    if (!replace) throw InputError(path.string(), "already exists", "choose another -o, or --force to replace it");
+    if (!fs::exists(path / marker, code)) {
+      throw InputError(path.string(), fmt::format("will not be replaced: it holds no {}, so it is not a checkpoint", marker),
                        "choose another -o");
     }
   }
+}
+
+OutputDirectory::OutputDirectory(fs::path path, std::string_view marker, bool replace)
+    : path_(path.has_filename() ? std::move(path) : path.parent_path()), partial_(path_), replace_(replace) {
+  partial_ += ".partial";
+  check(path_, marker, replace);
+  std::error_code code;
   if (!path_.parent_path().empty()) make_directory(path_.parent_path());
   make_directory(partial_);
   lock_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -151,6 +156,9 @@ void OutputDirectory::commit() {
   fs::path old = path_;
   old += ".old";
   if (fs::exists(path_, code)) {
+    if (!replace_ && !fs::is_empty(path_, code)) {
+      throw InputError(path_.string(), "was made by someone else meanwhile", "choose another -o, or --force to replace it");
+    }
     fs::remove_all(old, code);
     fs::rename(path_, old, code);
     if (code) throw SystemError(path_.string(), fmt::format("cannot move aside: {}", code.message()), "");

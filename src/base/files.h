@@ -45,6 +45,8 @@ class OutputDirectory {
   /// Throws InputError when `path` exists and `replace` is not set, or when it is not a directory that this program wrote
   /// (`marker` names a file that such a directory holds); SystemError when OUT.partial cannot be made.
   OutputDirectory(std::filesystem::path path, std::string_view marker, bool replace);
+  /// Throws the InputErrors of the constructor and makes nothing: to refuse before long work.
+  static void check(const std::filesystem::path& path, std::string_view marker, bool replace);
   /// Without commit(), removes what was written.
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;

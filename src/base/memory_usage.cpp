@@ -12,8 +12,8 @@
 namespace pq {
 namespace {
 
-std::uint64_t status_field(const std::string& key) {
-  std::ifstream file("/proc/self/status");
+std::uint64_t kib_field(const char* path, const std::string& key) {
+  std::ifstream file(path);
   std::string line;
   while (std::getline(file, line)) {
     if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
@@ -23,8 +23,9 @@ std::uint64_t status_field(const std::string& key) {
 
 }  // namespace
 
-std::uint64_t peak_resident_bytes() { return status_field("VmHWM:"); }
-std::uint64_t private_bytes() { return status_field("RssAnon:"); }
+std::uint64_t peak_resident_bytes() { return kib_field("/proc/self/status", "VmHWM:"); }
+std::uint64_t private_bytes() { return kib_field("/proc/self/status", "RssAnon:"); }
+std::uint64_t available_bytes() { return kib_field("/proc/meminfo", "MemAvailable:"); }
 
 struct PrivateMemoryPeak::State {
   std::atomic<std::uint64_t> peak{0};

@@ -15,6 +15,9 @@ namespace {
 
 bool bar_on_line = false;
 
+/// Progress that cannot be written (stderr is a full disk or a closed pipe) is lost, never an exception out of a destructor.
+void put(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stderr); }
+
 std::size_t terminal_width() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
@@ -57,7 +60,7 @@ void Progress::draw(bool last) {
   std::string time = last ? format_duration(elapsed) : "";
   if (!last && done_ > 0) time = "ETA " + format_duration(elapsed * (1.0 - share) / share);
   if (!terminal_) {
-    fmt::print(stderr, "{}: {}/{} {}{}{}\n", name_, done_, total_, time, detail_.empty() ? "" : "  ", detail_);
+    put(fmt::format("{}: {}/{} {}{}{}\n", name_, done_, total_, time, detail_.empty() ? "" : "  ", detail_));
     return;
   }
   const auto cells = static_cast<std::size_t>(std::lround(share * 24));
@@ -65,14 +68,14 @@ void Progress::draw(bool last) {
                                  std::string(24 - cells, '.'), done_, total_, time, detail_);
   const std::size_t width = terminal_width();
   if (line.size() + 1 > width) line.resize(width - 1);
-  fmt::print(stderr, "\r\033[K{}{}", line, last ? "\n" : "");
+  put(fmt::format("\r\033[K{}{}", line, last ? "\n" : ""));
   std::fflush(stderr);
   bar_on_line = !last;
 }
 
 void Progress::clear_line() {
   if (!bar_on_line) return;
-  fmt::print(stderr, "\r\033[K");
+  put("\r\033[K");
   bar_on_line = false;
 }
 

@@ -137,6 +137,8 @@ std::vector<RecipeField> make_fields() {
       flag("search.weight", "grid search of weight clip factors", [](auto& r) -> auto& { return r.search.weight; }),
       flag("search.activation", "grid search of activation scales", [](auto& r) -> auto& { return r.search.activation; }),
       flag("search.kv", "grid search of KV scales", [](auto& r) -> auto& { return r.search.kv; }),
+      flag("search.gptq", "round weights with error compensation (GPTQ), not each to its nearest code",
+           [](auto& r) -> auto& { return r.search.gptq; }),
       number<double>("search.weight_step", "step of the weight clip factor", [](auto& r) -> auto& { return r.search.weight_step; }, 0.001, 0.5),
       number<double>("search.weight_min", "smallest weight clip factor", [](auto& r) -> auto& { return r.search.weight_min; }, 0.05, 1.0),
       number<int64_t>("search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),

@@ -54,6 +54,7 @@ struct SearchSettings {
   bool weight = true;             ///< search clip factors of weights
   bool activation = true;         ///< search scales or clip factors of linear inputs
   bool kv = true;                 ///< search scales or clip factors of K and V
+  bool gptq = true;               ///< round weights with error compensation (GPTQ) instead of to the nearest code
   double weight_step = 0.025;     ///< step of the weight clip factor
   double weight_min = 0.5;        ///< its smallest value
   std::int64_t samples = 8;       ///< sequences the search runs on

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "model/model_spec.h"
 #include "nn/hadamard.h"
@@ -42,14 +44,16 @@ class Rope {
   Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options);
   /// x [batch, tokens, heads, head_dim] whose first token stands at `first_position`. Throws InputError past the table.
   at::Tensor apply(const at::Tensor& x, std::int64_t first_position) const;
+  /// Positions in the table.
+  std::int64_t positions() const { return cos_.defined() ? cos_.size(0) : 0; }
 
  private:
-  at::Tensor cos_;  // [positions, head_dim]
-  at::Tensor sin_;  // [positions, head_dim]
+  at::Tensor cos_;  // [positions, 1, head_dim / 2]
+  at::Tensor sin_;  // [positions, 1, head_dim / 2]
 };
 
-/// Called with every tensor that can be watched or quantized; returns the tensor to go on with (the same one to watch only).
-/// Shapes as in Site's comments, with [batch, tokens] in front.
+/// Called with every tensor that can be watched or quantized; returns the tensor to go on with (the same one to watch
+/// only). Shapes as in Site's comments, with [batch, tokens] in front.
 using Tap = std::function<at::Tensor(Site, const at::Tensor&)>;
 
 /// All that a block's arithmetic needs beside its parameters and input. Members are borrowed; null means "without".
@@ -77,10 +81,26 @@ at::Tensor apply(const Linear& linear, const at::Tensor& x);
 /// x [batch, tokens, hidden] -> what q, k and v_proj read (tapped qkv_input).
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
 /// Projections, RoPE from `first_position` on (prefix counted), R3; taps query, key, k_cache, v_cache.
-Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position, const Tap& tap);
-/// softmax(Q [K_prefix K]^T / sqrt(head_dim)) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer than q:
-/// q's tokens are their last ones. Causal among the non-prefix tokens, in tiles, never the whole score matrix.
+Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
+                const Tap& tap);
+/// softmax(Q [K_prefix K]^T / sqrt(head_dim)) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer
+/// than q: q's tokens are their last ones. Causal among the non-prefix tokens, in tiles, never the whole score matrix.
 at::Tensor attend(const BlockContext& context, const Qkv& qkv);
+/// The same over K and V whose first `pinned` tokens every query sees, window or not: how a KV cache that begins with
+/// the prefix is read without copying it.
+at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window);
+
+/// One step of attend(): the queries first_query .. first_query+queries-1 against the keys (pinned ones not counted)
+/// that any of them sees, first_key .. first_key+keys-1.
+struct AttentionTile {
+  std::int64_t first_query;
+  std::int64_t queries;
+  std::int64_t first_key;
+  std::int64_t keys;
+};
+/// The steps for `queries` tokens that are the last of `keys` tokens; `group` query heads share a KV head.
+std::vector<AttentionTile> attention_tiles(std::int64_t queries, std::int64_t keys, std::int64_t group,
+                                           std::int64_t window);
 /// o_proj (its input tapped o_input) added to the residual stream x.
 at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap);
 /// The second norm (tapped gate_up_input).
@@ -90,8 +110,8 @@ at::Tensor gated_product(const Block& block, const BlockContext& context, const 
 /// down_proj (its input tapped down_input) added to the residual stream x; taps block_output.
 at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap);
 
-/// The whole block: x [batch, tokens, hidden] -> the same shape. When `present` is given it receives K and V of these tokens
-/// as they go to the cache; `past` holds earlier tokens of the same sequences.
+/// The whole block: x [batch, tokens, hidden] -> the same shape. When `present` is given it receives K and V of these
+/// tokens as they go to the cache; `past` holds earlier tokens of the same sequences.
 at::Tensor forward(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap = {},
                    KeyValue* present = nullptr, const KeyValue* past = nullptr);
 

@@ -20,8 +20,11 @@ class Hadamard {
   at::Tensor apply_transposed(const at::Tensor& x) const;
 
  private:
+  at::Tensor chain(const at::Tensor& x, bool transposed) const;
+
   std::int64_t order_ = 0;
-  std::vector<at::Tensor> factors_;  // small matrices, scaled; the Kronecker product of them is H/sqrt(n) of one diagonal block
+  // Small orthonormal matrices; their Kronecker product, the last one leftmost, is H/sqrt(n) of one diagonal block.
+  std::vector<at::Tensor> factors_;
 };
 
 }  // namespace pq::nn

@@ -22,7 +22,8 @@ Block load_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const a
 /// The named tensor (embedding, final norm, lm_head: the embedding where they are tied), converted to `options`.
 at::Tensor load_tensor(const io::HfCheckpoint& checkpoint, std::string_view name, const at::TensorOptions& options);
 
-/// Rows of the embedding for `tokens` [batch, tokens] (int64): [batch, tokens, hidden]. Reads only those rows of the mapped file.
+/// Rows of the embedding for `tokens` [batch, tokens] (int64): [batch, tokens, hidden]. Reads only those rows of the
+/// mapped file.
 at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, const at::TensorOptions& options);
 
 /// A whole model in memory as a LanguageModel: the reference that everything else is compared with.
@@ -44,6 +45,9 @@ class Transformer : public LanguageModel {
   /// The unquantized model of a checkpoint, on `device`, computing in `dtype`.
   static std::unique_ptr<Transformer> load(const io::HfCheckpoint& checkpoint, const at::TensorOptions& options);
 
+  /// Another model over the same tensors, to be given its own prefix.
+  std::unique_ptr<Transformer> share() const { return std::make_unique<Transformer>(parts_); }
+
   const ModelSpec& spec() const override { return parts_.spec; }
   std::int64_t prefix_length() const override;
   void run(std::span<const std::int32_t> tokens, std::int64_t sequences) override;
@@ -59,14 +63,22 @@ class Transformer : public LanguageModel {
   /// Replaces the prefix; values are rounded to binary16 first, which is what a checkpoint holds. Empty: none.
   void set_prefix(std::vector<KeyValue> prefix);
 
-  /// Samples `count` sequences of `length` tokens at temperature 1, each beginning with `first_token`, with a KV cache.
-  /// The same seed gives the same tokens for any batch size. Returns [count][length].
-  std::vector<std::vector<std::int32_t>> sample(std::int64_t count, std::int64_t length, std::int32_t first_token, std::uint64_t seed,
-                                                const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
+  /// Samples `count` sequences of `length` tokens at temperature 1, each beginning with `first_token` (which counts),
+  /// with a KV cache. Sequence i depends on the seed and i alone, not on `count`. Returns [count][length]. `progress`
+  /// counts tokens.
+  std::vector<std::vector<std::int32_t>> sample(
+      std::int64_t count, std::int64_t length, std::int32_t first_token, std::uint64_t seed,
+      const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
 
  private:
-  const Parts& parts() const { return parts_; }
   BlockContext context(std::int64_t block) const;
+  Tap tap(std::int64_t block) const;
+  /// Makes the rotary table reach at least `positions`.
+  void cover_positions(std::int64_t positions);
+  at::Tensor embedded(const at::Tensor& tokens) const;
+  /// One group of sequences, one generator each; appends them to `out`. `progress` gets the tokens done of each.
+  void sample_batch(std::int64_t length, std::int32_t first_token, std::vector<Random>& random,
+                    std::vector<std::vector<std::int32_t>>& out, const std::function<void(std::int64_t)>& progress);
 
   Parts parts_;
   std::unique_ptr<Hadamard> r3_;

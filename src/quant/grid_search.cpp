@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "quant/outliers.h"
+
 namespace pq::quant {
 namespace grids {
 namespace {
@@ -33,6 +35,9 @@ std::vector<double> kv_clip() { return range(0.3, 0.05, 15); }
 
 namespace {
 
+/// Sequences that go through a stage together: enough tokens to make the matrix products worth their calls.
+std::int64_t together(const at::Tensor& x) { return std::max<std::int64_t>(1, 2048 / std::max<std::int64_t>(1, x.size(1))); }
+
 /// 0 where a query may look, -inf elsewhere: [tokens, prefix + tokens].
 at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t window, const at::TensorOptions& options) {
   const at::Tensor query = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(1);
@@ -47,10 +52,14 @@ at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t wi
 
 GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe)
     : block_(block), context_(context), recipe_(recipe), x_(x) {
-  std::vector<at::Tensor> h, q, k, v, attended, middle, g, product, output;
+  std::vector<at::Tensor> h, q, k, v, attended, middle, g, product, output, outliers;
   const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
-  for (std::int64_t s = 0; s < x.size(0); ++s) {
-    const at::Tensor row = x.narrow(0, s, 1);
+  const nn::Tap watch = [&](Site site, const at::Tensor& value) {
+    if (site == Site::down_product) outliers.push_back(upper_outlier_mask(token_maxima(value), recipe.prefix));
+    return value;
+  };
+  for (std::int64_t s = 0; s < x.size(0); s += together(x)) {
+    const at::Tensor row = x.narrow(0, s, std::min(together(x), x.size(0) - s));
     h.push_back(nn::qkv_input(block, context, row, {}));
     const nn::Qkv qkv = nn::project_qkv(block, context, h.back(), first, {});
     q.push_back(qkv.q);
@@ -59,7 +68,7 @@ GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, 
     attended.push_back(nn::attend(context, qkv));
     middle.push_back(nn::attention_output(block, row, attended.back(), {}));
     g.push_back(nn::gate_up_input(block, context, middle.back(), {}));
-    product.push_back(nn::gated_product(block, context, g.back(), {}));
+    product.push_back(nn::gated_product(block, context, g.back(), watch));
     output.push_back(nn::mlp_output(block, middle.back(), product.back(), {}));
   }
   const auto join = [](std::vector<at::Tensor>& parts) {
@@ -74,6 +83,8 @@ GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, 
   g_ = join(g);
   product_ = join(product);
   output_ = join(output);
+  const at::Tensor skip = join(outliers);
+  if (first > 0 && skip.any().item<bool>()) keep_ = skip.logical_not().unsqueeze(-1).to(x.options());
 }
 
 const at::Tensor& GridSearch::linear_input(LinearId linear) const {
@@ -93,6 +104,17 @@ const at::Tensor& GridSearch::linear_input(LinearId linear) const {
   return product_;
 }
 
+const at::Tensor& GridSearch::gram(LinearId linear) const {
+  const at::Tensor& input = linear_input(linear);
+  if (gram_input_ != input.data_ptr()) {
+    const at::Tensor rows = (keep_.defined() ? input * keep_ : input).flatten(0, 1);
+    gram_ = at::Tensor();  // the old one goes before the new one comes
+    gram_ = at::mm(rows.t(), rows);
+    gram_input_ = input.data_ptr();
+  }
+  return gram_;
+}
+
 at::Tensor GridSearch::weight_clip(LinearId linear) const {
   const at::Tensor& weight = block_[linear].weight;
   const QuantizerFormat& format = recipe_.weight;
@@ -100,16 +122,15 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
   at::Tensor best = at::ones({weight.size(0), groups}, weight.options());
   if (!recipe_.search.weight) return best;
 
-  // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one block of it a group.
-  at::Tensor inputs = linear_input(linear).flatten(0, -2);
-  at::Tensor gram;  // [groups, group, group]
-  if (groups == 1) {
-    gram = at::mm(inputs.t(), inputs).unsqueeze(0);
-  } else {
-    const std::int64_t missing = groups * format.group - inputs.size(1);
-    if (missing > 0) inputs = at::cat({inputs, at::zeros({inputs.size(0), missing}, inputs.options())}, 1);
-    const at::Tensor by_group = inputs.view({-1, groups, format.group}).transpose(0, 1);
-    gram = at::bmm(by_group.transpose(1, 2), by_group);
+  // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one diagonal block of it a group.
+  at::Tensor by_group = gram(linear).unsqueeze(0);  // [groups, group, group]
+  if (groups > 1) {
+    by_group = at::zeros({groups, format.group, format.group}, weight.options());
+    for (std::int64_t i = 0; i < groups; ++i) {
+      const std::int64_t begin = i * format.group;
+      const std::int64_t size = std::min(format.group, weight.size(1) - begin);
+      by_group[i].narrow(0, 0, size).narrow(1, 0, size).copy_(gram(linear).narrow(0, begin, size).narrow(1, begin, size));
+    }
   }
   const at::Tensor grouped = split_groups(weight, format);  // [out, groups, group]
   at::Tensor best_error;
@@ -117,7 +138,7 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
     const at::Tensor clip = at::full({weight.size(0), groups}, factor, weight.options());
     const at::Tensor rounded = dequantize_weight(quantize_weight(weight, clip, format), format);
     const at::Tensor delta = (grouped - split_groups(rounded, format)).transpose(0, 1);  // [groups, out, group]
-    const at::Tensor error = at::bmm(delta, gram).mul_(delta).sum(-1).t();               // [out, groups]
+    const at::Tensor error = at::bmm(delta, by_group).mul_(delta).sum(-1).t();               // [out, groups]
     if (!best_error.defined()) {
       best_error = error;
       continue;
@@ -129,12 +150,13 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
   return best;
 }
 
-double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer) const {
+double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, double limit) const {
   const nn::Tap tap = [&](Site at_site, const at::Tensor& x) { return at_site == site ? quantizer(x) : x; };
   const std::int64_t first = context_.prefix == nullptr ? 0 : context_.prefix->length();
   double error = 0;
-  for (std::int64_t s = 0; s < x_.size(0); ++s) {
-    const auto row = [s](const at::Tensor& whole) { return whole.narrow(0, s, 1); };
+  for (std::int64_t s = 0; s < x_.size(0) && error <= limit; s += together(x_)) {
+    const std::int64_t count = std::min(together(x_), x_.size(0) - s);
+    const auto row = [s, count](const at::Tensor& whole) { return whole.narrow(0, s, count); };
     at::Tensor middle = row(middle_);
     if (site == Site::qkv_input || is_kv(site)) {
       nn::Qkv qkv{row(qkv_.q), row(qkv_.k), row(qkv_.v)};
@@ -155,7 +177,9 @@ double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer) c
       product = nn::gated_product(block_, context_, g, {});
     }
     const at::Tensor output = nn::mlp_output(block_, middle, product, tap);
-    error += (output - row(output_)).square_().sum(at::kDouble).item<double>();
+    at::Tensor difference = output - row(output_);
+    if (keep_.defined()) difference.mul_(row(keep_));
+    error += difference.square_().sum(at::kDouble).item<double>();
   }
   return error;
 }
@@ -170,7 +194,7 @@ double GridSearch::search_activation_factor(Site site, const QuantizerFormat& fo
   const auto attempt = [&](const std::vector<double>& factors) {
     for (const double factor : factors) {
       const at::Tensor tensor = at::full({1}, factor, start.max.options());
-      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)));
+      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)), best_error);
       if (error < best_error) {
         best_error = error;
         best = factor;
@@ -262,7 +286,7 @@ SiteQuantizer GridSearch::dynamic_site(Site site) const {
   for (const double gamma : factors) {
     for (const double beta : format.symmetric ? std::vector<double>{gamma} : factors) {
       const std::array<float, 2> clip{static_cast<float>(gamma), static_cast<float>(beta)};
-      const double error = output_error(site, SiteFakeQuantizer(site, format, clip[0], clip[1]));
+      const double error = output_error(site, SiteFakeQuantizer(site, format, clip[0], clip[1]), best_error);
       if (error < best_error) {
         best_error = error;
         result.clip = clip;

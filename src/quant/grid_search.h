@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "model/quantized_block.h"
@@ -22,7 +23,8 @@ std::vector<double> kv_clip();                                    ///< .3 to 1
 }  // namespace grids
 
 /// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full precision, on the
-/// quantized stream; the target is the full-precision block on that same stream.
+/// quantized stream; the target is the full-precision block on that same stream. Behind a prefix, the few tokens that are upper
+/// outliers all the same count in no criterion: one of them would outweigh thousands of others.
 class GridSearch {
  public:
   /// Runs the full-precision block on x [sequences, tokens, hidden] once and keeps what the searches read. All arguments but
@@ -33,11 +35,15 @@ class GridSearch {
   /// the tokens. Ones when the search is switched off.
   at::Tensor weight_clip(LinearId linear) const;
 
+  /// X^T X of what `linear` reads, [in, in].
+  const at::Tensor& gram(LinearId linear) const;
+
   /// Parameters of the quantizer at `site`; `start` holds the min-max statistics of static formats.
   SiteQuantizer site(Site site, const MinMaxTensors& start) const;
 
-  /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2.
-  double output_error(Site site, const SiteFakeQuantizer& quantizer) const;
+  /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2. Once the sum is above
+  /// `limit` it may stop: the result is above `limit` then, and no more is known.
+  double output_error(Site site, const SiteFakeQuantizer& quantizer, double limit = std::numeric_limits<double>::infinity()) const;
 
  private:
   const at::Tensor& linear_input(LinearId linear) const;
@@ -60,6 +66,9 @@ class GridSearch {
   at::Tensor g_;         // gate_up_input
   at::Tensor product_;   // down_input
   at::Tensor output_;    // block output
+  mutable const void* gram_input_ = nullptr;  // whose Gram matrix gram_ is: q, k, v and gate, up read the same
+  mutable at::Tensor gram_;
+  at::Tensor keep_;      // [sequences, tokens, 1], 1 for tokens that count, 0 for outliers; undefined when all count
 };
 
 }  // namespace pq::quant

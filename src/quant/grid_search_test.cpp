@@ -174,7 +174,9 @@ TEST_F(GridSearchTest, DynamicClipFactorsAreSearchedInOneOrTwoDimensions) {
       const auto f = static_cast<float>(factor);
       EXPECT_LE(best, search.output_error(Site::down_input, SiteFakeQuantizer(Site::down_input, recipe.activation, f, f)));
     }
-    if (symmetric) EXPECT_EQ(found.clip[0], found.clip[1]);
+    if (symmetric) {
+      EXPECT_EQ(found.clip[0], found.clip[1]);
+    }
   }
 }
 

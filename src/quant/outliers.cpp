@@ -96,6 +96,12 @@ SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& se
   return sum.mean();
 }
 
+at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings) {
+  at::Tensor mask = at::zeros(maxima.sizes(), at::kBool);
+  measure_outliers(maxima, settings, [&](std::int64_t s, std::int64_t i) { mask[s][i].fill_(true); });
+  return mask;
+}
+
 at::Tensor to_token_tensor(const CalibrationSet& set, const at::Device& device) {
   at::Tensor tokens = at::empty({set.samples(), set.length()}, at::kLong);
   auto* out = tokens.data_ptr<std::int64_t>();

@@ -54,6 +54,9 @@ at::Tensor token_maxima(const at::Tensor& x);
 SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& settings,
                               const std::function<void(std::int64_t, std::int64_t)>& on_upper = {});
 
+/// Which tokens of maxima [batch, tokens] are upper outliers: bool, same shape.
+at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings);
+
 /// One forward pass over `set`, one block in memory at a time, unquantized, without a prefix.
 OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set, const PrefixSettings& settings,
                             const at::TensorOptions& options);

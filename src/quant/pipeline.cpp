@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "nn/transformer.h"
+#include "quant/gptq.h"
 #include "quant/grid_search.h"
 #include "quant/rotate.h"
 
@@ -40,6 +41,13 @@ void propagate(const nn::Block& block, const nn::BlockContext& context, at::Tens
   }
 }
 
+/// x [batch, tokens, ..] with zeros at the tokens of `skip` [batch, tokens].
+at::Tensor without(const at::Tensor& x, const at::Tensor& skip) {
+  at::Tensor mask = skip.to(x.device());
+  while (mask.dim() < x.dim()) mask = mask.unsqueeze(-1);
+  return x.masked_fill(mask, 0);
+}
+
 /// The streams and settings that go from block to block.
 class Quantizer {
  public:
@@ -53,7 +61,7 @@ class Quantizer {
         rotation_(spec_, recipe.rotate, recipe.seed, options.device()) {
     const auto prefix_tokens = static_cast<std::int64_t>(prefix_ids.size());
     needs_statistics_ = (recipe.activation.enabled() && recipe.activation.is_static()) || (recipe.kv.enabled() && recipe.kv.is_static());
-    needs_search_ = (recipe.search.weight && recipe.weight.enabled()) || (recipe.search.activation && recipe.activation.enabled()) ||
+    needs_search_ = ((recipe.search.weight || recipe.search.gptq) && recipe.weight.enabled()) || (recipe.search.activation && recipe.activation.enabled()) ||
                     (recipe.search.kv && recipe.kv.enabled());
     rope_ = nn::Rope(spec_, prefix_tokens + std::max(data.detection.length(), data.search.length()), options);
     if (recipe.rotate.r3) r3_ = std::make_unique<nn::Hadamard>(spec_.head_dim, options);
@@ -164,7 +172,10 @@ class Quantizer {
       }
       const at::Tensor clip = search ? search->weight_clip(id)
                                      : at::ones({linear.weight.size(0), weight_groups(recipe_.weight, linear.weight.size(1))}, options_);
-      target = pack_linear(quantize_weight(linear.weight, clip, recipe_.weight), linear.bias, recipe_.weight);
+      const bool compensate = search && recipe_.search.gptq;
+      target = pack_linear(compensate ? quantize_weight_compensated(linear.weight, clip, search->gram(id), recipe_.weight)
+                                      : quantize_weight(linear.weight, clip, recipe_.weight),
+                           linear.bias, recipe_.weight);
     }
     search.reset();
     block = {};
@@ -186,21 +197,26 @@ class Quantizer {
   }
 
   /// Min and max of every quantized site on the full-precision stream, which goes on to the next block; counts the outlier
-  /// tokens that are left with the prefix in place.
+  /// tokens that are left with the prefix in place. Those few are exceptions, so with a prefix they do not set the scales.
   std::array<MinMaxTensors, quantized_sites.size()> measure(const nn::Block& block, const nn::BlockContext& block_context,
                                                             QuantizeSummary& summary) {
     std::array<MinMaxTensors, quantized_sites.size()> statistics;
     double upper = 0;
+    at::Tensor outliers;  // [batch, tokens] of the batch at hand, at down_proj's input
     const nn::Tap tap = [&](Site site, const at::Tensor& x) {
+      if (site == Site::down_product) {
+        const at::Tensor maxima = token_maxima(x);
+        const SiteOutliers left = measure_outliers(maxima, recipe_.prefix);
+        upper += left.mean_upper * static_cast<double>(x.size(0));
+        summary.remaining_ratio = std::max(summary.remaining_ratio, left.max_ratio);
+        outliers = upper_outlier_mask(maxima, recipe_.prefix);
+      }
       const int slot = quantized_site_index(site);
       if (slot >= 0) {
         auto& range = statistics[static_cast<std::size_t>(slot)];
-        range = merge(range, static_slices(site, x));
-      }
-      if (site == Site::down_product) {
-        const SiteOutliers left = measure_outliers(token_maxima(x), recipe_.prefix);
-        upper += left.mean_upper * static_cast<double>(x.size(0));
-        summary.remaining_ratio = std::max(summary.remaining_ratio, left.max_ratio);
+        const at::Tensor skip = site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
+        const bool skip_any = prefix_stream_.defined() && skip.any().item<bool>();
+        range = merge(range, static_slices(site, skip_any ? without(x, skip) : x));
       }
       return x;
     };

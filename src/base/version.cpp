@@ -1,0 +1,7 @@
+#include "base/version.h"
+
+namespace pq {
+
+std::string_view version() { return PQ_VERSION; }
+
+}  // namespace pq

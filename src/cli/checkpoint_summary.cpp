@@ -1,0 +1,125 @@
+#include "cli/checkpoint_summary.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+#include "model/model_spec.h"
+
+namespace pq::cli {
+namespace {
+
+struct PartRow {
+  Part part;
+  std::string_view key;
+  std::string_view title;
+};
+
+const PartRow& row_of(Part part) {
+  static constexpr std::array<PartRow, all_parts.size()> rows{{
+      {Part::weights, "weights", "linear layers' weights"},
+      {Part::weight_scales, "weight_scales", "weight scales and zero points"},
+      {Part::activation_scales, "activation_scales", "activation and KV scales"},
+      {Part::embeddings, "embeddings", "embedding and lm_head"},
+      {Part::norms_and_biases, "norms_and_biases", "norms and biases"},
+      {Part::prefix, "prefix", "prefix"},
+      {Part::other, "other", "other"},
+  }};
+  return rows.at(static_cast<std::size_t>(part));
+}
+
+Spread spread_of(std::string name, std::string kind, std::vector<float> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return {std::move(name), std::move(kind), *low, *middle, *high};
+}
+
+void append(std::vector<float>& all, const std::vector<float>& some) {
+  all.insert(all.end(), some.begin(), some.end());
+}
+
+}  // namespace
+
+std::string_view part_key(Part part) { return row_of(part).key; }
+std::string_view part_title(Part part) { return row_of(part).title; }
+
+Part part_of(std::string_view name) {
+  if (name.starts_with("prefix.")) return Part::prefix;
+  if (name == tensor_names::embedding || name == tensor_names::lm_head) return Part::embeddings;
+  if (name.ends_with(".bias") || name.ends_with("norm.weight")) return Part::norms_and_biases;
+  if (name.ends_with(".scale") || name.ends_with(".zero_point") || name.ends_with(".clip"))
+    return Part::activation_scales;
+  if (name.ends_with(".scales") || name.ends_with(".zero_points")) return Part::weight_scales;
+  if (name.ends_with("_proj.qweight") || name.ends_with("_proj.weight")) return Part::weights;
+  return Part::other;
+}
+
+CheckpointSizes sizes_of(const std::vector<io::TensorSummary>& tensors) {
+  CheckpointSizes sizes;
+  for (const auto& tensor : tensors) sizes[part_of(tensor.name)] += tensor.bytes;
+  return sizes;
+}
+
+double bits_per_weight(const CheckpointSizes& sizes, const ModelSpec& spec) {
+  const auto bytes = static_cast<double>(sizes[Part::weights] + sizes[Part::weight_scales]);
+  return 8.0 * bytes / (static_cast<double>(spec.block_parameters()) * static_cast<double>(spec.block_count));
+}
+
+std::vector<io::TensorSummary> tensors_of(const io::HfCheckpoint& checkpoint) {
+  const io::ShardedTensors stored(checkpoint.directory());
+  std::vector<io::TensorSummary> tensors;
+  for (const std::string& name : stored.names()) {
+    try {
+      const io::TensorView view = stored.tensor(name);
+      tensors.push_back({name, view.dtype, view.shape, view.bytes.size(), view.file});
+    } catch (const UnsupportedError&) {
+      continue;  // a tensor that the architecture does not use
+    }
+  }
+  return tensors;
+}
+
+std::string type_names(const std::vector<io::TensorSummary>& tensors) {
+  std::set<std::string_view> names;
+  for (const auto& tensor : tensors) names.insert(io::dtype_name(tensor.dtype));
+  return fmt::format("{}", fmt::join(names, " and "));
+}
+
+CheckpointScales scales_of(const io::QuantizedCheckpoint& checkpoint) {
+  std::array<std::vector<float>, quantized_sites.size()> scales;
+  std::array<std::array<std::vector<float>, 2>, quantized_sites.size()> clips;
+  std::array<std::vector<float>, all_linears.size()> weights;
+  const Recipe& recipe = checkpoint.recipe();
+  for (std::int64_t index = 0; index < checkpoint.spec().block_count; ++index) {
+    const QuantizedBlock block = checkpoint.block(index);
+    for (std::size_t i = 0; i < all_linears.size(); ++i) append(weights[i], block.linears[i].scales);
+    for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+      append(scales[i], block.sites[i].scale);
+      for (std::size_t side = 0; side < 2; ++side) clips[i][side].push_back(block.sites[i].clip[side]);
+    }
+  }
+  CheckpointScales result;
+  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+    const std::string name(site_name(quantized_sites[i]));
+    if (!format.enabled()) continue;
+    if (format.is_static()) {
+      result.sites.push_back(spread_of(name, "scale", std::move(scales[i])));
+    } else {
+      result.sites.push_back(spread_of(name, "clip of max", std::move(clips[i][0])));
+      if (!format.symmetric) result.sites.push_back(spread_of(name, "clip of min", std::move(clips[i][1])));
+    }
+  }
+  for (std::size_t i = 0; i < all_linears.size() && recipe.weight.enabled(); ++i) {
+    result.weights.push_back(
+        spread_of(std::string(tensor_names::linear_in_block(all_linears[i])), "scale", std::move(weights[i])));
+  }
+  return result;
+}
+
+}  // namespace pq::cli

@@ -1,0 +1,273 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/table.h"
+#include "cli/checkpoint_summary.h"
+#include "cli/verbs.h"
+#include "io/hf_checkpoint.h"
+#include "io/quantized_checkpoint.h"
+#include "tokenizer/tokenizer.h"
+
+namespace pq::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  bool tensors = false;
+};
+
+/// "name   value" lines, the values aligned.
+class Facts {
+ public:
+  void add(std::string_view name, std::string_view value) { text_ += fmt::format("{:<14} {}\n", name, value); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+std::string bytes_text(std::uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
+
+std::string architecture_text(const ModelSpec& spec) {
+  std::string text =
+      fmt::format("{}: {} blocks, hidden {}, ffn {}, {} heads and {} KV heads of {}, vocabulary {}, context {}",
+                  family_row(spec.family).model_type, spec.block_count, spec.hidden_size, spec.intermediate_size,
+                  spec.head_count, spec.kv_head_count, spec.head_dim, spec.vocab_size, spec.max_positions);
+  if (spec.sliding_window > 0) text += fmt::format(", window {}", spec.sliding_window);
+  if (spec.tied_embeddings) text += ", tied embeddings";
+  return text;
+}
+
+Json architecture_json(const ModelSpec& spec) {
+  return {{"model_type", family_row(spec.family).model_type},
+          {"blocks", spec.block_count},
+          {"hidden_size", spec.hidden_size},
+          {"intermediate_size", spec.intermediate_size},
+          {"heads", spec.head_count},
+          {"kv_heads", spec.kv_head_count},
+          {"head_dim", spec.head_dim},
+          {"vocab_size", spec.vocab_size},
+          {"max_positions", spec.max_positions},
+          {"sliding_window", spec.sliding_window},
+          {"tied_embeddings", spec.tied_embeddings}};
+}
+
+std::string format_text(const QuantizerFormat& format, std::string_view group) {
+  if (!format.enabled()) return "16 bits (not quantized)";
+  static constexpr std::array names{"tensor", "token", "channel", "head"};
+  const std::string shares = format.granularity == Granularity::group
+                                 ? fmt::format("group of {}", format.group)
+                                 : names.at(static_cast<std::size_t>(format.granularity));
+  return fmt::format("{} bits, {}{}, one scale a {}", format.bits, format.symmetric ? "symmetric" : "asymmetric", group,
+                     shares);
+}
+
+std::string mode_text(const QuantizerFormat& format) { return format.is_static() ? ", static" : ", dynamic"; }
+
+std::string rotations_text(const RotationSettings& rotate) {
+  std::vector<std::string_view> names;
+  if (rotate.r1) names.push_back("R1 (residual stream)");
+  if (rotate.r2) names.push_back("R2 (V and o_proj)");
+  if (rotate.r3) names.push_back("R3 (Q and K)");
+  if (rotate.r4) names.push_back("R4 (input of down_proj)");
+  return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
+}
+
+/// The settings in which a recipe differs from the built-in one of its name; empty for a recipe of another name.
+std::string changes_text(const Recipe& recipe) {
+  const std::vector<std::string> known = recipe_names();
+  if (std::find(known.begin(), known.end(), recipe.name) == known.end()) return {};
+  const Recipe original = named_recipe(recipe.name);
+  std::vector<std::string> changes;
+  for (const RecipeField& field : recipe_fields()) {
+    const Json value = field.get(recipe);
+    if (field.key != "calibration.source" && value != field.get(original))
+      changes.push_back(field.key + "=" + value.dump());
+  }
+  return fmt::format("{}", fmt::join(changes, ", "));
+}
+
+Json spreads_json(const std::vector<Spread>& spreads) {
+  Json rows = Json::array();
+  for (const Spread& s : spreads) {
+    rows.push_back({{"name", s.name}, {"kind", s.kind}, {"min", s.min}, {"median", s.median}, {"max", s.max}});
+  }
+  return rows;
+}
+
+std::string spreads_text(const std::vector<Spread>& spreads, const std::string& title) {
+  Table table({title, "kind", "min", "median", "max"});
+  for (const Spread& s : spreads) {
+    table.add_row(
+        {s.name, s.kind, fmt::format("{:.4g}", s.min), fmt::format("{:.4g}", s.median), fmt::format("{:.4g}", s.max)});
+  }
+  return table.text();
+}
+
+Json sizes_json(const CheckpointSizes& sizes) {
+  Json json{{"total_bytes", sizes.total()}};
+  for (const Part part : all_parts) json[std::string(part_key(part)) + "_bytes"] = sizes[part];
+  return json;
+}
+
+std::string sizes_text(const CheckpointSizes& sizes) {
+  Table table({"part", "size", "share"});
+  const double total = static_cast<double>(std::max<std::uint64_t>(1, sizes.total()));
+  for (const Part part : all_parts) {
+    if (sizes[part] == 0) continue;
+    table.add_row({std::string(part_title(part)), bytes_text(sizes[part]),
+                   fmt::format("{:.1f}%", 100.0 * static_cast<double>(sizes[part]) / total)});
+  }
+  table.add_row({"all tensors", bytes_text(sizes.total()), "100.0%"});
+  return table.text();
+}
+
+Json tensors_json(const std::vector<io::TensorSummary>& tensors) {
+  Json rows = Json::array();
+  for (const auto& t : tensors) {
+    rows.push_back({{"name", t.name},
+                    {"dtype", io::dtype_name(t.dtype)},
+                    {"shape", t.shape},
+                    {"bytes", t.bytes},
+                    {"file", t.file}});
+  }
+  return rows;
+}
+
+std::string tensors_text(const std::vector<io::TensorSummary>& tensors) {
+  Table table({"tensor", "type", "shape", "size", "file"});
+  for (const auto& t : tensors) {
+    table.add_row({t.name, std::string(io::dtype_name(t.dtype)), io::shape_text(t.shape), bytes_text(t.bytes), t.file});
+  }
+  return table.text();
+}
+
+/// Each prefix token as text; empty when the tokenizer cannot be read, which a warning says.
+std::vector<std::string> prefix_tokens(const io::QuantizedCheckpoint& checkpoint) {
+  std::vector<std::string> texts;
+  if (checkpoint.prefix().token_ids.empty()) return texts;
+  try {
+    const Tokenizer tokenizer = Tokenizer::load(checkpoint.directory());
+    for (const std::int32_t id : checkpoint.prefix().token_ids) texts.push_back(tokenizer.token_text(id));
+  } catch (const Error& error) {
+    log_warning("{}", error.what());
+  }
+  return texts;
+}
+
+void add_provenance(Facts& facts, const Json& provenance) {
+  constexpr std::size_t longest = 90;
+  for (const auto& [key, value] : provenance.items()) {
+    std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    if (value.is_structured() && text.size() > longest)
+      text = fmt::format("{} entries, listed by --json", value.size());
+    facts.add(key, text);
+  }
+}
+
+void inspect_quantized(const Options& options, const CommonOptions& common) {
+  const auto checkpoint = io::QuantizedCheckpoint::open(options.model);
+  const Recipe& recipe = checkpoint.recipe();
+  const auto& ids = checkpoint.prefix().token_ids;
+  const std::vector<std::string> tokens = prefix_tokens(checkpoint);
+  const std::vector<io::TensorSummary> tensors = checkpoint.tensors();
+  const CheckpointSizes sizes = sizes_of(tensors);
+  const double bits = bits_per_weight(sizes, checkpoint.spec());
+  const CheckpointScales scales = scales_of(checkpoint);
+  if (common.json) {
+    Json json{{"model", options.model},
+              {"quantized", true},
+              {"architecture", architecture_json(checkpoint.spec())},
+              {"recipe", recipe_to_json(recipe)},
+              {"precision", precision_name(recipe)},
+              {"prefix_token_ids", ids},
+              {"prefix_tokens", tokens},
+              {"prefix_text", checkpoint.prefix_text()},
+              {"sizes", sizes_json(sizes)},
+              {"bits_per_weight", bits},
+              {"scales", {{"sites", spreads_json(scales.sites)}, {"weights", spreads_json(scales.weights)}}},
+              {"provenance", checkpoint.provenance()}};
+    if (options.tensors) json["tensors"] = tensors_json(tensors);
+    print_json(json);
+    return;
+  }
+  Facts facts;
+  facts.add("checkpoint", fmt::format("{}, quantized", options.model));
+  facts.add("recipe", fmt::format("{} ({})", recipe.name, precision_name(recipe)));
+  if (const std::string changes = changes_text(recipe); !changes.empty()) facts.add("changed", changes);
+  facts.add("architecture", architecture_text(checkpoint.spec()));
+  facts.add("weights", format_text(recipe.weight, ""));
+  facts.add("activations", format_text(recipe.activation, mode_text(recipe.activation)));
+  facts.add("KV cache", format_text(recipe.kv, mode_text(recipe.kv)));
+  facts.add("rotations", rotations_text(recipe.rotate));
+  facts.add("prefix", ids.empty() ? "none"
+                                  : fmt::format("{}   (token ids {})",
+                                                tokens.empty() ? checkpoint.prefix_text()
+                                                               : fmt::format("{}", fmt::join(tokens, "  ")),
+                                                fmt::join(ids, ", ")));
+  facts.add("bits a weight", fmt::format("{:.3f}, scales and zero points included", bits));
+  add_provenance(facts, checkpoint.provenance());
+  print_result(facts.text() + "\n" + sizes_text(sizes));
+  if (!scales.sites.empty()) print_result("\n" + spreads_text(scales.sites, "quantizer, over all blocks"));
+  if (!scales.weights.empty()) print_result("\n" + spreads_text(scales.weights, "weight, over all blocks"));
+  if (options.tensors) print_result("\n" + tensors_text(tensors));
+}
+
+void inspect_unquantized(const Options& options, const CommonOptions& common) {
+  const auto checkpoint = io::HfCheckpoint::open(options.model);
+  const std::vector<io::TensorSummary> tensors = tensors_of(checkpoint);
+  const CheckpointSizes sizes = sizes_of(tensors);
+  const std::string types = type_names(tensors);
+  if (common.json) {
+    Json json{{"model", options.model},
+              {"quantized", false},
+              {"architecture", architecture_json(checkpoint.spec())},
+              {"dtype", types},
+              {"tensor_count", tensors.size()},
+              {"sizes", sizes_json(sizes)},
+              {"bits_per_weight", bits_per_weight(sizes, checkpoint.spec())}};
+    if (options.tensors) json["tensors"] = tensors_json(tensors);
+    print_json(json);
+    return;
+  }
+  Facts facts;
+  facts.add("checkpoint", fmt::format("{}, not quantized", options.model));
+  facts.add("architecture", architecture_text(checkpoint.spec()));
+  facts.add("tensors", fmt::format("{}, {}", tensors.size(), types));
+  print_result(facts.text() + "\n" + sizes_text(sizes));
+  if (options.tensors) print_result("\n" + tensors_text(tensors));
+}
+
+}  // namespace
+
+Verb inspect_verb() {
+  return {"inspect", [](CLI::App& app, const CommonOptions& common) -> Action {
+            auto options = std::make_shared<Options>();
+            app.add_option("MODEL", options->model,
+                           "A quantized checkpoint or a model: a directory, or org/name in the Hugging Face cache")
+                ->required();
+            app.add_flag("--tensors", options->tensors, "List every tensor too");
+            return [options, &common] {
+              if (io::is_quantized_checkpoint(io::resolve_model_directory(options->model))) {
+                inspect_quantized(*options, common);
+              } else {
+                inspect_unquantized(*options, common);
+              }
+              return 0;
+            };
+          }};
+}
+
+}  // namespace pq::cli

@@ -1,0 +1,74 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "base/memory_usage.h"
+#include "base/table.h"
+#include "lab/session.h"
+#include "lab/verbs.h"
+#include "model/recipe_options.h"
+#include "quant/prefix.h"
+
+namespace pq::lab {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string calibration = "self";
+  RecipeOptions recipe;
+};
+
+std::string ratio(double value) { return value >= 100 ? fmt::format("{:.0f}", value) : fmt::format("{:.1f}", value); }
+
+int analyze(const Options& options, const CommonOptions& common) {
+  const Recipe recipe = resolve(options.recipe);
+  Session session(options.model, options.calibration, tensor_options(common));
+  const quant::OutlierReport& report = session.outliers(recipe);
+  const std::vector<std::int32_t> prefix = session.prefix(recipe);
+  const std::string text = quant::prefix_text(prefix, session.tokenizer());
+  if (common.json) {
+    Json json{{"model", options.model}, {"calibration", session.calibration_name()}, {"prefix_token_ids", prefix}, {"prefix_text", text}};
+    json.update(quant::outlier_report_to_json(report));
+    for (Json& token : json["tokens"]) token["text"] = session.tokenizer().token_text(token["id"].get<std::int32_t>());
+    json["peak_memory_bytes"] = peak_resident_bytes();
+    print_json(json);
+    return 0;
+  }
+  Table blocks({"block", "outliers a sequence", "down_proj input", "block output", "Q: median/least", "K: median/least"});
+  for (std::size_t i = 0; i < report.blocks.size(); ++i) {
+    const quant::BlockOutliers& block = report.blocks[i];
+    blocks.add_row({std::to_string(i), fmt::format("{:.2f}", block.down_product.mean_upper), ratio(block.down_product.max_ratio),
+                    ratio(block.block_output.max_ratio), ratio(block.query.max_inverse_ratio), ratio(block.key.max_inverse_ratio)});
+  }
+  print_result(blocks.text());
+  Table tokens({"id", "token", "times an outlier", "share of sequences"});
+  for (std::size_t i = 0; i < std::min<std::size_t>(8, report.tokens.size()); ++i) {
+    const quant::OutlierToken& token = report.tokens[i];
+    tokens.add_row({std::to_string(token.id), session.tokenizer().token_text(token.id), std::to_string(token.count),
+                    fmt::format("{:.1f}%", 100 * token.sequence_share)});
+  }
+  if (report.tokens.empty()) {
+    print_result("\nNo outlier tokens but at position 0.\n");
+  } else {
+    print_result("\nOutlier tokens beyond position 0:\n" + tokens.text());
+  }
+  print_result(fmt::format("\nprefix: {} (ids {}); {} sequences of {}, calibration {}\n", text, fmt::join(prefix, ","), report.sequences,
+                           session.calibration(recipe).detection.length(), session.calibration_name()));
+  return 0;
+}
+
+}  // namespace
+
+Verb analyze_verb() {
+  return {"analyze", [](CLI::App& app, const CommonOptions& common) -> Action {
+            auto options = std::make_shared<Options>();
+            app.add_option("MODEL", options->model, "The unquantized model: a directory, or org/name in the Hugging Face cache")->required();
+            add_calibration_option(app, options->calibration);
+            add_recipe_options(app, options->recipe);
+            add_help_text(app, "Ratios are the largest token-wise maximum over the sequence's median; for Q and K the median over the least.");
+            return [options, &common] { return analyze(*options, common); };
+          }};
+}
+
+}  // namespace pq::lab

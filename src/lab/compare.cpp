@@ -1,0 +1,246 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory_usage.h"
+#include "base/table.h"
+#include "lab/session.h"
+#include "lab/verbs.h"
+#include "model/recipe_options.h"
+#include "quant/pipeline.h"
+#include "quant/prefix.h"
+
+namespace pq::lab {
+namespace {
+
+struct Options {
+  std::string model;
+  std::string calibration = "self";
+  std::string ablate;
+  std::vector<std::string> precisions{"w4a8kv4", "w4a4kv4"};
+  int draws = 3;
+  EvaluationText text;
+  RecipeOptions recipe;
+};
+
+/// A line of the table: what to quantize, or the unquantized model (with a prefix, when `recipe` has one).
+struct Row {
+  std::string name;
+  std::string activation;  // "dynamic", "static", or "none"
+  Recipe recipe;
+  bool quantized = true;
+  std::string prefix_text;
+  double quantize_seconds = 0;
+  eval::ComparisonResult result;
+};
+
+Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
+  for (const char* setting : settings) apply_setting(recipe, setting);
+  return recipe;
+}
+
+const std::vector<const char*> no_rotation{"rotate.r1=false", "rotate.r2=false", "rotate.r3=false", "rotate.r4=false"};
+const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false"};
+const std::vector<const char*> no_prefix{"prefix.tokens=none"};
+
+std::string activation_name(const Recipe& recipe) {
+  if (!recipe.activation.enabled()) return "none";
+  return recipe.activation.is_static() ? "static" : "dynamic";
+}
+
+Row quantized_row(std::string name, Recipe recipe) {
+  const std::string activation = activation_name(recipe);
+  return {std::move(name), activation, std::move(recipe), true, {}, 0, {}};
+}
+
+std::vector<Row> baseline(const Recipe& recipe) {
+  Recipe plain = recipe;
+  plain.prefix.tokens = "none";
+  return {{"FP16", "none", plain, false, {}, 0, {}}, {"FP16 + prefix", "none", recipe, false, {}, 0, {}}};
+}
+
+/// The steps of the paper's Table 5 for one precision, dynamic and static.
+std::vector<Row> ladder(const Options& options, const std::string& precision) {
+  const auto names = recipe_names();
+  const auto recipe_of = [&](const std::string& name) {
+    RecipeOptions one = options.recipe;
+    one.recipe = name;
+    return resolve(one);
+  };
+  const bool has_modes = std::find(names.begin(), names.end(), precision + "-static") != names.end();
+  const Recipe base = recipe_of(has_modes ? precision + "-dynamic" : precision);
+  std::vector<Row> rows;
+  rows.push_back(quantized_row("RTN", with(with(with(base, no_rotation), no_search), no_prefix)));
+  rows.push_back(quantized_row("+ rotation", with(with(base, no_search), no_prefix)));
+  rows.push_back(quantized_row("+ grid search", with(base, no_prefix)));
+  rows.push_back(quantized_row("+ prefix", base));
+  if (has_modes) {
+    const Recipe fixed = recipe_of(precision + "-static");
+    rows.push_back(quantized_row("+ static quantization", with(fixed, no_prefix)));
+    rows.push_back(quantized_row("+ prefix", fixed));
+  }
+  return rows;
+}
+
+class Comparison {
+ public:
+  Comparison(Options options, const CommonOptions& common)
+      : options_(std::move(options)), common_(common), session_(options_.model, options_.calibration, tensor_options(common)) {}
+
+  int run() {
+    const at::NoGradGuard no_grad;
+    const auto stream = options_.text.load(session_.tokenizer(), session_.checkpoint().spec());
+    const auto reference = nn::Transformer::load(session_.checkpoint(), session_.options());
+    options_.ablate.empty() ? add_ladder() : add_prefix_rows();
+    evaluate(*reference, stream);
+    common_.json ? report_json() : report_table();
+    return 0;
+  }
+
+ private:
+  void add_ladder() {
+    for (const std::string& precision : options_.precisions) {
+      const auto steps = ladder(options_, precision);
+      if (rows_.empty()) rows_ = baseline(steps.back().recipe);
+      rows_.insert(rows_.end(), steps.begin(), steps.end());
+    }
+  }
+
+  /// Number and content of the prefix: the paper's Tables 9 and 10.
+  void add_prefix_rows() {
+    const Recipe base = resolve(options_.recipe);
+    const auto found = session_.prefix(base);
+    const auto count = static_cast<std::int64_t>(found.size());
+    rows_ = baseline(base);
+    for (std::int64_t n = 0; n <= count; ++n) {
+      Recipe recipe = base;
+      recipe.prefix.count = n;
+      rows_.push_back(quantized_row(fmt::format("first {} of the prefix", n), recipe));
+    }
+    const std::int64_t others = std::max<std::int64_t>(1, count);
+    Recipe other = base;
+    other.prefix.count = -1;
+    other.prefix.tokens = fmt::format("top1:{}", others);
+    rows_.push_back(quantized_row("only the most frequent", other));
+    for (int draw = 0; draw < options_.draws; ++draw) {
+      other.prefix.tokens = fmt::format("random:{}", others);
+      other.seed = base.seed + static_cast<std::uint64_t>(draw);  // of the draw alone: the ids go on with the base's seed
+      other.prefix.tokens = fmt::format("ids:{}", fmt::join(session_.prefix(other), ","));
+      other.seed = base.seed;
+      rows_.push_back(quantized_row("random tokens", other));
+    }
+  }
+
+  std::unique_ptr<nn::Transformer> model_of(Row& row, nn::Transformer& reference) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::vector<std::int32_t> prefix = session_.prefix(row.recipe);
+    row.prefix_text = quant::prefix_text(prefix, session_.tokenizer());
+    if (!row.quantized) {
+      auto shared = reference.share();
+      if (!prefix.empty()) shared->set_prefix(reference.prefix_key_values(prefix));
+      return shared;
+    }
+    log_info("{} {}, {} activations", precision_name(row.recipe), row.name, row.activation);
+    quant::InMemoryModel memory(session_.checkpoint().spec(), row.recipe);
+    quant::quantize_model(session_.checkpoint(), row.recipe, prefix, session_.calibration(row.recipe), session_.options(), memory);
+    row.quantize_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return memory.transformer(session_.options());
+  }
+
+  /// Quantizes as many rows as fit in half of the free memory, evaluates them in one pass beside the reference, and so on.
+  void evaluate(nn::Transformer& reference, const std::vector<std::int32_t>& stream) {
+    const ModelSpec& spec = session_.checkpoint().spec();
+    const double model_bytes =
+        4.0 * static_cast<double>(spec.block_count * spec.block_parameters() + 2 * spec.vocab_size * spec.hidden_size);
+    for (std::size_t begin = 0; begin < rows_.size();) {
+      const auto room = static_cast<std::size_t>(static_cast<double>(available_bytes()) / 2 / model_bytes);
+      const std::size_t count = std::min(rows_.size() - begin, std::max<std::size_t>(1, room));
+      std::vector<std::unique_ptr<nn::Transformer>> models;
+      std::vector<LanguageModel*> pointers;
+      for (std::size_t i = begin; i < begin + count; ++i) {
+        models.push_back(model_of(rows_[i], reference));
+        pointers.push_back(models.back().get());
+      }
+      const auto results = eval::compare_models(reference, pointers, stream, options_.text.options());
+      for (std::size_t i = 0; i < count; ++i) rows_[begin + i].result = results[i];
+      begin += count;
+    }
+  }
+
+  void report_json() const {
+    Json json{{"model", options_.model},
+              {"calibration", session_.calibration_name()},
+              {"text", options_.text.path},
+              {"length", options_.text.length},
+              {"chunks", rows_.front().result.chunks}};
+    const Row& first = rows_.front();
+    json.update(result_json(first.result, true));
+    json["rows"] = Json::array();
+    for (const Row& row : rows_) {
+      Json line{{"name", row.name}, {"activation", row.activation}, {"recipe", row.quantized ? row.recipe.name : "fp16"},
+                {"precision", row.quantized ? precision_name(row.recipe) : "FP16"}, {"prefix_text", row.prefix_text}};
+      line.update(result_json(row.result, true));
+      line["quantize_seconds"] = row.quantize_seconds;
+      json["rows"].push_back(std::move(line));
+    }
+    print_json(json);
+  }
+
+  void report_table() const {
+    std::vector<std::string> header{"recipe", "step", "activation", "perplexity", "KL divergence", "top-1", "seconds"};
+    if (!options_.ablate.empty()) header.insert(header.begin() + 2, "prefix");
+    Table table(header);
+    for (const Row& row : rows_) {
+      std::vector<std::string> cells{row.quantized ? precision_name(row.recipe) : "FP16",
+                                     row.quantized ? row.name : row.name == "FP16" ? "" : "+ prefix",
+                                     row.quantized ? row.activation : "-",
+                                     fmt::format("{:.2f}", row.result.perplexity),
+                                     fmt::format("{:.4f}", row.result.kl_divergence),
+                                     fmt::format("{:.1f}%", 100 * row.result.top1_agreement),
+                                     fmt::format("{:.1f}", row.quantize_seconds)};
+      if (!options_.ablate.empty()) cells.insert(cells.begin() + 2, row.prefix_text.empty() ? "-" : row.prefix_text);
+      table.add_row(std::move(cells));
+    }
+    print_result(table.text());
+    print_result(fmt::format("{}: {} chunks of {} tokens; calibration: {}; distances from FP16; seconds to quantize\n", options_.text.path,
+                             rows_.front().result.chunks, options_.text.length, session_.calibration_name()));
+  }
+
+  Options options_;
+  const CommonOptions& common_;
+  Session session_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace
+
+Verb compare_verb() {
+  return {"compare", [](CLI::App& app, const CommonOptions& common) -> Action {
+            auto options = std::make_shared<Options>();
+            app.add_option("MODEL", options->model, "The unquantized model: a directory, or org/name in the Hugging Face cache")->required();
+            options->text.add_options(app);
+            add_calibration_option(app, options->calibration);
+            app.add_option("--precisions", options->precisions, "Precisions to climb the ladder with: recipe names without -static and -dynamic")
+                ->delimiter(',')
+                ->option_text("LIST (default w4a8kv4,w4a4kv4)");
+            app.add_option("--ablate", options->ablate, "Instead of the ladder: number and content of the prefix, with --recipe")
+                ->check(CLI::IsMember({"prefix"}))
+                ->option_text("prefix");
+            app.add_option("--draws", options->draws, "Random prefixes that --ablate prefix draws")->check(CLI::Range(1, 100))->option_text("N (default 3)");
+            add_recipe_options(app, options->recipe);
+            add_help_text(app, "The ladder: FP16, FP16 + prefix, then for each precision round-to-nearest, + rotation, + grid search,\n"
+                               "+ prefix, all with dynamic scales; then rotation and grid search with static scales, + prefix. --set\n"
+                               "and the shortcuts apply to every row.\n\n"
+                               "  pq compare MODEL --text wiki.test.raw\n"
+                               "  pq compare MODEL --text wiki.test.raw --ablate prefix");
+            return [options, &common] { return Comparison(*options, common).run(); };
+          }};
+}
+
+}  // namespace pq::lab

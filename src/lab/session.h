@@ -1,0 +1,79 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/command_line.h"
+#include "eval/perplexity.h"
+#include "io/hf_checkpoint.h"
+#include "model/recipe.h"
+#include "nn/transformer.h"
+#include "quant/calibration.h"
+#include "quant/outliers.h"
+#include "tokenizer/tokenizer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace pq::lab {
+
+/// float32 on --device. Throws InputError for a name that is no device.
+at::TensorOptions tensor_options(const CommonOptions& common);
+
+/// --calibration, with the help that all verbs share. `source` must outlive the parsing.
+void add_calibration_option(CLI::App& app, std::string& source);
+
+/// An unquantized model with what is computed from it at most once: calibration sequences, outlier report.
+class Session {
+ public:
+  /// `calibration` is a path or "self". Throws what opening checkpoint and tokenizer throw, and InputError for a calibration
+  /// file that is not there.
+  Session(const std::string& model, std::string calibration, const at::TensorOptions& options);
+
+  const io::HfCheckpoint& checkpoint() const { return checkpoint_; }
+  const Tokenizer& tokenizer() const { return tokenizer_; }
+  const at::TensorOptions& options() const { return options_; }
+  const std::string& calibration_name() const { return calibration_name_; }
+
+  /// Sequences as the recipe asks; drawn again only when its seed or shapes changed.
+  const quant::CalibrationData& calibration(const Recipe& recipe);
+  /// The outlier report behind a recipe's prefix; made again only when what it depends on changed.
+  const quant::OutlierReport& outliers(const Recipe& recipe);
+  /// The recipe's prefix token ids.
+  std::vector<std::int32_t> prefix(const Recipe& recipe);
+
+ private:
+  io::HfCheckpoint checkpoint_;
+  Tokenizer tokenizer_;
+  at::TensorOptions options_;
+  std::string calibration_path_;
+  std::string calibration_name_;
+  std::string calibration_key_;
+  quant::CalibrationData calibration_;
+  std::string outliers_key_;
+  quant::OutlierReport outliers_;
+};
+
+/// The text that a verb evaluates on.
+struct EvaluationText {
+  std::string path;
+  std::int64_t length = 0;      ///< tokens a chunk; 0: 2048, or the model's context where that is shorter
+  std::int64_t max_chunks = 0;  ///< 0: all
+  bool wikitext_join = false;
+
+  void add_options(CLI::App& app);
+  /// Tokens of the text; throws InputError when they do not fill one chunk. Fixes `length`.
+  std::vector<std::int32_t> load(const Tokenizer& tokenizer, const ModelSpec& spec);
+  eval::PerplexityOptions options() const;
+};
+
+/// "perplexity", "kl_divergence" and so on, as docs/json.md lists them.
+Json result_json(const eval::ComparisonResult& result, bool compared);
+
+}  // namespace pq::lab

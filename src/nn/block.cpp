@@ -1,0 +1,222 @@
+#include "nn/block.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+
+namespace pq::nn {
+namespace {
+
+// Without gradients, fresh temporaries are updated in place: the arithmetic is the same, the memory traffic half.
+bool may_overwrite() { return !at::GradMode::is_enabled(); }
+
+at::Tensor tapped(const Tap& tap, Site site, at::Tensor x) { return tap ? tap(site, x) : x; }
+
+at::Tensor add_residual(const at::Tensor& x, at::Tensor fresh) { return may_overwrite() ? fresh.add_(x) : x + fresh; }
+
+// Rows of scores in one product, and scores held at once: on a CPU they stay in the cache, a GPU wants large products.
+constexpr std::int64_t rows_in_tile = 512;
+constexpr std::int64_t cpu_scores = std::int64_t{1} << 20;
+constexpr std::int64_t gpu_scores = std::int64_t{1} << 26;
+
+// 0 where query i sees column j, -inf elsewhere; [queries, 1, columns].
+at::Tensor mask_where(const at::Tensor& hidden, const at::Tensor& like) {
+  return at::zeros(hidden.sizes(), like.options())
+      .masked_fill(hidden, -std::numeric_limits<double>::infinity())
+      .unsqueeze(1);
+}
+
+}  // namespace
+
+Rope::Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options) {
+  const auto f64 = at::TensorOptions().dtype(at::kDouble);
+  const at::Tensor exponent = at::arange(0, spec.head_dim, 2, f64) / static_cast<double>(spec.head_dim);
+  const at::Tensor frequency = at::pow(at::full_like(exponent, spec.rope_theta), -exponent);
+  const at::Tensor angle = (at::arange(positions, f64).unsqueeze(1) * frequency).unsqueeze(1);
+  cos_ = at::cos(angle).to(options);
+  sin_ = at::sin(angle).to(options);
+}
+
+at::Tensor Rope::apply(const at::Tensor& x, std::int64_t first_position) const {
+  const std::int64_t tokens = x.size(1);
+  const std::int64_t half = x.size(3) / 2;
+  if (first_position < 0 || first_position + tokens > positions()) {
+    throw InputError("rotary embedding", fmt::format("positions {} to {} are not in the table of {}", first_position,
+                                                     first_position + tokens - 1, positions()));
+  }
+  const at::Tensor cos = cos_.narrow(0, first_position, tokens);
+  const at::Tensor sin = sin_.narrow(0, first_position, tokens);
+  const at::Tensor left = x.narrow(-1, 0, half);
+  const at::Tensor right = x.narrow(-1, half, half);
+  if (!may_overwrite()) {
+    return at::cat({at::addcmul(left * cos, right, sin, -1), at::addcmul(right * cos, left, sin)}, -1);
+  }
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  at::Tensor out_left = out.narrow(-1, 0, half);
+  at::Tensor out_right = out.narrow(-1, half, half);
+  at::mul_out(out_left, left, cos).addcmul_(right, sin, -1);
+  at::mul_out(out_right, right, cos).addcmul_(left, sin);
+  return out;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
+  const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor norm = at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true, wide);
+  const at::Tensor scale = at::rsqrt(norm.square() / static_cast<double>(x.size(-1)) + eps);
+  at::Tensor y = (x * scale).to(x.scalar_type());
+  return may_overwrite() ? y.mul_(gamma) : y * gamma;
+}
+
+at::Tensor apply(const Linear& linear, const at::Tensor& x) { return at::linear(x, linear.weight, linear.bias); }
+
+at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
+  return tapped(tap, Site::qkv_input, rms_norm(x, block.input_norm, context.spec->rms_norm_eps));
+}
+
+Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
+                const Tap& tap) {
+  const ModelSpec& spec = *context.spec;
+  const auto heads = [&](LinearId id, std::int64_t count) {
+    return apply(block[id], h).view({h.size(0), h.size(1), count, spec.head_dim});
+  };
+  const auto rotated = [&](const at::Tensor& x) { return context.r3 != nullptr ? context.r3->apply(x) : x; };
+  Qkv out;
+  out.q = context.rope->apply(heads(LinearId::q, spec.head_count), first_position);
+  out.q = rotated(tapped(tap, Site::query, std::move(out.q)));
+  out.k = context.rope->apply(heads(LinearId::k, spec.kv_head_count), first_position);
+  out.k = rotated(tapped(tap, Site::key, std::move(out.k)));
+  out.k = tapped(tap, Site::k_cache, std::move(out.k));
+  out.v = tapped(tap, Site::v_cache, heads(LinearId::v, spec.kv_head_count));
+  return out;
+}
+
+std::vector<AttentionTile> attention_tiles(std::int64_t queries, std::int64_t keys, std::int64_t group,
+                                           std::int64_t window) {
+  const std::int64_t past = keys - queries;
+  const std::int64_t step = std::max<std::int64_t>(32, rows_in_tile / group);
+  std::vector<AttentionTile> tiles;
+  for (std::int64_t first = 0; first < queries; first += step) {
+    const std::int64_t count = std::min(step, queries - first);
+    const std::int64_t first_key = window > 0 ? std::max<std::int64_t>(0, past + first - window + 1) : 0;
+    tiles.push_back({first, count, first_key, past + first + count - first_key});
+  }
+  return tiles;
+}
+
+at::Tensor attend(const BlockContext& context, const Qkv& qkv) {
+  if (context.prefix == nullptr || context.prefix->length() == 0) return attend(qkv, 0, context.window);
+  const auto behind = [&](const at::Tensor& prefix, const at::Tensor& x) {
+    return at::cat({prefix.expand({x.size(0), -1, -1, -1}), x}, 1);
+  };
+  return attend({qkv.q, behind(context.prefix->key, qkv.k), behind(context.prefix->value, qkv.v)},
+                context.prefix->length(), context.window);
+}
+
+at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window) {
+  const std::int64_t batch = qkv.q.size(0), tokens = qkv.q.size(1), dim = qkv.q.size(3);
+  const std::int64_t kv_heads = qkv.k.size(2), group = qkv.q.size(2) / kv_heads;
+  const std::int64_t past = qkv.k.size(1) - pinned - tokens;  // unpinned keys before the first query's own
+  const std::int64_t slices = batch * kv_heads;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
+
+  // The query heads of a KV head become rows of one product: [slices, tokens * group, dim] x [slices, dim, keys].
+  const at::Tensor queries = qkv.q.reshape({batch, tokens, kv_heads, group, dim}).permute({0, 2, 1, 3, 4});
+  const at::Tensor keys = qkv.k.permute({0, 2, 1, 3}).reshape({slices, -1, dim});
+  const at::Tensor values = qkv.v.permute({0, 2, 1, 3}).reshape({slices, -1, dim});
+  const auto seen = [&](const at::Tensor& x, const AttentionTile& tile) {
+    if (tile.first_key == 0) return x.narrow(1, 0, pinned + tile.keys);
+    const at::Tensor body = x.narrow(1, pinned + tile.first_key, tile.keys);
+    return pinned == 0 ? body : at::cat({x.narrow(1, 0, pinned), body}, 1);
+  };
+
+  at::Tensor causal;  // of a whole tile against its own tokens
+  std::vector<at::Tensor> attended;
+  for (const AttentionTile& tile : attention_tiles(tokens, past + tokens, group, window)) {
+    const std::int64_t rows = tile.queries * group;
+    const at::Tensor tile_queries =
+        (queries.narrow(2, tile.first_query, tile.queries) * scale).reshape({slices, rows, dim});
+    const at::Tensor tile_keys = seen(keys, tile).transpose(1, 2);
+    const at::Tensor tile_values = seen(values, tile);
+    const std::int64_t columns = pinned + tile.keys;
+    if (tile.queries > 1 && !causal.defined()) {
+      causal = mask_where(at::ones({tile.queries, tile.queries}, qkv.q.options().dtype(at::kBool)).triu(1), qkv.q);
+    }
+    at::Tensor beyond_window;  // [queries, 1, queries]: the tile's first keys, which only its first queries see
+    const std::int64_t edge = std::min(tile.queries, tile.keys);
+    if (window > 0 && past + tile.first_query + tile.queries > window) {
+      const auto integers = qkv.q.options().dtype(at::kLong);
+      const at::Tensor query =
+          at::arange(past + tile.first_query, past + tile.first_query + tile.queries, integers).unsqueeze(1);
+      const at::Tensor key = at::arange(tile.first_key, tile.first_key + edge, integers);
+      beyond_window = mask_where(key <= query - window, qkv.q);
+    }
+
+    const std::int64_t held = qkv.q.is_cuda() ? gpu_scores : cpu_scores;
+    const std::int64_t step = std::clamp<std::int64_t>(held / (rows * columns), 1, slices);
+    std::vector<at::Tensor> pieces;
+    for (std::int64_t first = 0; first < slices; first += step) {
+      const std::int64_t count = std::min(step, slices - first);
+      at::Tensor scores = at::bmm(tile_queries.narrow(0, first, count), tile_keys.narrow(0, first, count));
+      at::Tensor by_token = scores.view({count, tile.queries, group, columns});
+      if (tile.queries > 1) {
+        by_token.narrow(3, columns - tile.queries, tile.queries)
+            .add_(causal.narrow(0, 0, tile.queries).narrow(2, 0, tile.queries));
+      }
+      if (beyond_window.defined()) by_token.narrow(3, pinned, edge).add_(beyond_window);
+      const auto wide = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+      scores = at::softmax(scores, -1, wide).to(qkv.v.scalar_type());
+      pieces.push_back(at::bmm(scores, tile_values.narrow(0, first, count)));
+    }
+    const at::Tensor whole = pieces.size() == 1 ? pieces.front() : at::cat(pieces, 0);
+    attended.push_back(whole.view({batch, kv_heads, tile.queries, group, dim})
+                           .permute({0, 2, 1, 3, 4})
+                           .reshape({batch, tile.queries, kv_heads * group * dim}));
+  }
+  return attended.size() == 1 ? attended.front() : at::cat(attended, 1);
+}
+
+at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap) {
+  return add_residual(x, apply(block[LinearId::o], tapped(tap, Site::o_input, attended)));
+}
+
+at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
+  return tapped(tap, Site::gate_up_input, rms_norm(x, block.post_attention_norm, context.spec->rms_norm_eps));
+}
+
+at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap) {
+  at::Tensor product = apply(block[LinearId::gate], h);
+  if (may_overwrite()) {
+    at::silu_(product).mul_(apply(block[LinearId::up], h));
+  } else {
+    product = at::silu(product) * apply(block[LinearId::up], h);
+  }
+  product = tapped(tap, Site::down_product, std::move(product));
+  return context.r4 != nullptr ? context.r4->apply(product) : product;
+}
+
+at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap) {
+  return tapped(tap, Site::block_output,
+                add_residual(x, apply(block[LinearId::down], tapped(tap, Site::down_input, product))));
+}
+
+at::Tensor forward(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap,
+                   KeyValue* present, const KeyValue* past) {
+  const std::int64_t earlier = past != nullptr ? past->length() : 0;
+  const std::int64_t first_position = (context.prefix != nullptr ? context.prefix->length() : 0) + earlier;
+  at::Tensor attended;
+  {
+    Qkv qkv = project_qkv(block, context, qkv_input(block, context, x, tap), first_position, tap);
+    if (present != nullptr) *present = {qkv.k, qkv.v};
+    if (earlier > 0) {
+      qkv.k = at::cat({past->key, qkv.k}, 1);
+      qkv.v = at::cat({past->value, qkv.v}, 1);
+    }
+    attended = attend(context, qkv);
+  }
+  const at::Tensor middle = attention_output(block, x, attended, tap);
+  return mlp_output(block, middle, gated_product(block, context, gate_up_input(block, context, middle, tap), tap), tap);
+}
+
+}  // namespace pq::nn

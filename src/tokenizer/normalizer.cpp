@@ -1,0 +1,73 @@
+#include "tokenizer/normalizer.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+namespace pq {
+namespace {
+
+void strip(std::string& text, bool left, bool right, bool& keeps_start) {
+  std::string_view rest = text;
+  while (left && !rest.empty() && is_white_space(first_code_point(rest))) rest.remove_prefix(utf8_length(rest[0]));
+  if (rest.size() != text.size()) keeps_start = false;
+  while (right && !rest.empty() && is_white_space(first_code_point(last_character(rest)))) {
+    rest.remove_suffix(last_character(rest).size());
+  }
+  text = std::string(rest);
+}
+
+}  // namespace
+
+Normalizer::Normalizer(const JsonFields& json) { add(json, 0); }
+
+void Normalizer::add(const JsonFields& json, int depth) {
+  static const std::map<std::string, NormalizationForm> kForms = {{"NFC", NormalizationForm::nfc},
+                                                                  {"NFD", NormalizationForm::nfd},
+                                                                  {"NFKC", NormalizationForm::nfkc},
+                                                                  {"NFKD", NormalizationForm::nfkd}};
+  const std::string type = json.string("type");
+  if (type == "Sequence") {
+    if (depth > 4) json.unsupported("sequences inside sequences deeper than 4");
+    const std::size_t count = json.array("normalizers", kMaxSteps).size();
+    for (std::size_t i = 0; i < count; ++i) add(json.element("normalizers", i), depth + 1);
+  } else if (type == "Prepend") {
+    steps_.emplace_back(Prepend{json.string("prepend")});
+  } else if (type == "Replace") {
+    steps_.emplace_back(Replace{Pattern(json), json.string("content")});
+  } else if (kForms.contains(type)) {
+    steps_.emplace_back(Form{kForms.at(type)});
+  } else if (type == "Strip") {
+    steps_.emplace_back(Strip{json.boolean("strip_left", true), json.boolean("strip_right", true)});
+  } else {
+    json.unsupported(fmt::format("normalizer type '{}' is not supported", type),
+                     "only Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip are");
+  }
+  if (steps_.size() > kMaxSteps) json.unsupported(fmt::format("more than {} normalizers", kMaxSteps));
+}
+
+std::string Normalizer::apply(std::string_view input, bool& keeps_start, const GrowthLimit& limit) const {
+  std::string text(input);
+  for (const auto& step : steps_) {
+    if (const auto* prepend = std::get_if<Prepend>(&step)) {
+      if (!text.empty()) text.insert(0, prepend->prefix);
+    } else if (const auto* replace = std::get_if<Replace>(&step)) {
+      std::vector<Slice> slices;
+      replace->pattern.find_all(text, slices);
+      // The library aligns the new text with the last character that was replaced.
+      const Slice& first = slices.front();
+      if (first.is_match && first.end > 0 && (replace->content.empty() || first.end > utf8_length(text[0]))) {
+        keeps_start = false;
+      }
+      text = replace_slices(text, slices, replace->content, limit);
+    } else if (const auto* form = std::get_if<Form>(&step)) {
+      text = unicode_normalize(text, form->form);
+    } else if (const auto* ends = std::get_if<Strip>(&step)) {
+      strip(text, ends->left, ends->right, keeps_start);
+    }
+    limit.check(text.size());
+  }
+  return text;
+}
+
+}  // namespace pq

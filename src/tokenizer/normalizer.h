@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "tokenizer/pattern.h"
+#include "tokenizer/unicode.h"
+
+namespace pq {
+
+/// At most this many steps in a Sequence of normalizers, pre-tokenizers, decoders or post-processors.
+inline constexpr std::size_t kMaxSteps = 32;
+
+/// The "normalizer" of tokenizer.json: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip.
+class Normalizer {
+ public:
+  Normalizer() = default;
+  /// Throws FormatError, UnsupportedError (a type that is not in the list above).
+  explicit Normalizer(const JsonFields& json);
+
+  bool empty() const { return steps_.empty(); }
+  /// Normalizes one segment of the input (valid UTF-8, what lies between two added tokens).
+  /// `keeps_start` is cleared when the first character of `text` is gone from the result.
+  std::string apply(std::string_view text, bool& keeps_start, const GrowthLimit& limit) const;
+
+ private:
+  struct Prepend {
+    std::string prefix;
+  };
+  struct Replace {
+    Pattern pattern;
+    std::string content;
+  };
+  struct Form {
+    NormalizationForm form;
+  };
+  struct Strip {
+    bool left;
+    bool right;
+  };
+  void add(const JsonFields& json, int depth);
+
+  std::vector<std::variant<Prepend, Replace, Form, Strip>> steps_;
+};
+
+}  // namespace pq

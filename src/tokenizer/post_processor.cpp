@@ -1,0 +1,56 @@
+#include "tokenizer/post_processor.h"
+
+#include <fmt/format.h>
+
+#include "tokenizer/normalizer.h"
+
+namespace pq {
+namespace {
+
+constexpr std::size_t kMaxSpecialIds = 1024;
+
+}  // namespace
+
+PostProcessor::PostProcessor(const JsonFields& json, std::size_t id_end) { add(json, id_end, 0); }
+
+void PostProcessor::add(const JsonFields& json, std::size_t id_end, int depth) {
+  const std::string type = json.string("type");
+  if (type == "Sequence") {
+    if (depth > 4) json.unsupported("sequences inside sequences deeper than 4");
+    const std::size_t count = json.array("processors", kMaxSteps).size();
+    for (std::size_t i = 0; i < count; ++i) add(json.element("processors", i), id_end, depth + 1);
+  } else if (type == "TemplateProcessing") {
+    add_template(json, id_end);
+  } else if (type != "ByteLevel") {
+    json.unsupported(fmt::format("post_processor type '{}' is not supported", type),
+                     "only Sequence, TemplateProcessing, ByteLevel are");
+  }
+}
+
+void PostProcessor::add_template(const JsonFields& json, std::size_t id_end) {
+  if (has_template_) json.unsupported("a second TemplateProcessing is not supported");
+  has_template_ = true;
+  bool seen = false;
+  const std::size_t count = json.array("single", kMaxSpecialIds).size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const JsonFields piece = json.element("single", i);
+    if (piece.find("Sequence") != nullptr) {
+      if (seen || piece.object("Sequence").string("id") != "A")
+        json.unsupported("a template that does not hold sequence A exactly once");
+      seen = true;
+      continue;
+    }
+    const std::string name = piece.object("SpecialToken").string("id");
+    const JsonFields special = json.object("special_tokens").object(name);
+    for (const nlohmann::json& id : special.array("ids", kMaxSpecialIds)) {
+      const std::uint64_t value = json_number(id, id_end == 0 ? 0 : id_end - 1, json.file(), special.path("ids"));
+      (seen ? suffix : prefix).push_back(static_cast<std::int32_t>(value));
+    }
+    if (prefix.size() + suffix.size() > kMaxSpecialIds) {
+      json.unsupported(fmt::format("more than {} special tokens around a text", kMaxSpecialIds));
+    }
+  }
+  if (!seen) json.unsupported("a template that does not hold sequence A exactly once");
+}
+
+}  // namespace pq

@@ -1,0 +1,120 @@
+// Holds every #include under src/ to the direction in which the folders may depend on each other (ARCHITECTURE.md).
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+
+namespace pq {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Folder -> the folders it builds on directly; it may include those and all that they may include.
+const std::map<std::string, std::set<std::string>> direct_dependencies{
+    {"base", {}},
+    {"numerics", {"base"}},
+    {"model", {"numerics"}},
+    {"io", {"model"}},
+    {"tokenizer", {"io"}},
+    {"kernels", {"numerics"}},
+    {"runtime", {"model", "io", "kernels"}},
+    {"server", {"runtime", "tokenizer"}},
+    {"nn", {"io", "tokenizer"}},
+    {"quant", {"nn"}},
+    {"eval", {"model", "tokenizer"}},
+    {"report", {"base"}},
+    {"cli", {"runtime", "server", "eval", "report"}},
+    {"lab", {"quant", "eval", "report"}},
+};
+const std::set<std::string> libtorch_folders{"nn", "quant", "lab"};
+
+std::set<std::string> reachable(const std::string& folder) {
+  std::set<std::string> all{folder};
+  for (const std::string& next : direct_dependencies.at(folder)) all.merge(reachable(next));
+  return all;
+}
+
+/// What is wrong with the includes of `file` ("nn/block.h", relative to src/), one line each.
+std::vector<std::string> violations(const std::string& file, const std::string& text) {
+  static const std::regex include_line(R"(^\s*#\s*include\s*([<"])([^>"]+)[>"])");
+  const std::string folder = file.substr(0, file.find('/'));
+  if (!direct_dependencies.contains(folder))
+    return {fmt::format("{}: the folder is not in the table of this test", file)};
+  const std::set<std::string> allowed = reachable(folder);
+  std::vector<std::string> found;
+  std::istringstream lines(text);
+  std::smatch match;
+  for (std::string line; std::getline(lines, line);) {
+    if (!std::regex_search(line, match, include_line)) continue;
+    const bool quoted = match[1] == "\"";
+    const std::string header = match[2];
+    const std::string root = header.substr(0, header.find('/'));
+    if (quoted && header.find('/') == std::string::npos) {
+      found.push_back(fmt::format("{}: \"{}\" does not name its folder", file, header));
+    } else if (quoted && !direct_dependencies.contains(root)) {
+      found.push_back(fmt::format("{}: \"{}\" is in no folder of src/", file, header));
+    } else if (quoted && !allowed.contains(root)) {
+      found.push_back(fmt::format("{}: {} may not include {}", file, folder, header));
+    } else if (!quoted && std::set<std::string>{"ATen", "torch", "c10", "caffe2"}.contains(root) &&
+               !libtorch_folders.contains(folder)) {
+      found.push_back(fmt::format("{}: {} may not include LibTorch ({})", file, folder, header));
+    }
+  }
+  return found;
+}
+
+TEST(IncludeDirections, HoldForEverySource) {
+  const fs::path source = fs::path(PQ_SOURCE_DIR) / "src";
+  std::size_t files = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(source)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension != ".h" && extension != ".cpp" && extension != ".cu") continue;
+    ++files;
+    EXPECT_THAT(violations(fs::relative(entry.path(), source).string(), read_text_file(entry.path())),
+                testing::IsEmpty());
+  }
+  EXPECT_GT(files, 50U);
+}
+
+TEST(IncludeDirections, TheFoldersHaveAnOrder) {
+  for (const auto& [folder, direct] : direct_dependencies) {
+    for (const std::string& lower : direct)
+      EXPECT_FALSE(reachable(lower).contains(folder)) << folder << " and " << lower;
+  }
+}
+
+TEST(IncludeDirections, ViolationsAreSeen) {
+  const struct {
+    std::string file;
+    std::string line;
+    std::string complaint;
+  } rows[] = {
+      {"base/x.h", "#include \"model/recipe.h\"", "base/x.h: base may not include model/recipe.h"},
+      {"eval/x.cpp", "  #  include \"nn/block.h\"", "eval/x.cpp: eval may not include nn/block.h"},
+      {"cli/run.cpp", "#include \"quant/pipeline.h\"", "cli/run.cpp: cli may not include quant/pipeline.h"},
+      {"lab/x.cpp", "#include \"runtime/engine.h\"", "lab/x.cpp: lab may not include runtime/engine.h"},
+      {"cli/run.cpp", "#include <ATen/ATen.h>", "cli/run.cpp: cli may not include LibTorch (ATen/ATen.h)"},
+      {"io/x.cpp", "#include <torch/torch.h>", "io/x.cpp: io may not include LibTorch (torch/torch.h)"},
+      {"io/x.cpp", "#include \"safetensors.h\"", "io/x.cpp: \"safetensors.h\" does not name its folder"},
+      {"io/x.cpp", "#include \"oi/safetensors.h\"", "io/x.cpp: \"oi/safetensors.h\" is in no folder of src/"},
+      {"misc/x.cpp", "", "misc/x.cpp: the folder is not in the table of this test"},
+  };
+  for (const auto& row : rows) EXPECT_THAT(violations(row.file, row.line + "\n"), testing::ElementsAre(row.complaint));
+
+  EXPECT_THAT(
+      violations("lab/x.cpp", "#include <ATen/ATen.h>\n#include \"base/error.h\"\n#include \"quant/pipeline.h\"\n"),
+      testing::IsEmpty());
+}
+
+}  // namespace
+}  // namespace pq
