@@ -46,7 +46,8 @@ Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
 }
 
 const std::vector<const char*> no_rotation{"rotate.r1=false", "rotate.r2=false", "rotate.r3=false", "rotate.r4=false"};
-const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false"};
+const std::vector<const char*> no_gptq{"search.gptq=false"};
+const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false", "search.gptq=false"};
 const std::vector<const char*> no_prefix{"prefix.tokens=none"};
 
 std::string activation_name(const Recipe& recipe) {
@@ -78,12 +79,14 @@ std::vector<Row> ladder(const Options& options, const std::string& precision) {
   std::vector<Row> rows;
   rows.push_back(quantized_row("RTN", with(with(with(base, no_rotation), no_search), no_prefix)));
   rows.push_back(quantized_row("+ rotation", with(with(base, no_search), no_prefix)));
-  rows.push_back(quantized_row("+ grid search", with(base, no_prefix)));
-  rows.push_back(quantized_row("+ prefix", base));
+  rows.push_back(quantized_row("+ grid search", with(with(base, no_gptq), no_prefix)));
+  rows.push_back(quantized_row("+ prefix", with(base, no_gptq)));
+  rows.push_back(quantized_row("+ GPTQ", base));
   if (has_modes) {
     const Recipe fixed = recipe_of(precision + "-static");
-    rows.push_back(quantized_row("+ static quantization", with(fixed, no_prefix)));
-    rows.push_back(quantized_row("+ prefix", fixed));
+    rows.push_back(quantized_row("+ static quantization", with(with(fixed, no_gptq), no_prefix)));
+    rows.push_back(quantized_row("+ prefix", with(fixed, no_gptq)));
+    rows.push_back(quantized_row("+ GPTQ", fixed));
   }
   return rows;
 }
@@ -235,8 +238,8 @@ Verb compare_verb() {
             app.add_option("--draws", options->draws, "Random prefixes that --ablate prefix draws")->check(CLI::Range(1, 100))->option_text("N (default 3)");
             add_recipe_options(app, options->recipe);
             add_help_text(app, "The ladder: FP16, FP16 + prefix, then for each precision round-to-nearest, + rotation, + grid search,\n"
-                               "+ prefix, all with dynamic scales; then rotation and grid search with static scales, + prefix. --set\n"
-                               "and the shortcuts apply to every row.\n\n"
+                               "+ prefix, + GPTQ rounding, all with dynamic scales; then rotation and grid search with static scales\n"
+                               "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
                                "  pq compare MODEL --text wiki.test.raw\n"
                                "  pq compare MODEL --text wiki.test.raw --ablate prefix");
             return [options, &common] { return Comparison(*options, common).run(); };
