@@ -272,7 +272,6 @@ void write_checkpoint(const fs::path& out, const Recipe& recipe, const std::vect
   const auto kv = static_cast<std::size_t>(spec.kv_size()) * prefix_ids.size();
   prefix.blocks.assign(static_cast<std::size_t>(spec.block_count),
                        {std::vector<std::uint16_t>(kv), std::vector<std::uint16_t>(kv)});
-  if (!prefix_ids.empty()) writer.write_prefix(prefix);
   const std::vector<std::uint16_t> rows(static_cast<std::size_t>(spec.vocab_size * spec.hidden_size));
   writer.append_rows(tensor_names::embedding, rows);
   for (std::int64_t b = 0; b < spec.block_count; ++b) {
@@ -288,6 +287,7 @@ void write_checkpoint(const fs::path& out, const Recipe& recipe, const std::vect
   }
   writer.write_final_norm(std::vector<float>(static_cast<std::size_t>(spec.hidden_size), 1.0F));
   writer.append_rows(tensor_names::lm_head, rows);
+  if (!prefix_ids.empty()) writer.write_prefix(prefix);
   writer.commit();
 }
 

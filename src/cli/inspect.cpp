@@ -28,14 +28,23 @@ struct Options {
   bool tensors = false;
 };
 
-/// "name   value" lines, the values aligned.
+/// "name  value" lines, the values aligned.
 class Facts {
  public:
-  void add(std::string_view name, std::string_view value) { text_ += fmt::format("{:<14} {}\n", name, value); }
-  const std::string& text() const { return text_; }
+  void add(std::string_view name, std::string_view value) {
+    lines_.emplace_back(name, value);
+    std::replace(lines_.back().first.begin(), lines_.back().first.end(), '_', ' ');
+    width_ = std::max(width_, name.size());
+  }
+  std::string text() const {
+    std::string text;
+    for (const auto& [name, value] : lines_) text += fmt::format("{:<{}}  {}\n", name, width_, value);
+    return text;
+  }
 
  private:
-  std::string text_;
+  std::vector<std::pair<std::string, std::string>> lines_;
+  std::size_t width_ = 0;
 };
 
 std::string bytes_text(std::uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }

@@ -55,8 +55,8 @@ struct SearchSettings {
   bool activation = true;         ///< search scales or clip factors of linear inputs
   bool kv = true;                 ///< search scales or clip factors of K and V
   bool gptq = true;               ///< round weights with error compensation (GPTQ) instead of to the nearest code
-  double weight_step = 0.025;     ///< step of the weight clip factor
-  double weight_min = 0.5;        ///< its smallest value
+  double weight_step = 0.05;     ///< step of the weight clip factor
+  double weight_min = 0.55;       ///< its smallest value
   std::int64_t samples = 8;       ///< sequences the search runs on
   std::int64_t length = 1024;     ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
   bool operator==(const SearchSettings&) const = default;

@@ -10,11 +10,15 @@ constexpr std::int64_t block_columns = 128;
 
 /// Upper Cholesky factor of the inverse of the damped Gram matrix. Inputs that are always zero get a diagonal of one.
 at::Tensor inverse_factor(const at::Tensor& gram) {
-  at::Tensor damped = gram.clone();
-  at::Tensor diagonal = damped.diagonal();
+  at::Tensor matrix = gram.clone();  // one name for every stage: at most two such matrices beside `gram` are alive
+  at::Tensor diagonal = matrix.diagonal();
   diagonal.add_(at::where(diagonal == 0, at::ones_like(diagonal), at::zeros_like(diagonal)));
   diagonal.add_(damping * diagonal.mean());
-  return at::linalg_cholesky(at::cholesky_inverse(at::linalg_cholesky(damped))).t().contiguous();
+  diagonal = at::Tensor();
+  matrix = at::linalg_cholesky(matrix);
+  matrix = at::cholesky_inverse(matrix);
+  matrix = at::linalg_cholesky(matrix);
+  return matrix.t();
 }
 
 }  // namespace

@@ -87,6 +87,11 @@ GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, 
   if (first > 0 && skip.any().item<bool>()) keep_ = skip.logical_not().unsqueeze(-1).to(x.options());
 }
 
+void GridSearch::finish_sites() {
+  qkv_ = {};
+  middle_ = output_ = at::Tensor();
+}
+
 const at::Tensor& GridSearch::linear_input(LinearId linear) const {
   switch (linear) {
     case LinearId::q:
@@ -150,12 +155,14 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
   return best;
 }
 
-double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, double limit) const {
+double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, double limit,
+                                std::int64_t sequences) const {
   const nn::Tap tap = [&](Site at_site, const at::Tensor& x) { return at_site == site ? quantizer(x) : x; };
   const std::int64_t first = context_.prefix == nullptr ? 0 : context_.prefix->length();
   double error = 0;
-  for (std::int64_t s = 0; s < x_.size(0) && error <= limit; s += together(x_)) {
-    const std::int64_t count = std::min(together(x_), x_.size(0) - s);
+  const std::int64_t total = std::min(sequences, x_.size(0));
+  for (std::int64_t s = 0; s < total && error <= limit; s += together(x_)) {
+    const std::int64_t count = std::min(together(x_), total - s);
     const auto row = [s, count](const at::Tensor& whole) { return whole.narrow(0, s, count); };
     at::Tensor middle = row(middle_);
     if (site == Site::qkv_input || is_kv(site)) {
@@ -189,21 +196,24 @@ ScaleTensors GridSearch::scaled_start(const QuantizerFormat& format, const MinMa
 }
 
 double GridSearch::search_activation_factor(Site site, const QuantizerFormat& format, const MinMaxTensors& start) const {
-  double best = 1.0;
-  double best_error = std::numeric_limits<double>::infinity();
-  const auto attempt = [&](const std::vector<double>& factors) {
+  const auto best_of = [&](const std::vector<double>& factors, std::int64_t sequences) {
+    double best = factors.front();
+    double best_error = std::numeric_limits<double>::infinity();
     for (const double factor : factors) {
       const at::Tensor tensor = at::full({1}, factor, start.max.options());
-      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)), best_error);
+      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)), best_error, sequences);
       if (error < best_error) {
         best_error = error;
         best = factor;
       }
     }
+    return best;
   };
-  attempt(grids::static_coarse());
-  attempt(grids::static_fine(best));
-  return best;
+  // Neighbours of the coarse grid lie so far apart that a quarter of the sequences tells them apart.
+  const double coarse = best_of(grids::static_coarse(), std::max<std::int64_t>(together(x_), x_.size(0) / 4));
+  std::vector<double> fine = grids::static_fine(coarse);
+  fine.insert(fine.begin(), coarse);
+  return best_of(fine, x_.size(0));
 }
 
 at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const MinMaxTensors& start) const {

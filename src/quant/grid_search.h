@@ -41,9 +41,13 @@ class GridSearch {
   /// Parameters of the quantizer at `site`; `start` holds the min-max statistics of static formats.
   SiteQuantizer site(Site site, const MinMaxTensors& start) const;
 
+  /// Lets go of what only site() and output_error() read; weight_clip() and gram() go on.
+  void finish_sites();
+
   /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2. Once the sum is above
-  /// `limit` it may stop: the result is above `limit` then, and no more is known.
-  double output_error(Site site, const SiteFakeQuantizer& quantizer, double limit = std::numeric_limits<double>::infinity()) const;
+  /// `limit` it may stop: the result is above `limit` then, and no more is known. Over the first `sequences` sequences.
+  double output_error(Site site, const SiteFakeQuantizer& quantizer, double limit = std::numeric_limits<double>::infinity(),
+                      std::int64_t sequences = std::numeric_limits<std::int64_t>::max()) const;
 
  private:
   const at::Tensor& linear_input(LinearId linear) const;

@@ -162,6 +162,7 @@ class Quantizer {
         quantized.sites[i] = min_max_site(quantized_sites[i], statistics[i]);
       }
     }
+    if (search) search->finish_sites();
     for (const LinearId id : all_linears) {
       nn::Linear& linear = block[id];
       auto& target = quantized.linears[static_cast<std::size_t>(id)];
