@@ -1,6 +1,7 @@
-// What quantizing takes at a model's shape: a random checkpoint is written to a folder, then the time of finding the prefix against one
-// plain forward pass, the time of each block, and the peak of private memory are printed.
-//   quantize_bench --calibration FILE [--blocks 22] [--hidden 2048] [--ffn 5632] [--heads 32] [--kv-heads 4] [--recipe NAME]
+// What quantizing takes at a model's shape: a random checkpoint is written to a folder, then the time of finding the
+// prefix against one plain forward pass, the time of each block, and the peak of private memory are printed.
+//   quantize_bench --calibration FILE [--blocks 22] [--hidden 2048] [--ffn 5632] [--heads 32] [--kv-heads 4] [--recipe
+//   NAME]
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -12,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "base/half.h"
 #include "base/files.h"
+#include "base/half.h"
 #include "base/json.h"
 #include "base/memory_usage.h"
 #include "base/parallel_for.h"
@@ -61,7 +62,8 @@ void write_checkpoint(const fs::path& directory, const Shape& shape) {
                     {"torch_dtype", "bfloat16"}};
   write_file_atomically(directory / "config.json", config.dump(1));
   for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
-    fs::copy_file(fs::path(PQ_SOURCE_DIR) / "examples/sample-model" / name, directory / name, fs::copy_options::overwrite_existing);
+    fs::copy_file(fs::path(PQ_SOURCE_DIR) / "examples/sample-model" / name, directory / name,
+                  fs::copy_options::overwrite_existing);
   }
   ModelSpec spec;
   spec.hidden_size = shape.hidden;
@@ -97,7 +99,8 @@ double seconds_of(const std::function<void()>& work) {
 }
 
 /// One pass over the calibration set with nothing watched, block by block as the search for the prefix makes it.
-void plain_forward(const io::HfCheckpoint& checkpoint, const quant::CalibrationSet& set, const at::TensorOptions& options) {
+void plain_forward(const io::HfCheckpoint& checkpoint, const quant::CalibrationSet& set,
+                   const at::TensorOptions& options) {
   const nn::Rope rope(checkpoint.spec(), set.length(), options);
   at::Tensor stream = nn::embed(checkpoint, quant::to_token_tensor(set, options.device()), options);
   const std::int64_t batch = std::max<std::int64_t>(1, 2048 / set.length());
@@ -149,18 +152,22 @@ int run(int argc, char** argv) {
     const double plain = seconds_of([&] { plain_forward(checkpoint, data.detection, options); });
     report = quant::find_outliers(checkpoint, data.detection, recipe.prefix, options);
     ratios.push_back(report.seconds / plain);
-    fmt::print("find prefix {:.2f} s, plain forward pass {:.2f} s, ratio {:.3f}\n", report.seconds, plain, ratios.back());
+    fmt::print("find prefix {:.2f} s, plain forward pass {:.2f} s, ratio {:.3f}\n", report.seconds, plain,
+               ratios.back());
   }
   std::sort(ratios.begin(), ratios.end());
   fmt::print("find prefix: median ratio to one forward pass {:.3f}\n", ratios[1]);
 
   const auto prefix = quant::choose_prefix(recipe.prefix, &report, tokenizer, checkpoint.spec(), recipe.seed);
-  io::QuantizedCheckpointWriter writer(checkpoint, directory / "out", recipe, prefix, quant::prefix_text(prefix, tokenizer), Json::object(), true);
+  io::QuantizedCheckpointWriter writer(checkpoint, directory / "out", recipe, prefix,
+                                       quant::prefix_text(prefix, tokenizer), Json::object(), true);
   quant::CheckpointSink sink(writer);
   const auto summary = quant::quantize_model(checkpoint, recipe, prefix, data, options, sink);
   writer.commit();
-  for (std::size_t i = 0; i < summary.block_seconds.size(); ++i) fmt::print("block {}: {:.1f} s\n", i, summary.block_seconds[i]);
-  fmt::print("quantize: {:.1f} s; peak private memory {}\n", summary.seconds, format_bytes(static_cast<double>(memory.bytes())));
+  for (std::size_t i = 0; i < summary.block_seconds.size(); ++i)
+    fmt::print("block {}: {:.1f} s\n", i, summary.block_seconds[i]);
+  fmt::print("quantize: {:.1f} s; peak private memory {}\n", summary.seconds,
+             format_bytes(static_cast<double>(memory.bytes())));
   return 0;
 }
 

@@ -17,8 +17,8 @@ std::string one_line(std::string text) {
 }  // namespace
 
 Error::Error(std::string_view where, std::string_view what, std::string_view remedy)
-    : std::runtime_error(one_line(fmt::format("{}{}{}{}{}", where, where.empty() ? "" : ": ", what,
-                                              remedy.empty() ? "" : "; ", remedy))) {}
+    : std::runtime_error(one_line(
+          fmt::format("{}{}{}{}{}", where, where.empty() ? "" : ": ", what, remedy.empty() ? "" : "; ", remedy))) {}
 
 void throw_errno(std::string_view where, std::string_view action, std::string_view remedy) {
   const int code = errno;

@@ -36,11 +36,13 @@ std::string inflate_gzip(std::span<const std::byte> bytes, const fs::path& path)
     status = ::inflate(&stream, Z_NO_FLUSH);
     if (status != Z_OK && status != Z_STREAM_END) break;
     text.append(buffer.data(), buffer.size() - stream.avail_out);
-    if (status == Z_STREAM_END && (stream.avail_in > 0 || left > 0)) status = ::inflateReset(&stream);  // next gzip member
+    if (status == Z_STREAM_END && (stream.avail_in > 0 || left > 0))
+      status = ::inflateReset(&stream);  // next gzip member
   } while (status != Z_STREAM_END);
   ::inflateEnd(&stream);
   if (status != Z_STREAM_END) {
-    throw FormatError(path.string(), "the gzip data is damaged or cut short", "decompress it with gunzip -t to see where");
+    throw FormatError(path.string(), "the gzip data is damaged or cut short",
+                      "decompress it with gunzip -t to see where");
   }
   return text;
 }
@@ -48,7 +50,9 @@ std::string inflate_gzip(std::span<const std::byte> bytes, const fs::path& path)
 void make_directory(const fs::path& path) {
   std::error_code code;
   fs::create_directories(path, code);
-  if (code) throw SystemError(path.string(), fmt::format("cannot make the directory: {}", code.message()), "choose another place");
+  if (code)
+    throw SystemError(path.string(), fmt::format("cannot make the directory: {}", code.message()),
+                      "choose another place");
 }
 
 void sync_directory(const fs::path& path) {
@@ -121,7 +125,8 @@ void OutputDirectory::check(const fs::path& path, std::string_view marker, bool 
   if (fs::exists(path, code) && !(fs::is_directory(path, code) && fs::is_empty(path, code))) {
     if (!replace) throw InputError(path.string(), "already exists", "choose another -o, or --force to replace it");
     if (!fs::exists(path / marker, code)) {
-      throw InputError(path.string(), fmt::format("will not be replaced: it holds no {}, so it is not a checkpoint", marker),
+      throw InputError(path.string(),
+                       fmt::format("will not be replaced: it holds no {}, so it is not a checkpoint", marker),
                        "choose another -o");
     }
   }
@@ -157,7 +162,8 @@ void OutputDirectory::commit() {
   old += ".old";
   if (fs::exists(path_, code)) {
     if (!replace_ && !fs::is_empty(path_, code)) {
-      throw InputError(path_.string(), "was made by someone else meanwhile", "choose another -o, or --force to replace it");
+      throw InputError(path_.string(), "was made by someone else meanwhile",
+                       "choose another -o, or --force to replace it");
     }
     fs::remove_all(old, code);
     fs::rename(path_, old, code);
@@ -167,7 +173,8 @@ void OutputDirectory::commit() {
   if (code) {
     std::error_code ignored;
     if (fs::exists(old, ignored)) fs::rename(old, path_, ignored);
-    throw SystemError(path_.string(), fmt::format("cannot rename {} into place: {}", partial_.string(), code.message()), "");
+    throw SystemError(path_.string(), fmt::format("cannot rename {} into place: {}", partial_.string(), code.message()),
+                      "");
   }
   committed_ = true;
   fs::remove_all(old, code);

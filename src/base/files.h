@@ -35,14 +35,16 @@ class OutputFile {
   std::uint64_t size_ = 0;
 };
 
-/// Writes `text` beside `path` and renames it into place, so that the old file or the new one is there, never half of one.
+/// Writes `text` beside `path` and renames it into place, so that the old file or the new one is there, never half of
+/// one.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 
 /// A directory that appears whole or not at all: work goes to `OUT.partial`, commit() renames it to OUT.
 /// A finished OUT is refused unless `replace` is set, in which case it is removed only when its successor is complete.
 class OutputDirectory {
  public:
-  /// Throws InputError when `path` exists and `replace` is not set, or when it is not a directory that this program wrote
+  /// Throws InputError when `path` exists and `replace` is not set, or when it is not a directory that this program
+  /// wrote
   /// (`marker` names a file that such a directory holds); SystemError when OUT.partial cannot be made.
   OutputDirectory(std::filesystem::path path, std::string_view marker, bool replace);
   /// Throws the InputErrors of the constructor and makes nothing: to refuse before long work.

@@ -18,7 +18,8 @@ LogLevel current_level = LogLevel::normal;
 spdlog::logger& logger() {
   static const auto instance = [] {
     const auto mode = stderr_has_color() ? spdlog::color_mode::always : spdlog::color_mode::never;
-    auto created = std::make_shared<spdlog::logger>("pq", std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(mode));
+    auto created =
+        std::make_shared<spdlog::logger>("pq", std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(mode));
     created->set_pattern("%v");
     return created;
   }();

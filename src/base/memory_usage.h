@@ -7,7 +7,8 @@ namespace pq {
 /// Peak resident set of this process in bytes (VmHWM: mapped files included).
 std::uint64_t peak_resident_bytes();
 
-/// Private (anonymous) memory of this process now, in bytes: RssAnon of /proc/self/status, which leaves mapped files out.
+/// Private (anonymous) memory of this process now, in bytes: RssAnon of /proc/self/status, which leaves mapped files
+/// out.
 std::uint64_t private_bytes();
 
 /// Memory that can be had without swapping, in bytes: MemAvailable of /proc/meminfo.

@@ -15,7 +15,8 @@ namespace {
 
 bool bar_on_line = false;
 
-/// Progress that cannot be written (stderr is a full disk or a closed pipe) is lost, never an exception out of a destructor.
+/// Progress that cannot be written (stderr is a full disk or a closed pipe) is lost, never an exception out of a
+/// destructor.
 void put(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stderr); }
 
 std::size_t terminal_width() {

@@ -7,8 +7,8 @@
 
 namespace pq {
 
-/// One step of known length on stderr: a bar with an ETA that redraws itself on a terminal, plain lines (at most one every
-/// 5 seconds, and one at the end) otherwise. Nothing is drawn when the log level is quiet.
+/// One step of known length on stderr: a bar with an ETA that redraws itself on a terminal, plain lines (at most one
+/// every 5 seconds, and one at the end) otherwise. Nothing is drawn when the log level is quiet.
 class Progress {
  public:
   Progress(std::string_view name, std::size_t total);

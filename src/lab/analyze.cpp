@@ -28,18 +28,23 @@ int analyze(const Options& options, const CommonOptions& common) {
   const std::vector<std::int32_t> prefix = session.prefix(recipe);
   const std::string text = quant::prefix_text(prefix, session.tokenizer());
   if (common.json) {
-    Json json{{"model", options.model}, {"calibration", session.calibration_name()}, {"prefix_token_ids", prefix}, {"prefix_text", text}};
+    Json json{{"model", options.model},
+              {"calibration", session.calibration_name()},
+              {"prefix_token_ids", prefix},
+              {"prefix_text", text}};
     json.update(quant::outlier_report_to_json(report));
     for (Json& token : json["tokens"]) token["text"] = session.tokenizer().token_text(token["id"].get<std::int32_t>());
     json["peak_memory_bytes"] = peak_resident_bytes();
     print_json(json);
     return 0;
   }
-  Table blocks({"block", "outliers a sequence", "down_proj input", "block output", "Q: median/least", "K: median/least"});
+  Table blocks(
+      {"block", "outliers a sequence", "down_proj input", "block output", "Q: median/least", "K: median/least"});
   for (std::size_t i = 0; i < report.blocks.size(); ++i) {
     const quant::BlockOutliers& block = report.blocks[i];
-    blocks.add_row({std::to_string(i), fmt::format("{:.2f}", block.down_product.mean_upper), ratio(block.down_product.max_ratio),
-                    ratio(block.block_output.max_ratio), ratio(block.query.max_inverse_ratio), ratio(block.key.max_inverse_ratio)});
+    blocks.add_row({std::to_string(i), fmt::format("{:.2f}", block.down_product.mean_upper),
+                    ratio(block.down_product.max_ratio), ratio(block.block_output.max_ratio),
+                    ratio(block.query.max_inverse_ratio), ratio(block.key.max_inverse_ratio)});
   }
   print_result(blocks.text());
   Table tokens({"id", "token", "times an outlier", "share of sequences"});
@@ -53,8 +58,9 @@ int analyze(const Options& options, const CommonOptions& common) {
   } else {
     print_result("\nOutlier tokens beyond position 0:\n" + tokens.text());
   }
-  print_result(fmt::format("\nprefix: {} (ids {}); {} sequences of {}, calibration {}\n", text, fmt::join(prefix, ","), report.sequences,
-                           session.calibration(recipe).detection.length(), session.calibration_name()));
+  print_result(fmt::format("\nprefix: {} (ids {}); {} sequences of {}, calibration {}\n", text, fmt::join(prefix, ","),
+                           report.sequences, session.calibration(recipe).detection.length(),
+                           session.calibration_name()));
   return 0;
 }
 
@@ -63,10 +69,14 @@ int analyze(const Options& options, const CommonOptions& common) {
 Verb analyze_verb() {
   return {"analyze", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->model, "The unquantized model: a directory, or org/name in the Hugging Face cache")->required();
+            app.add_option("MODEL", options->model,
+                           "The unquantized model: a directory, or org/name in the Hugging Face cache")
+                ->required();
             add_calibration_option(app, options->calibration);
             add_recipe_options(app, options->recipe);
-            add_help_text(app, "Ratios are the largest token-wise maximum over the sequence's median; for Q and K the median over the least.");
+            add_help_text(app,
+                          "Ratios are the largest token-wise maximum over the sequence's median; for Q and K the "
+                          "median over the least.");
             return [options, &common] { return analyze(*options, common); };
           }};
 }

@@ -47,7 +47,8 @@ Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
 
 const std::vector<const char*> no_rotation{"rotate.r1=false", "rotate.r2=false", "rotate.r3=false", "rotate.r4=false"};
 const std::vector<const char*> no_gptq{"search.gptq=false"};
-const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false", "search.gptq=false"};
+const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false",
+                                         "search.gptq=false"};
 const std::vector<const char*> no_prefix{"prefix.tokens=none"};
 
 std::string activation_name(const Recipe& recipe) {
@@ -94,7 +95,9 @@ std::vector<Row> ladder(const Options& options, const std::string& precision) {
 class Comparison {
  public:
   Comparison(Options options, const CommonOptions& common)
-      : options_(std::move(options)), common_(common), session_(options_.model, options_.calibration, tensor_options(common)) {}
+      : options_(std::move(options)),
+        common_(common),
+        session_(options_.model, options_.calibration, tensor_options(common)) {}
 
   int run() {
     const at::NoGradGuard no_grad;
@@ -133,7 +136,8 @@ class Comparison {
     rows_.push_back(quantized_row("only the most frequent", other));
     for (int draw = 0; draw < options_.draws; ++draw) {
       other.prefix.tokens = fmt::format("random:{}", others);
-      other.seed = base.seed + static_cast<std::uint64_t>(draw);  // of the draw alone: the ids go on with the base's seed
+      other.seed =
+          base.seed + static_cast<std::uint64_t>(draw);  // of the draw alone: the ids go on with the base's seed
       other.prefix.tokens = fmt::format("ids:{}", fmt::join(session_.prefix(other), ","));
       other.seed = base.seed;
       rows_.push_back(quantized_row("random tokens", other));
@@ -151,12 +155,14 @@ class Comparison {
     }
     log_info("{} {}, {} activations", precision_name(row.recipe), row.name, row.activation);
     quant::InMemoryModel memory(session_.checkpoint().spec(), row.recipe);
-    quant::quantize_model(session_.checkpoint(), row.recipe, prefix, session_.calibration(row.recipe), session_.options(), memory);
+    quant::quantize_model(session_.checkpoint(), row.recipe, prefix, session_.calibration(row.recipe),
+                          session_.options(), memory);
     row.quantize_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return memory.transformer(session_.options());
   }
 
-  /// Quantizes as many rows as fit in half of the free memory, evaluates them in one pass beside the reference, and so on.
+  /// Quantizes as many rows as fit in half of the free memory, evaluates them in one pass beside the reference, and so
+  /// on.
   void evaluate(nn::Transformer& reference, const std::vector<std::int32_t>& stream) {
     const ModelSpec& spec = session_.checkpoint().spec();
     const double model_bytes =
@@ -186,8 +192,11 @@ class Comparison {
     json.update(result_json(first.result, true));
     json["rows"] = Json::array();
     for (const Row& row : rows_) {
-      Json line{{"name", row.name}, {"activation", row.activation}, {"recipe", row.quantized ? row.recipe.name : "fp16"},
-                {"precision", row.quantized ? precision_name(row.recipe) : "FP16"}, {"prefix_text", row.prefix_text}};
+      Json line{{"name", row.name},
+                {"activation", row.activation},
+                {"recipe", row.quantized ? row.recipe.name : "fp16"},
+                {"precision", row.quantized ? precision_name(row.recipe) : "FP16"},
+                {"prefix_text", row.prefix_text}};
       line.update(result_json(row.result, true));
       line["quantize_seconds"] = row.quantize_seconds;
       json["rows"].push_back(std::move(line));
@@ -201,7 +210,9 @@ class Comparison {
     Table table(header);
     for (const Row& row : rows_) {
       std::vector<std::string> cells{row.quantized ? precision_name(row.recipe) : "FP16",
-                                     row.quantized ? row.name : row.name == "FP16" ? "" : "+ prefix",
+                                     row.quantized        ? row.name
+                                     : row.name == "FP16" ? ""
+                                                          : "+ prefix",
                                      row.quantized ? row.activation : "-",
                                      fmt::format("{:.2f}", row.result.perplexity),
                                      fmt::format("{:.4f}", row.result.kl_divergence),
@@ -211,8 +222,9 @@ class Comparison {
       table.add_row(std::move(cells));
     }
     print_result(table.text());
-    print_result(fmt::format("{}: {} chunks of {} tokens; calibration: {}; distances from FP16; seconds to quantize\n", options_.text.path,
-                             rows_.front().result.chunks, options_.text.length, session_.calibration_name()));
+    print_result(fmt::format("{}: {} chunks of {} tokens; calibration: {}; distances from FP16; seconds to quantize\n",
+                             options_.text.path, rows_.front().result.chunks, options_.text.length,
+                             session_.calibration_name()));
   }
 
   Options options_;
@@ -224,26 +236,35 @@ class Comparison {
 }  // namespace
 
 Verb compare_verb() {
-  return {"compare", [](CLI::App& app, const CommonOptions& common) -> Action {
-            auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->model, "The unquantized model: a directory, or org/name in the Hugging Face cache")->required();
-            options->text.add_options(app);
-            add_calibration_option(app, options->calibration);
-            app.add_option("--precisions", options->precisions, "Precisions to climb the ladder with: recipe names without -static and -dynamic")
-                ->delimiter(',')
-                ->option_text("LIST (default w4a8kv4,w4a4kv4)");
-            app.add_option("--ablate", options->ablate, "Instead of the ladder: number and content of the prefix, with --recipe")
-                ->check(CLI::IsMember({"prefix"}))
-                ->option_text("prefix");
-            app.add_option("--draws", options->draws, "Random prefixes that --ablate prefix draws")->check(CLI::Range(1, 100))->option_text("N (default 3)");
-            add_recipe_options(app, options->recipe);
-            add_help_text(app, "The ladder: FP16, FP16 + prefix, then for each precision round-to-nearest, + rotation, + grid search,\n"
-                               "+ prefix, + GPTQ rounding, all with dynamic scales; then rotation and grid search with static scales\n"
-                               "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
-                               "  pq compare MODEL --text wiki.test.raw\n"
-                               "  pq compare MODEL --text wiki.test.raw --ablate prefix");
-            return [options, &common] { return Comparison(*options, common).run(); };
-          }};
+  return {
+      "compare", [](CLI::App& app, const CommonOptions& common) -> Action {
+        auto options = std::make_shared<Options>();
+        app.add_option("MODEL", options->model,
+                       "The unquantized model: a directory, or org/name in the Hugging Face cache")
+            ->required();
+        options->text.add_options(app);
+        add_calibration_option(app, options->calibration);
+        app.add_option("--precisions", options->precisions,
+                       "Precisions to climb the ladder with: recipe names without -static and -dynamic")
+            ->delimiter(',')
+            ->option_text("LIST (default w4a8kv4,w4a4kv4)");
+        app.add_option("--ablate", options->ablate,
+                       "Instead of the ladder: number and content of the prefix, with --recipe")
+            ->check(CLI::IsMember({"prefix"}))
+            ->option_text("prefix");
+        app.add_option("--draws", options->draws, "Random prefixes that --ablate prefix draws")
+            ->check(CLI::Range(1, 100))
+            ->option_text("N (default 3)");
+        add_recipe_options(app, options->recipe);
+        add_help_text(
+            app,
+            "The ladder: FP16, FP16 + prefix, then for each precision round-to-nearest, + rotation, + grid search,\n"
+            "+ prefix, + GPTQ rounding, all with dynamic scales; then rotation and grid search with static scales\n"
+            "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
+            "  pq compare MODEL --text wiki.test.raw\n"
+            "  pq compare MODEL --text wiki.test.raw --ablate prefix");
+        return [options, &common] { return Comparison(*options, common).run(); };
+      }};
 }
 
 }  // namespace pq::lab

@@ -47,9 +47,11 @@ class Evaluation {
       stream = options_.text.load(Tokenizer::load(checkpoint.directory()), checkpoint.spec());
       prefix = checkpoint.prefix().token_ids;
       want_prefix_row = !prefix.empty();
-      rows_.push_back({checkpoint.recipe().name, checkpoint.recipe().name, quant::load_quantized(checkpoint, tensor_options_)});
+      rows_.push_back(
+          {checkpoint.recipe().name, checkpoint.recipe().name, quant::load_quantized(checkpoint, tensor_options_)});
       if (!options_.prefix.empty()) {
-        throw InputError("--prefix", "a quantized checkpoint brings its own prefix", "leave --prefix out, or evaluate the unquantized model");
+        throw InputError("--prefix", "a quantized checkpoint brings its own prefix",
+                         "leave --prefix out, or evaluate the unquantized model");
       }
     } else {
       Session session(options_.model, options_.calibration, tensor_options_);
@@ -133,8 +135,8 @@ class Evaluation {
       table.add_row(std::move(cells));
     }
     print_result(table.text());
-    print_result(fmt::format("{}: {} chunks of {} tokens{}\n", options_.text.path, results_[0].chunks, options_.text.length,
-                             compared ? "; distances from FP16" : ""));
+    print_result(fmt::format("{}: {} chunks of {} tokens{}\n", options_.text.path, results_[0].chunks,
+                             options_.text.length, compared ? "; distances from FP16" : ""));
   }
 
   Options options_;
@@ -150,21 +152,29 @@ class Evaluation {
 Verb eval_verb() {
   return {"eval", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->model, "A quantized checkpoint or an unquantized model: a directory, or org/name in the Hugging Face cache")
+            app.add_option(
+                   "MODEL", options->model,
+                   "A quantized checkpoint or an unquantized model: a directory, or org/name in the Hugging Face cache")
                 ->required();
             options->text.add_options(app);
             app.add_option("--against", options->against,
-                           "Unquantized model to compare with: adds KL divergence, top-1 agreement and the rows FP16 and FP16 + prefix")
+                           "Unquantized model to compare with: adds KL divergence, top-1 agreement and the rows FP16 "
+                           "and FP16 + prefix")
                 ->option_text("MODEL");
-            app.add_option("--prefix", options->prefix, "For an unquantized MODEL: add the row FP16 + prefix with this prefix (auto, ids:1,2, text)")
+            app.add_option("--prefix", options->prefix,
+                           "For an unquantized MODEL: add the row FP16 + prefix with this prefix (auto, ids:1,2, text)")
                 ->option_text("TOKENS");
             add_calibration_option(app, options->calibration);
-            app.add_option("--seed", options->seed, "Seed of the calibration sequences that --prefix auto reads")->option_text("N (default 0)");
-            app.add_flag("--reference", options->reference, "Evaluate with the float32 reference, which is what this build does anyway");
-            add_help_text(app, "Perplexity: the text is tokenized once (BOS before it where the tokenizer adds one) and cut into chunks; the\n"
-                               "tail is dropped; every chunk stands behind the model's own prefix.\n\n"
-                               "  pq eval MODEL --text wiki.test.raw\n"
-                               "  pq eval OUT --text wiki.test.raw --length 2048 --against MODEL");
+            app.add_option("--seed", options->seed, "Seed of the calibration sequences that --prefix auto reads")
+                ->option_text("N (default 0)");
+            app.add_flag("--reference", options->reference,
+                         "Evaluate with the float32 reference, which is what this build does anyway");
+            add_help_text(app,
+                          "Perplexity: the text is tokenized once (BOS before it where the tokenizer adds one) and cut "
+                          "into chunks; the\n"
+                          "tail is dropped; every chunk stands behind the model's own prefix.\n\n"
+                          "  pq eval MODEL --text wiki.test.raw\n"
+                          "  pq eval OUT --text wiki.test.raw --length 2048 --against MODEL");
             return [options, &common] { return Evaluation(*options, common).run(); };
           }};
 }

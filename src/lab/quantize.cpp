@@ -43,8 +43,8 @@ int quantize(const Options& options, const CommonOptions& common) {
   recipe.calibration.source = session.calibration_name();
   const ModelSpec& spec = session.checkpoint().spec();
   log_info("{}: {} {} blocks, hidden {}, ffn {}; recipe {} ({}), calibration {}", options.model, spec.block_count,
-           family_row(spec.family).model_type, spec.hidden_size, spec.intermediate_size, recipe.name, precision_name(recipe),
-           recipe.calibration.source);
+           family_row(spec.family).model_type, spec.hidden_size, spec.intermediate_size, recipe.name,
+           precision_name(recipe), recipe.calibration.source);
 
   const quant::CalibrationData& data = session.calibration(recipe);
   const std::vector<std::int32_t> prefix = session.prefix(recipe);
@@ -59,9 +59,11 @@ int quantize(const Options& options, const CommonOptions& common) {
     report.erase("seconds");  // the same seed gives the same bytes
     provenance["outliers"] = std::move(report);
   }
-  io::QuantizedCheckpointWriter writer(session.checkpoint(), options.out, recipe, prefix, prefix_text, provenance, options.force);
+  io::QuantizedCheckpointWriter writer(session.checkpoint(), options.out, recipe, prefix, prefix_text, provenance,
+                                       options.force);
   quant::CheckpointSink sink(writer);
-  const quant::QuantizeSummary summary = quant::quantize_model(session.checkpoint(), recipe, prefix, data, session.options(), sink);
+  const quant::QuantizeSummary summary =
+      quant::quantize_model(session.checkpoint(), recipe, prefix, data, session.options(), sink);
   writer.commit();
 
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -84,9 +86,10 @@ int quantize(const Options& options, const CommonOptions& common) {
     print_json(json);
     return 0;
   }
-  print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", options.out, recipe.name, precision_name(recipe),
-                           prefix.empty() ? "none" : prefix_text, format_bytes(static_cast<double>(directory_bytes(options.out))),
-                           format_duration(seconds), format_bytes(static_cast<double>(memory.bytes()))));
+  print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", options.out, recipe.name,
+                           precision_name(recipe), prefix.empty() ? "none" : prefix_text,
+                           format_bytes(static_cast<double>(directory_bytes(options.out))), format_duration(seconds),
+                           format_bytes(static_cast<double>(memory.bytes()))));
   if (summary.outliers_measured && !prefix.empty()) {
     print_result(fmt::format("outlier tokens a sequence with the prefix: {:.2f}; largest ratio to the median: {:.1f}\n",
                              summary.remaining_outliers, summary.remaining_ratio));
@@ -99,8 +102,12 @@ int quantize(const Options& options, const CommonOptions& common) {
 Verb quantize_verb() {
   return {"quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->model, "The model: a directory in Hugging Face layout, or org/name in the Hugging Face cache")->required();
-            app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")->required()->option_text("OUT");
+            app.add_option("MODEL", options->model,
+                           "The model: a directory in Hugging Face layout, or org/name in the Hugging Face cache")
+                ->required();
+            app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
+                ->required()
+                ->option_text("OUT");
             add_calibration_option(app, options->calibration);
             app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
             add_recipe_options(app, options->recipe);

@@ -32,8 +32,8 @@ void add_calibration_option(CLI::App& app, std::string& source);
 /// An unquantized model with what is computed from it at most once: calibration sequences, outlier report.
 class Session {
  public:
-  /// `calibration` is a path or "self". Throws what opening checkpoint and tokenizer throw, and InputError for a calibration
-  /// file that is not there.
+  /// `calibration` is a path or "self". Throws what opening checkpoint and tokenizer throw, and InputError for a
+  /// calibration file that is not there.
   Session(const std::string& model, std::string calibration, const at::TensorOptions& options);
 
   const io::HfCheckpoint& checkpoint() const { return checkpoint_; }

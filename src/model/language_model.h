@@ -19,8 +19,8 @@ class LanguageModel {
   /// Tokens of the fixed prefix that stands in front of every sequence; 0 without one.
   virtual std::int64_t prefix_length() const = 0;
 
-  /// Runs `sequences` sequences of equal length, concatenated in `tokens`, each behind the prefix. Keeps what logits() needs
-  /// until the next call. Throws InputError for a token outside the vocabulary.
+  /// Runs `sequences` sequences of equal length, concatenated in `tokens`, each behind the prefix. Keeps what logits()
+  /// needs until the next call. Throws InputError for a token outside the vocabulary.
   virtual void run(std::span<const std::int32_t> tokens, std::int64_t sequences) = 0;
 
   /// Logits that follow the tokens first .. first+count-1 of the last run (counted over all its sequences), as float32

@@ -16,7 +16,8 @@ const std::vector<FamilyRow>& families() {
 }
 
 const FamilyRow& family_row(Family family) {
-  return *std::find_if(families().begin(), families().end(), [&](const FamilyRow& row) { return row.family == family; });
+  return *std::find_if(families().begin(), families().end(),
+                       [&](const FamilyRow& row) { return row.family == family; });
 }
 
 LinearShape linear_shape(const ModelSpec& spec, LinearId linear) {

@@ -37,8 +37,8 @@ struct ModelSpec {
   double rope_theta = 0;
   bool tied_embeddings = false;
   bool qkv_bias = false;
-  std::int64_t sliding_window = 0;              ///< tokens a query sees, itself included; 0: all
-  std::int64_t first_sliding_block = 0;         ///< blocks before this one see all (Qwen2's max_window_layers)
+  std::int64_t sliding_window = 0;       ///< tokens a query sees, itself included; 0: all
+  std::int64_t first_sliding_block = 0;  ///< blocks before this one see all (Qwen2's max_window_layers)
   std::optional<std::int64_t> bos_token_id;
   std::vector<std::int64_t> eos_token_ids;
 
@@ -52,7 +52,7 @@ struct ModelSpec {
 
 /// The seven linear layers of a block, in the order in which they are stored.
 enum class LinearId { q, k, v, o, gate, up, down };
-inline constexpr std::array<LinearId, 7> all_linears{LinearId::q, LinearId::k, LinearId::v, LinearId::o,
+inline constexpr std::array<LinearId, 7> all_linears{LinearId::q,    LinearId::k,  LinearId::v,   LinearId::o,
                                                      LinearId::gate, LinearId::up, LinearId::down};
 
 struct LinearShape {

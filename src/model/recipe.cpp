@@ -101,52 +101,98 @@ std::vector<RecipeField> make_fields() {
   using std::int64_t;
   const int64_t big = 1 << 20;
   return {
-      word("name", "any", "name shown in tables", [](auto& r) -> auto& { return r.name; }),
-      bits("weight.bits", "bits of the linear layers' weights", [](auto& r) -> auto& { return r.weight.bits; }),
-      choice<Granularity>("weight.granularity", "what shares a weight scale", [](auto& r) -> auto& { return r.weight.granularity; },
+      word(
+          "name", "any", "name shown in tables", [](auto& r) -> auto& { return r.name; }),
+      bits(
+          "weight.bits", "bits of the linear layers' weights", [](auto& r) -> auto& { return r.weight.bits; }),
+      choice<Granularity>("weight.granularity", "what shares a weight scale",
+                          [](auto& r) -> auto& { return r.weight.granularity; },
                           {{"channel", Granularity::channel}, {"group", Granularity::group}}),
-      number<int64_t>("weight.group", "input channels in a weight group", [](auto& r) -> auto& { return r.weight.group; }, 0, big,
-                      "0 to 1048576; a last, shorter group takes the rest"),
-      flag("weight.symmetric", "no zero points for weights", [](auto& r) -> auto& { return r.weight.symmetric; }),
-      bits("activation.bits", "bits of the linear layers' inputs", [](auto& r) -> auto& { return r.activation.bits; }),
-      choice<ScaleMode>("activation.mode", "when activation scales are computed", [](auto& r) -> auto& { return r.activation.mode; }, modes),
-      choice<Granularity>("activation.granularity", "what shares an activation scale",
-                          [](auto& r) -> auto& { return r.activation.granularity; },
-                          {{"tensor", Granularity::tensor}, {"token", Granularity::token}, {"group", Granularity::group}}),
-      number<int64_t>("activation.group", "channels in an activation group", [](auto& r) -> auto& { return r.activation.group; }, 1, big),
-      flag("activation.symmetric", "no zero points for activations", [](auto& r) -> auto& { return r.activation.symmetric; }),
-      bits("kv.bits", "bits of the KV cache", [](auto& r) -> auto& { return r.kv.bits; }),
-      choice<ScaleMode>("kv.mode", "when KV scales are computed", [](auto& r) -> auto& { return r.kv.mode; }, modes),
+      number<int64_t>(
+          "weight.group", "input channels in a weight group", [](auto& r) -> auto& { return r.weight.group; }, 0, big,
+          "0 to 1048576; a last, shorter group takes the rest"),
+      flag(
+          "weight.symmetric", "no zero points for weights", [](auto& r) -> auto& { return r.weight.symmetric; }),
+      bits(
+          "activation.bits", "bits of the linear layers' inputs", [](auto& r) -> auto& { return r.activation.bits; }),
+      choice<ScaleMode>(
+          "activation.mode", "when activation scales are computed", [](auto& r) -> auto& { return r.activation.mode; },
+          modes),
+      choice<Granularity>(
+          "activation.granularity", "what shares an activation scale",
+          [](auto& r) -> auto& { return r.activation.granularity; },
+          {{"tensor", Granularity::tensor}, {"token", Granularity::token}, {"group", Granularity::group}}),
+      number<int64_t>(
+          "activation.group", "channels in an activation group", [](auto& r) -> auto& { return r.activation.group; }, 1,
+          big),
+      flag(
+          "activation.symmetric", "no zero points for activations",
+          [](auto& r) -> auto& { return r.activation.symmetric; }),
+      bits(
+          "kv.bits", "bits of the KV cache", [](auto& r) -> auto& { return r.kv.bits; }),
+      choice<ScaleMode>(
+          "kv.mode", "when KV scales are computed", [](auto& r) -> auto& { return r.kv.mode; }, modes),
       choice<Granularity>("kv.granularity", "what shares a KV scale", [](auto& r) -> auto& { return r.kv.granularity; },
                           {{"head", Granularity::head}, {"token", Granularity::token}, {"group", Granularity::group}}),
-      number<int64_t>("kv.group", "channels in a KV group (a head's, where it is smaller)", [](auto& r) -> auto& { return r.kv.group; }, 1, big),
-      flag("kv.symmetric", "no zero points for the KV cache", [](auto& r) -> auto& { return r.kv.symmetric; }),
-      flag("rotate.r1", "rotate the residual stream (fused)", [](auto& r) -> auto& { return r.rotate.r1; }),
-      flag("rotate.r2", "rotate V and o_proj per head (fused)", [](auto& r) -> auto& { return r.rotate.r2; }),
-      flag("rotate.r3", "rotate Q and K after RoPE (online)", [](auto& r) -> auto& { return r.rotate.r3; }),
-      flag("rotate.r4", "rotate the input of down_proj (online)", [](auto& r) -> auto& { return r.rotate.r4; }),
-      word("prefix.tokens", "auto, none, ids:1,2, random:N, top1:N, or text", "the prefix", [](auto& r) -> auto& { return r.prefix.tokens; }),
-      number<int64_t>("prefix.count", "number of prefix tokens, BOS included", [](auto& r) -> auto& { return r.prefix.count; }, -1, 64,
-                      "0 to 64, or -1 for as many as were found"),
-      number<double>("prefix.upper_threshold", "ratio to the median above which a token is an upper outlier",
-                     [](auto& r) -> auto& { return r.prefix.upper_threshold; }, 1.0, 1e6),
-      number<double>("prefix.lower_threshold", "a token below 1/this of the median is a lower outlier",
-                     [](auto& r) -> auto& { return r.prefix.lower_threshold; }, 1.0, 1e6),
-      number<double>("prefix.min_frequency", "share of the sequences below which an outlier id is noise",
-                     [](auto& r) -> auto& { return r.prefix.min_frequency; }, 0.0, 1.0),
-      flag("search.weight", "grid search of weight clip factors", [](auto& r) -> auto& { return r.search.weight; }),
-      flag("search.activation", "grid search of activation scales", [](auto& r) -> auto& { return r.search.activation; }),
-      flag("search.kv", "grid search of KV scales", [](auto& r) -> auto& { return r.search.kv; }),
-      flag("search.gptq", "round weights with error compensation (GPTQ), not each to its nearest code",
-           [](auto& r) -> auto& { return r.search.gptq; }),
-      number<double>("search.weight_step", "step of the weight clip factor", [](auto& r) -> auto& { return r.search.weight_step; }, 0.001, 0.5),
-      number<double>("search.weight_min", "smallest weight clip factor", [](auto& r) -> auto& { return r.search.weight_min; }, 0.05, 1.0),
-      number<int64_t>("search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),
-      number<int64_t>("search.length", "tokens in each of them", [](auto& r) -> auto& { return r.search.length; }, 2, big),
-      word("calibration.source", "any", "where the calibration text came from", [](auto& r) -> auto& { return r.calibration.source; }),
-      number<int64_t>("calibration.samples", "sequences for detection and statistics", [](auto& r) -> auto& { return r.calibration.samples; }, 1, big),
-      number<int64_t>("calibration.length", "tokens in each of them", [](auto& r) -> auto& { return r.calibration.length; }, 2, big),
-      number<std::uint64_t>("seed", "seed of everything random", [](auto& r) -> auto& { return r.seed; }, 0, ~std::uint64_t{0}),
+      number<int64_t>(
+          "kv.group", "channels in a KV group (a head's, where it is smaller)",
+          [](auto& r) -> auto& { return r.kv.group; }, 1, big),
+      flag(
+          "kv.symmetric", "no zero points for the KV cache", [](auto& r) -> auto& { return r.kv.symmetric; }),
+      flag(
+          "rotate.r1", "rotate the residual stream (fused)", [](auto& r) -> auto& { return r.rotate.r1; }),
+      flag(
+          "rotate.r2", "rotate V and o_proj per head (fused)", [](auto& r) -> auto& { return r.rotate.r2; }),
+      flag(
+          "rotate.r3", "rotate Q and K after RoPE (online)", [](auto& r) -> auto& { return r.rotate.r3; }),
+      flag(
+          "rotate.r4", "rotate the input of down_proj (online)", [](auto& r) -> auto& { return r.rotate.r4; }),
+      word(
+          "prefix.tokens", "auto, none, ids:1,2, random:N, top1:N, or text", "the prefix",
+          [](auto& r) -> auto& { return r.prefix.tokens; }),
+      number<int64_t>(
+          "prefix.count", "number of prefix tokens, BOS included", [](auto& r) -> auto& { return r.prefix.count; }, -1,
+          64, "0 to 64, or -1 for as many as were found"),
+      number<double>(
+          "prefix.upper_threshold", "ratio to the median above which a token is an upper outlier",
+          [](auto& r) -> auto& { return r.prefix.upper_threshold; }, 1.0, 1e6),
+      number<double>(
+          "prefix.lower_threshold", "a token below 1/this of the median is a lower outlier",
+          [](auto& r) -> auto& { return r.prefix.lower_threshold; }, 1.0, 1e6),
+      number<double>(
+          "prefix.min_frequency", "share of the sequences below which an outlier id is noise",
+          [](auto& r) -> auto& { return r.prefix.min_frequency; }, 0.0, 1.0),
+      flag(
+          "search.weight", "grid search of weight clip factors", [](auto& r) -> auto& { return r.search.weight; }),
+      flag(
+          "search.activation", "grid search of activation scales",
+          [](auto& r) -> auto& { return r.search.activation; }),
+      flag(
+          "search.kv", "grid search of KV scales", [](auto& r) -> auto& { return r.search.kv; }),
+      flag(
+          "search.gptq", "round weights with error compensation (GPTQ), not each to its nearest code",
+          [](auto& r) -> auto& { return r.search.gptq; }),
+      number<double>(
+          "search.weight_step", "step of the weight clip factor", [](auto& r) -> auto& { return r.search.weight_step; },
+          0.001, 0.5),
+      number<double>(
+          "search.weight_min", "smallest weight clip factor", [](auto& r) -> auto& { return r.search.weight_min; },
+          0.05, 1.0),
+      number<int64_t>(
+          "search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),
+      number<int64_t>(
+          "search.length", "tokens in each of them", [](auto& r) -> auto& { return r.search.length; }, 2, big),
+      word(
+          "calibration.source", "any", "where the calibration text came from",
+          [](auto& r) -> auto& { return r.calibration.source; }),
+      number<int64_t>(
+          "calibration.samples", "sequences for detection and statistics",
+          [](auto& r) -> auto& { return r.calibration.samples; }, 1, big),
+      number<int64_t>(
+          "calibration.length", "tokens in each of them", [](auto& r) -> auto& { return r.calibration.length; }, 2,
+          big),
+      number<std::uint64_t>(
+          "seed", "seed of everything random", [](auto& r) -> auto& { return r.seed; }, 0, ~std::uint64_t{0}),
   };
 }
 
@@ -205,7 +251,8 @@ Recipe named_recipe(std::string_view name) {
   for (const Recipe& recipe : built_in()) {
     if (recipe.name == name) return recipe;
   }
-  throw InputError(fmt::format("recipe '{}'", name), "there is no recipe of this name", did_you_mean(name, recipe_names()));
+  throw InputError(fmt::format("recipe '{}'", name), "there is no recipe of this name",
+                   did_you_mean(name, recipe_names()));
 }
 
 namespace {
@@ -223,7 +270,8 @@ std::string field_suggestion(std::string_view key) {
   return did_you_mean(key, keys);
 }
 
-void visit_leaves(const Json& json, const std::string& path, const std::function<void(const std::string&, const Json&)>& visit) {
+void visit_leaves(const Json& json, const std::string& path,
+                  const std::function<void(const std::string&, const Json&)>& visit) {
   for (const auto& [key, value] : json.items()) {
     const std::string name = path.empty() ? key : path + "." + key;
     if (value.is_object()) {
@@ -239,7 +287,8 @@ void visit_leaves(const Json& json, const std::string& path, const std::function
 void apply_setting(Recipe& recipe, std::string_view assignment) {
   const auto equals = assignment.find('=');
   if (equals == std::string_view::npos) {
-    throw InputError(fmt::format("--set {}", assignment), "is not of the form key=value", "for example --set weight.bits=3");
+    throw InputError(fmt::format("--set {}", assignment), "is not of the form key=value",
+                     "for example --set weight.bits=3");
   }
   const std::string_view key = assignment.substr(0, equals);
   const RecipeField* field = find_field(key);
@@ -259,7 +308,8 @@ void validate_recipe(const Recipe& recipe) {
   const QuantizerFormat& activation = recipe.activation;
   if (activation.enabled()) {
     if (activation.is_static() && activation.granularity != Granularity::tensor) {
-      wrong("activation.granularity", "static activation scales are per tensor", "set activation.granularity=tensor or activation.mode=dynamic");
+      wrong("activation.granularity", "static activation scales are per tensor",
+            "set activation.granularity=tensor or activation.mode=dynamic");
     }
   }
   const QuantizerFormat& kv = recipe.kv;
@@ -268,7 +318,8 @@ void validate_recipe(const Recipe& recipe) {
       wrong("kv.granularity", "static KV scales are per head", "set kv.granularity=head or kv.mode=dynamic");
     }
     if (!kv.is_static() && kv.granularity == Granularity::head) {
-      wrong("kv.granularity", "dynamic KV scales are per token or group", "set kv.granularity=group (of head_dim: one a head and token)");
+      wrong("kv.granularity", "dynamic KV scales are per token or group",
+            "set kv.granularity=group (of head_dim: one a head and token)");
     }
   }
 }
@@ -299,7 +350,8 @@ Recipe recipe_from_json(const Json& json, std::string_view where) {
   visit_leaves(json, "", [&](const std::string& key, const Json& value) {
     const RecipeField* field = find_field(key);
     if (field == nullptr) {
-      throw FormatError(where, fmt::format("unknown recipe field '{}'", key), "it was written by a newer version, or edited");
+      throw FormatError(where, fmt::format("unknown recipe field '{}'", key),
+                        "it was written by a newer version, or edited");
     }
     try {
       field->set(recipe, value.is_string() ? value.get<std::string>() : value.dump());

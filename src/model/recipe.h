@@ -14,8 +14,9 @@ namespace pq {
 /// Scales computed while the model runs, or once from calibration data.
 enum class ScaleMode { dynamic_scale, static_scale };
 
-/// What shares one scale (paper, Table 1). Weights: channel or group. Activations: tensor, token or group (channels of one
-/// token). KV cache: head (one scale a KV head), token (all heads of one token) or group (min(group, head_dim) channels).
+/// What shares one scale (paper, Table 1). Weights: channel or group. Activations: tensor, token or group (channels of
+/// one token). KV cache: head (one scale a KV head), token (all heads of one token) or group (min(group, head_dim)
+/// channels).
 enum class Granularity { tensor, token, channel, head, group };
 
 /// One quantizer's format. `bits` 2..8, or 16 for none.
@@ -24,7 +25,8 @@ struct QuantizerFormat {
   bool symmetric = true;
   ScaleMode mode = ScaleMode::dynamic_scale;
   Granularity granularity = Granularity::token;
-  std::int64_t group = 0;  ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
+  std::int64_t group =
+      0;  ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
 
   bool enabled() const { return bits < 16; }
   bool is_static() const { return mode == ScaleMode::static_scale; }
@@ -42,35 +44,35 @@ struct RotationSettings {
 };
 
 struct PrefixSettings {
-  std::string tokens = "auto";    ///< auto, none, ids:1,2, random:N, top1:N, or text to tokenize
-  std::int64_t count = -1;        ///< keep the last-in-frequency cut to this many tokens, BOS included; -1: as found
-  double upper_threshold = 64;    ///< an upper outlier has a ratio to the median above this
-  double lower_threshold = 8;     ///< a lower outlier has a ratio to the median below 1/this
-  double min_frequency = 0.05;    ///< ids found in a smaller share of the sequences are noise
+  std::string tokens = "auto";  ///< auto, none, ids:1,2, random:N, top1:N, or text to tokenize
+  std::int64_t count = -1;      ///< keep the last-in-frequency cut to this many tokens, BOS included; -1: as found
+  double upper_threshold = 64;  ///< an upper outlier has a ratio to the median above this
+  double lower_threshold = 8;   ///< a lower outlier has a ratio to the median below 1/this
+  double min_frequency = 0.05;  ///< ids found in a smaller share of the sequences are noise
   bool operator==(const PrefixSettings&) const = default;
 };
 
 struct SearchSettings {
-  bool weight = true;             ///< search clip factors of weights
-  bool activation = true;         ///< search scales or clip factors of linear inputs
-  bool kv = true;                 ///< search scales or clip factors of K and V
-  bool gptq = true;               ///< round weights with error compensation (GPTQ) instead of to the nearest code
-  double weight_step = 0.05;     ///< step of the weight clip factor
-  double weight_min = 0.55;       ///< its smallest value
-  std::int64_t samples = 8;       ///< sequences the search runs on
-  std::int64_t length = 1024;     ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
+  bool weight = true;          ///< search clip factors of weights
+  bool activation = true;      ///< search scales or clip factors of linear inputs
+  bool kv = true;              ///< search scales or clip factors of K and V
+  bool gptq = true;            ///< round weights with error compensation (GPTQ) instead of to the nearest code
+  double weight_step = 0.05;   ///< step of the weight clip factor
+  double weight_min = 0.55;    ///< its smallest value
+  std::int64_t samples = 8;    ///< sequences the search runs on
+  std::int64_t length = 1024;  ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
   bool operator==(const SearchSettings&) const = default;
 };
 
 struct CalibrationSettings {
-  std::string source = "self";    ///< "self" (sampled from the model), or the name of the text it came from
-  std::int64_t samples = 64;      ///< sequences for outlier detection and statistics
-  std::int64_t length = 512;      ///< tokens a sequence
+  std::string source = "self";  ///< "self" (sampled from the model), or the name of the text it came from
+  std::int64_t samples = 64;    ///< sequences for outlier detection and statistics
+  std::int64_t length = 512;    ///< tokens a sequence
   bool operator==(const CalibrationSettings&) const = default;
 };
 
-/// Everything that decides what `quantize` computes. Written into the checkpoint; the field table below drives --set, JSON
-/// and help alike.
+/// Everything that decides what `quantize` computes. Written into the checkpoint; the field table below drives --set,
+/// JSON and help alike.
 struct Recipe {
   std::string name = "custom";
   QuantizerFormat weight{16, true, ScaleMode::static_scale, Granularity::channel, 0};
@@ -92,7 +94,8 @@ struct RecipeField {
   std::string key;     ///< "weight.bits"
   std::string values;  ///< "2..8, or 16 for none"
   std::string help;
-  std::function<void(Recipe&, std::string_view)> set;  ///< throws InputError naming the key, the value and what is allowed
+  std::function<void(Recipe&, std::string_view)>
+      set;  ///< throws InputError naming the key, the value and what is allowed
   std::function<Json(const Recipe&)> get;
 };
 const std::vector<RecipeField>& recipe_fields();
@@ -111,8 +114,8 @@ void validate_recipe(const Recipe& recipe);
 /// "W4A4KV4" style: bits of weights, activations and KV cache, and the group size of grouped weights.
 std::string precision_name(const Recipe& recipe);
 
-/// {"name": .., "weight": {"bits": 4, ..}, ..}; recipe_from_json accepts exactly what recipe_to_json writes (missing fields
-/// keep their defaults, unknown ones are a FormatError that names `where`).
+/// {"name": .., "weight": {"bits": 4, ..}, ..}; recipe_from_json accepts exactly what recipe_to_json writes (missing
+/// fields keep their defaults, unknown ones are a FormatError that names `where`).
 Json recipe_to_json(const Recipe& recipe);
 Recipe recipe_from_json(const Json& json, std::string_view where);
 

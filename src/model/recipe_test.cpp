@@ -43,10 +43,13 @@ TEST(Recipe, SettingsChangeTheField) {
 
 TEST(Recipe, TyposAreNamedAndMended) {
   Recipe recipe;
-  EXPECT_THAT([] { named_recipe("w4a4kv4-statik"); }, ThrowsMessage<InputError>(HasSubstr("did you mean 'w4a4kv4-static'?")));
-  EXPECT_THAT([&] { apply_setting(recipe, "weigth.bits=3"); }, ThrowsMessage<InputError>(HasSubstr("did you mean 'weight.bits'?")));
+  EXPECT_THAT([] { named_recipe("w4a4kv4-statik"); },
+              ThrowsMessage<InputError>(HasSubstr("did you mean 'w4a4kv4-static'?")));
+  EXPECT_THAT([&] { apply_setting(recipe, "weigth.bits=3"); },
+              ThrowsMessage<InputError>(HasSubstr("did you mean 'weight.bits'?")));
   EXPECT_THAT([&] { apply_setting(recipe, "weight.bits=9"); }, ThrowsMessage<InputError>(HasSubstr("2 to 8, or 16")));
-  EXPECT_THAT([&] { apply_setting(recipe, "kv.mode=statik"); }, ThrowsMessage<InputError>(HasSubstr("did you mean 'static'?")));
+  EXPECT_THAT([&] { apply_setting(recipe, "kv.mode=statik"); },
+              ThrowsMessage<InputError>(HasSubstr("did you mean 'static'?")));
   EXPECT_THAT([&] { apply_setting(recipe, "weight.bits"); }, ThrowsMessage<InputError>(HasSubstr("key=value")));
   EXPECT_THAT([&] { apply_setting(recipe, "weight.bits=4x"); }, ThrowsMessage<InputError>(HasSubstr("'4x'")));
 }

@@ -20,8 +20,8 @@ bool is_jsonl(std::filesystem::path path) {
   return path.extension() == ".jsonl";
 }
 
-CalibrationSet joined_windows(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape, std::int32_t separator,
-                              Random& random, std::string_view where) {
+CalibrationSet joined_windows(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
+                              std::int32_t separator, Random& random, std::string_view where) {
   std::vector<std::size_t> order(documents.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   random.shuffle(order);
@@ -41,8 +41,8 @@ CalibrationSet joined_windows(const std::vector<std::vector<std::int32_t>>& docu
   std::iota(chosen.begin(), chosen.end(), std::int64_t{0});
   random.shuffle(chosen);
   if (windows < shape.samples) {
-    log_warning("{}: {} tokens give {} sequences of {} where {} of {} were asked; all of them are used", where, total, windows,
-                length, shape.samples, shape.length);
+    log_warning("{}: {} tokens give {} sequences of {} where {} of {} were asked; all of them are used", where, total,
+                windows, length, shape.samples, shape.length);
   } else {
     chosen.resize(static_cast<std::size_t>(shape.samples));
   }
@@ -89,8 +89,9 @@ std::vector<std::string> read_documents(const std::filesystem::path& path) {
   return documents;
 }
 
-CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape, std::int32_t separator,
-                              std::uint64_t seed, std::string_view stream, std::string_view where) {
+CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
+                              std::int32_t separator, std::uint64_t seed, std::string_view stream,
+                              std::string_view where) {
   Random random(seed, stream);
   std::vector<const std::vector<std::int32_t>*> long_enough;
   for (const auto& document : documents) {
@@ -110,8 +111,8 @@ CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& docu
   return set;
 }
 
-CalibrationData calibration_from_file(const std::filesystem::path& path, const Tokenizer& tokenizer, const ModelSpec& spec,
-                                      const Recipe& recipe) {
+CalibrationData calibration_from_file(const std::filesystem::path& path, const Tokenizer& tokenizer,
+                                      const ModelSpec& spec, const Recipe& recipe) {
   const std::vector<std::string> documents = read_documents(path);
   std::vector<std::vector<std::int32_t>> tokens(documents.size());
   parallel_for(documents.size(), 1, [&](std::size_t begin, std::size_t end) {
@@ -119,7 +120,8 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   });
   const auto separator = tokenizer.eos_id();
   const std::int32_t eos = separator ? *separator : -1;
-  const SequenceShape detection = fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
+  const SequenceShape detection =
+      fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
   const SequenceShape search = fit_to_context(recipe.search.samples, recipe.search.length, spec.max_positions);
   CalibrationData data;
   data.source = path.filename().string();
@@ -129,7 +131,8 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
     for (const auto& sequence : set->sequences) {
       for (const std::int32_t id : sequence) {
         if (id < 0 || id >= spec.vocab_size) {
-          throw FormatError("tokenizer.json", fmt::format("gives token {} where the model has {} embeddings", id, spec.vocab_size),
+          throw FormatError("tokenizer.json",
+                            fmt::format("gives token {} where the model has {} embeddings", id, spec.vocab_size),
                             "tokenizer and model do not belong together");
         }
       }
@@ -144,7 +147,8 @@ std::int32_t start_token(const Tokenizer& tokenizer, const ModelSpec& spec) {
   if (spec.bos_token_id) return static_cast<std::int32_t>(*spec.bos_token_id);
   if (const auto eos = tokenizer.eos_id()) return *eos;
   if (!spec.eos_token_ids.empty()) return static_cast<std::int32_t>(spec.eos_token_ids.front());
-  throw InputError("tokenizer_config.json", "names neither a BOS nor an EOS token", "add bos_token, or give the prefix with --prefix ids:...");
+  throw InputError("tokenizer_config.json", "names neither a BOS nor an EOS token",
+                   "add bos_token, or give the prefix with --prefix ids:...");
 }
 
 }  // namespace pq::quant

@@ -37,17 +37,20 @@ SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int
 /// Throws InputError when there is no text at all, FormatError naming the line that is not JSON or has no `text`.
 std::vector<std::string> read_documents(const std::filesystem::path& path);
 
-/// Draws sequences from tokenized documents (ALGORITHM.md section 1): one random crop of each of `samples` random documents of
-/// at least length + 1 tokens; where those are too few, all documents are joined in seeded order with `separator` (if >= 0)
-/// between them and cut into disjoint windows. Fewer tokens than asked: a warning, and what there is. None: InputError.
-CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape, std::int32_t separator,
-                              std::uint64_t seed, std::string_view stream, std::string_view where);
+/// Draws sequences from tokenized documents (ALGORITHM.md section 1): one random crop of each of `samples` random
+/// documents of at least length + 1 tokens; where those are too few, all documents are joined in seeded order with
+/// `separator` (if >= 0) between them and cut into disjoint windows. Fewer tokens than asked: a warning, and what there
+/// is. None: InputError.
+CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
+                              std::int32_t separator, std::uint64_t seed, std::string_view stream,
+                              std::string_view where);
 
 /// Both sets from a file, as the recipe asks.
-CalibrationData calibration_from_file(const std::filesystem::path& path, const Tokenizer& tokenizer, const ModelSpec& spec,
-                                      const Recipe& recipe);
+CalibrationData calibration_from_file(const std::filesystem::path& path, const Tokenizer& tokenizer,
+                                      const ModelSpec& spec, const Recipe& recipe);
 
-/// The id that starts a text: the tokenizer's BOS; without one `<|endoftext|>`, else an EOS. Throws InputError when none exists.
+/// The id that starts a text: the tokenizer's BOS; without one `<|endoftext|>`, else an EOS. Throws InputError when
+/// none exists.
 std::int32_t start_token(const Tokenizer& tokenizer, const ModelSpec& spec);
 
 }  // namespace pq::quant

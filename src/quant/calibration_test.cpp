@@ -40,7 +40,8 @@ TEST(Calibration, CropsEachLongDocumentOnce) {
   std::set<std::int32_t> used;
   for (const auto& sequence : set.sequences) {
     ASSERT_EQ(sequence.size(), 10U);
-    for (std::size_t i = 1; i < sequence.size(); ++i) EXPECT_EQ(sequence[i], sequence[i - 1] + 1);  // one document, in order
+    for (std::size_t i = 1; i < sequence.size(); ++i)
+      EXPECT_EQ(sequence[i], sequence[i - 1] + 1);  // one document, in order
     used.insert(sequence.front() < 100 ? 0 : sequence.front() < 205 ? 1 : sequence.front() < 305 ? 2 : 3);
   }
   EXPECT_EQ(used.size(), 4U);  // the document of 10 tokens is too short, that of 11 is not
@@ -58,7 +59,9 @@ TEST(Calibration, JoinsShortDocumentsIntoDisjointWindows) {
 
 TEST(Calibration, TheSeedDecidesAndTooLittleIsUsedWhole) {
   const auto documents = counting_documents({500, 500, 500});
-  const auto draw = [&](std::uint64_t seed) { return draw_sequences(documents, {2, 50}, -1, seed, "s", "x").sequences; };
+  const auto draw = [&](std::uint64_t seed) {
+    return draw_sequences(documents, {2, 50}, -1, seed, "s", "x").sequences;
+  };
   EXPECT_EQ(draw(1), draw(1));
   EXPECT_NE(draw(1), draw(2));
   const CalibrationSet all = draw_sequences(counting_documents({25}), {8, 10}, -1, 1, "s", "x");
@@ -91,10 +94,13 @@ TEST(Calibration, RefusesWhatHoldsNoText) {
   const fs::path blank = write("blank.jsonl", "{\"text\": \" \\n\"}\n");
   const fs::path no_text = write("no_text.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
   const fs::path broken = write("broken.jsonl", "{\"text\": \"a\"}\n{\"text\": \n");
-  EXPECT_THAT([&] { read_documents(empty); }, ThrowsMessage<InputError>(HasSubstr("empty.txt: the calibration text is empty; ")));
+  EXPECT_THAT([&] { read_documents(empty); },
+              ThrowsMessage<InputError>(HasSubstr("empty.txt: the calibration text is empty; ")));
   EXPECT_THAT([&] { read_documents(blank); }, ThrowsMessage<InputError>(HasSubstr("is empty")));
-  EXPECT_THAT([&] { read_documents(no_text); }, ThrowsMessage<FormatError>(HasSubstr("no_text.jsonl, line 2: has no string field 'text'")));
-  EXPECT_THAT([&] { read_documents(broken); }, ThrowsMessage<FormatError>(HasSubstr("broken.jsonl, line 2: is not valid JSON")));
+  EXPECT_THAT([&] { read_documents(no_text); },
+              ThrowsMessage<FormatError>(HasSubstr("no_text.jsonl, line 2: has no string field 'text'")));
+  EXPECT_THAT([&] { read_documents(broken); },
+              ThrowsMessage<FormatError>(HasSubstr("broken.jsonl, line 2: is not valid JSON")));
   EXPECT_THROW(read_documents("/nowhere/at/all.txt"), InputError);
 }
 

@@ -8,10 +8,10 @@
 namespace pq::quant {
 namespace {
 
-/// The textbook form of the method: after each column the inverse of the remaining Hessian is updated by one step of Gaussian
-/// elimination. Float64, no blocks, no Cholesky.
-at::Tensor textbook_codes(const at::Tensor& weight, const ScaleTensors& scales, const at::Tensor& gram, const QuantizerFormat& format,
-                          std::int64_t group) {
+/// The textbook form of the method: after each column the inverse of the remaining Hessian is updated by one step of
+/// Gaussian elimination. Float64, no blocks, no Cholesky.
+at::Tensor textbook_codes(const at::Tensor& weight, const ScaleTensors& scales, const at::Tensor& gram,
+                          const QuantizerFormat& format, std::int64_t group) {
   at::Tensor hessian = gram.to(at::kDouble);
   const double damp = 0.01 * hessian.diagonal().mean().item<double>();
   hessian.diagonal().add_(damp);
@@ -49,7 +49,8 @@ class Gptq : public testing::Test {
 
 TEST_F(Gptq, EqualsTheTextbookForm) {
   for (const std::int64_t group : {std::int64_t{0}, std::int64_t{48}}) {
-    const QuantizerFormat format{3, group == 0, ScaleMode::static_scale, group == 0 ? Granularity::channel : Granularity::group, group};
+    const QuantizerFormat format{3, group == 0, ScaleMode::static_scale,
+                                 group == 0 ? Granularity::channel : Granularity::group, group};
     const at::Tensor clip = at::full({24, weight_groups(format, columns)}, 0.9F);
     const WeightCodes codes = quantize_weight_compensated(weight, clip, gram, format);
     EXPECT_TRUE(codes.scales.scale.equal(quantize_weight(weight, clip, format).scales.scale));
@@ -57,7 +58,8 @@ TEST_F(Gptq, EqualsTheTextbookForm) {
     // A value that float32 and float64 round differently changes its row's later codes: count the rows that agree.
     const auto rows = codes.codes.eq(expected).all(1).sum().item<std::int64_t>();
     EXPECT_GE(rows, 20) << group;
-    EXPECT_LT(quantize_weight(weight, clip, format).codes.eq(expected).all(1).sum().item<std::int64_t>(), 1);  // nearest is not it
+    EXPECT_LT(quantize_weight(weight, clip, format).codes.eq(expected).all(1).sum().item<std::int64_t>(),
+              1);  // nearest is not it
   }
 }
 

@@ -36,10 +36,13 @@ std::vector<double> kv_clip() { return range(0.3, 0.05, 15); }
 namespace {
 
 /// Sequences that go through a stage together: enough tokens to make the matrix products worth their calls.
-std::int64_t together(const at::Tensor& x) { return std::max<std::int64_t>(1, 2048 / std::max<std::int64_t>(1, x.size(1))); }
+std::int64_t together(const at::Tensor& x) {
+  return std::max<std::int64_t>(1, 2048 / std::max<std::int64_t>(1, x.size(1)));
+}
 
 /// 0 where a query may look, -inf elsewhere: [tokens, prefix + tokens].
-at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t window, const at::TensorOptions& options) {
+at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t window,
+                       const at::TensorOptions& options) {
   const at::Tensor query = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(1);
   const at::Tensor key = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(0);
   at::Tensor hidden = key > query;
@@ -50,7 +53,8 @@ at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t wi
 
 }  // namespace
 
-GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe)
+GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x,
+                       const Recipe& recipe)
     : block_(block), context_(context), recipe_(recipe), x_(x) {
   std::vector<at::Tensor> h, q, k, v, attended, middle, g, product, output, outliers;
   const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
@@ -127,14 +131,18 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
   at::Tensor best = at::ones({weight.size(0), groups}, weight.options());
   if (!recipe_.search.weight) return best;
 
-  // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one diagonal block of it a group.
+  // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one diagonal block of it a
+  // group.
   at::Tensor by_group = gram(linear).unsqueeze(0);  // [groups, group, group]
   if (groups > 1) {
     by_group = at::zeros({groups, format.group, format.group}, weight.options());
     for (std::int64_t i = 0; i < groups; ++i) {
       const std::int64_t begin = i * format.group;
       const std::int64_t size = std::min(format.group, weight.size(1) - begin);
-      by_group[i].narrow(0, 0, size).narrow(1, 0, size).copy_(gram(linear).narrow(0, begin, size).narrow(1, begin, size));
+      by_group[i]
+          .narrow(0, 0, size)
+          .narrow(1, 0, size)
+          .copy_(gram(linear).narrow(0, begin, size).narrow(1, begin, size));
     }
   }
   const at::Tensor grouped = split_groups(weight, format);  // [out, groups, group]
@@ -143,7 +151,7 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
     const at::Tensor clip = at::full({weight.size(0), groups}, factor, weight.options());
     const at::Tensor rounded = dequantize_weight(quantize_weight(weight, clip, format), format);
     const at::Tensor delta = (grouped - split_groups(rounded, format)).transpose(0, 1);  // [groups, out, group]
-    const at::Tensor error = at::bmm(delta, by_group).mul_(delta).sum(-1).t();               // [out, groups]
+    const at::Tensor error = at::bmm(delta, by_group).mul_(delta).sum(-1).t();           // [out, groups]
     if (!best_error.defined()) {
       best_error = error;
       continue;
@@ -180,7 +188,8 @@ double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, d
     }
     at::Tensor product = row(product_);
     if (site != Site::down_input) {
-      const at::Tensor g = site == Site::gate_up_input ? quantizer(row(g_)) : nn::gate_up_input(block_, context_, middle, {});
+      const at::Tensor g =
+          site == Site::gate_up_input ? quantizer(row(g_)) : nn::gate_up_input(block_, context_, middle, {});
       product = nn::gated_product(block_, context_, g, {});
     }
     const at::Tensor output = nn::mlp_output(block_, middle, product, tap);
@@ -191,17 +200,20 @@ double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, d
   return error;
 }
 
-ScaleTensors GridSearch::scaled_start(const QuantizerFormat& format, const MinMaxTensors& start, const at::Tensor& factor) const {
+ScaleTensors GridSearch::scaled_start(const QuantizerFormat& format, const MinMaxTensors& start,
+                                      const at::Tensor& factor) const {
   return slice_scales(start.min, start.max, factor, factor, format);
 }
 
-double GridSearch::search_activation_factor(Site site, const QuantizerFormat& format, const MinMaxTensors& start) const {
+double GridSearch::search_activation_factor(Site site, const QuantizerFormat& format,
+                                            const MinMaxTensors& start) const {
   const auto best_of = [&](const std::vector<double>& factors, std::int64_t sequences) {
     double best = factors.front();
     double best_error = std::numeric_limits<double>::infinity();
     for (const double factor : factors) {
       const at::Tensor tensor = at::full({1}, factor, start.max.options());
-      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)), best_error, sequences);
+      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)),
+                                        best_error, sequences);
       if (error < best_error) {
         best_error = error;
         best = factor;
@@ -228,8 +240,9 @@ at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const Mi
 
   for (std::int64_t s = 0; s < x_.size(0); ++s) {
     for (std::int64_t head = 0; head < spec.kv_head_count; ++head) {
-      const at::Tensor queries = qkv_.q[s].narrow(1, head * shared, shared).transpose(0, 1).contiguous();  // [shared, tokens, d]
-      const at::Tensor key = qkv_.k[s].select(1, head).contiguous();                                       // [tokens, d]
+      const at::Tensor queries =
+          qkv_.q[s].narrow(1, head * shared, shared).transpose(0, 1).contiguous();  // [shared, tokens, d]
+      const at::Tensor key = qkv_.k[s].select(1, head).contiguous();                // [tokens, d]
       const at::Tensor prefix_scores =
           prefix == 0 ? at::Tensor() : at::matmul(queries, context_.prefix->key[0].select(1, head).t());
       const auto probabilities = [&](const at::Tensor& k) {
@@ -247,7 +260,11 @@ at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const Mi
       }
     }
   }
-  return factors_as_tensor(factors, spec.kv_head_count).to(at::kDouble).gather(0, error.argmin(0, true)).squeeze(0).to(start.max.options());
+  return factors_as_tensor(factors, spec.kv_head_count)
+      .to(at::kDouble)
+      .gather(0, error.argmin(0, true))
+      .squeeze(0)
+      .to(start.max.options());
 }
 
 at::Tensor GridSearch::search_value_factor(const QuantizerFormat& format, const MinMaxTensors& start) const {
@@ -259,7 +276,11 @@ at::Tensor GridSearch::search_value_factor(const QuantizerFormat& format, const 
     errors.push_back((rounded - qkv_.v).square_().sum({0, 1, 3}, false, at::kDouble).to(at::kCPU));
   }
   const at::Tensor best = at::stack(errors).argmin(0, true);
-  return factors_as_tensor(factors, start.max.size(0)).to(at::kDouble).gather(0, best).squeeze(0).to(start.max.options());
+  return factors_as_tensor(factors, start.max.size(0))
+      .to(at::kDouble)
+      .gather(0, best)
+      .squeeze(0)
+      .to(start.max.options());
 }
 
 at::Tensor GridSearch::factors_as_tensor(const std::vector<double>& factors, std::int64_t count) const {
@@ -282,7 +303,8 @@ SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) con
   SiteQuantizer result;
   result.scale = to_floats(scales.scale);
   if (scales.zero_point.defined()) {
-    for (const float zero : to_floats(scales.zero_point)) result.zero_point.push_back(static_cast<std::int16_t>(std::lround(zero)));
+    for (const float zero : to_floats(scales.zero_point))
+      result.zero_point.push_back(static_cast<std::int16_t>(std::lround(zero)));
   }
   return result;
 }

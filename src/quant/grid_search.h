@@ -22,17 +22,18 @@ std::vector<double> dynamic_clip();                               ///< .6 to 1, 
 std::vector<double> kv_clip();                                    ///< .3 to 1
 }  // namespace grids
 
-/// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full precision, on the
-/// quantized stream; the target is the full-precision block on that same stream. Behind a prefix, the few tokens that are upper
-/// outliers all the same count in no criterion: one of them would outweigh thousands of others.
+/// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full
+/// precision, on the quantized stream; the target is the full-precision block on that same stream. Behind a prefix, the
+/// few tokens that are upper outliers all the same count in no criterion: one of them would outweigh thousands of
+/// others.
 class GridSearch {
  public:
-  /// Runs the full-precision block on x [sequences, tokens, hidden] once and keeps what the searches read. All arguments but
-  /// `recipe` are borrowed.
+  /// Runs the full-precision block on x [sequences, tokens, hidden] once and keeps what the searches read. All
+  /// arguments but `recipe` are borrowed.
   GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe);
 
-  /// Clip factors [out, groups] that minimize, for every output channel and group, the squared partial output error summed over
-  /// the tokens. Ones when the search is switched off.
+  /// Clip factors [out, groups] that minimize, for every output channel and group, the squared partial output error
+  /// summed over the tokens. Ones when the search is switched off.
   at::Tensor weight_clip(LinearId linear) const;
 
   /// X^T X of what `linear` reads, [in, in].
@@ -44,9 +45,11 @@ class GridSearch {
   /// Lets go of what only site() and output_error() read; weight_clip() and gram() go on.
   void finish_sites();
 
-  /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2. Once the sum is above
-  /// `limit` it may stop: the result is above `limit` then, and no more is known. Over the first `sequences` sequences.
-  double output_error(Site site, const SiteFakeQuantizer& quantizer, double limit = std::numeric_limits<double>::infinity(),
+  /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2. Once the sum is
+  /// above `limit` it may stop: the result is above `limit` then, and no more is known. Over the first `sequences`
+  /// sequences.
+  double output_error(Site site, const SiteFakeQuantizer& quantizer,
+                      double limit = std::numeric_limits<double>::infinity(),
                       std::int64_t sequences = std::numeric_limits<std::int64_t>::max()) const;
 
  private:
@@ -62,17 +65,17 @@ class GridSearch {
   const nn::Block& block_;
   nn::BlockContext context_;
   Recipe recipe_;
-  at::Tensor x_;         // [sequences, tokens, hidden]
-  at::Tensor h_;         // qkv_input
+  at::Tensor x_;  // [sequences, tokens, hidden]
+  at::Tensor h_;  // qkv_input
   nn::Qkv qkv_;
-  at::Tensor attended_;  // o_input
-  at::Tensor middle_;    // residual stream between attention and MLP
-  at::Tensor g_;         // gate_up_input
-  at::Tensor product_;   // down_input
-  at::Tensor output_;    // block output
+  at::Tensor attended_;                       // o_input
+  at::Tensor middle_;                         // residual stream between attention and MLP
+  at::Tensor g_;                              // gate_up_input
+  at::Tensor product_;                        // down_input
+  at::Tensor output_;                         // block output
   mutable const void* gram_input_ = nullptr;  // whose Gram matrix gram_ is: q, k, v and gate, up read the same
   mutable at::Tensor gram_;
-  at::Tensor keep_;      // [sequences, tokens, 1], 1 for tokens that count, 0 for outliers; undefined when all count
+  at::Tensor keep_;  // [sequences, tokens, 1], 1 for tokens that count, 0 for outliers; undefined when all count
 };
 
 }  // namespace pq::quant

@@ -88,9 +88,11 @@ TEST_F(GridSearchTest, StagedErrorEqualsTheWholeBlocks) {
   const GridSearch search(block, context, x, recipe);
   const at::Tensor plain = nn::forward(block, context, x);
   for (const Site site : quantized_sites) {
-    const QuantizerFormat format{3, true, ScaleMode::dynamic_scale, is_kv(site) ? Granularity::group : Granularity::token, 8};
+    const QuantizerFormat format{3, true, ScaleMode::dynamic_scale,
+                                 is_kv(site) ? Granularity::group : Granularity::token, 8};
     const SiteFakeQuantizer quantizer(site, format, 0.8F, 0.8F);
-    const at::Tensor changed = nn::forward(block, context, x, [&](Site at, const at::Tensor& v) { return at == site ? quantizer(v) : v; });
+    const at::Tensor changed =
+        nn::forward(block, context, x, [&](Site at, const at::Tensor& v) { return at == site ? quantizer(v) : v; });
     const double expected = (changed - plain).square().sum(at::kDouble).item<double>();
     EXPECT_GT(expected, 0);
     EXPECT_NEAR(search.output_error(site, quantizer), expected, 1e-4 * expected) << site_name(site);
@@ -108,7 +110,8 @@ TEST_F(GridSearchTest, WeightClipMinimizesTheOutputErrorOfEachChannelAndGroup) {
     const at::Tensor clip = search.weight_clip(LinearId::down);
     const std::int64_t size = group == 0 ? 40 : group;
     const auto errors = [&](const at::Tensor& factors) {  // straight from the definition, no Gram matrix
-      const at::Tensor delta = (weight - dequantize_weight(quantize_weight(weight, factors, recipe.weight), recipe.weight)).to(at::kDouble);
+      const at::Tensor delta =
+          (weight - dequantize_weight(quantize_weight(weight, factors, recipe.weight), recipe.weight)).to(at::kDouble);
       std::vector<at::Tensor> columns;
       for (std::int64_t begin = 0; begin < 40; begin += size) {
         const std::int64_t length = std::min(size, 40 - begin);
@@ -159,7 +162,8 @@ TEST_F(GridSearchTest, StaticCachesGetOneScaleAHead) {
   const at::Tensor found = error({from_floats(search.site(Site::v_cache, range).scale, {2}, at::kFloat), {}});
   for (const double factor : grids::kv_clip()) {
     const at::Tensor clip = at::full({2}, factor);
-    EXPECT_TRUE((found <= error(slice_scales(range.min, range.max, clip, clip, recipe.kv)) * (1 + 1e-5)).all().item<bool>());
+    EXPECT_TRUE(
+        (found <= error(slice_scales(range.min, range.max, clip, clip, recipe.kv)) * (1 + 1e-5)).all().item<bool>());
   }
 }
 
@@ -169,10 +173,12 @@ TEST_F(GridSearchTest, DynamicClipFactorsAreSearchedInOneOrTwoDimensions) {
     recipe.activation.symmetric = symmetric;
     const GridSearch search(block, context, x, recipe);
     const SiteQuantizer found = search.site(Site::down_input, {});
-    const double best = search.output_error(Site::down_input, SiteFakeQuantizer(Site::down_input, recipe.activation, found, at::kFloat));
+    const double best = search.output_error(Site::down_input,
+                                            SiteFakeQuantizer(Site::down_input, recipe.activation, found, at::kFloat));
     for (const double factor : grids::dynamic_clip()) {
       const auto f = static_cast<float>(factor);
-      EXPECT_LE(best, search.output_error(Site::down_input, SiteFakeQuantizer(Site::down_input, recipe.activation, f, f)));
+      EXPECT_LE(best,
+                search.output_error(Site::down_input, SiteFakeQuantizer(Site::down_input, recipe.activation, f, f)));
     }
     if (symmetric) {
       EXPECT_EQ(found.clip[0], found.clip[1]);
@@ -186,7 +192,8 @@ TEST_F(GridSearchTest, SwitchedOffItLeavesTheMinMaxStart) {
   EXPECT_TRUE(search.weight_clip(LinearId::q).eq(1).all().item<bool>());
   const MinMaxTensors range = range_of(Site::o_input);
   const at::Tensor one = at::ones({1});
-  EXPECT_EQ(search.site(Site::o_input, range).scale, to_floats(slice_scales(range.min, range.max, one, one, recipe.activation).scale));
+  EXPECT_EQ(search.site(Site::o_input, range).scale,
+            to_floats(slice_scales(range.min, range.max, one, one, recipe.activation).scale));
 }
 
 }  // namespace

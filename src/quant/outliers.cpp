@@ -109,8 +109,8 @@ at::Tensor to_token_tensor(const CalibrationSet& set, const at::Device& device) 
   return tokens.to(device);
 }
 
-OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set, const PrefixSettings& settings,
-                            const at::TensorOptions& options) {
+OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set,
+                            const PrefixSettings& settings, const at::TensorOptions& options) {
   const at::NoGradGuard no_grad;
   const auto start = std::chrono::steady_clock::now();
   const ModelSpec& spec = checkpoint.spec();
@@ -143,7 +143,8 @@ OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const Calibratio
           const auto record = [&](std::int64_t s, std::int64_t position) {
             ++positions[static_cast<std::size_t>(position)];
             if (position == 0) return;
-            const std::int32_t id = set.sequences[static_cast<std::size_t>(begin + s)][static_cast<std::size_t>(position)];
+            const std::int32_t id =
+                set.sequences[static_cast<std::size_t>(begin + s)][static_cast<std::size_t>(position)];
             ++counts[id];
             sequences_of[id].insert(begin + s);
           };

@@ -24,7 +24,8 @@ TEST(Outliers, ThresholdsAreStrictOnBothSides) {
   maxima[1][5] = 0.125F;
   maxima[1][6] = 0.1249F;
   std::vector<std::pair<std::int64_t, std::int64_t>> found;
-  const SiteOutliers site = measure_outliers(maxima, {}, [&](std::int64_t s, std::int64_t i) { found.emplace_back(s, i); });
+  const SiteOutliers site =
+      measure_outliers(maxima, {}, [&](std::int64_t s, std::int64_t i) { found.emplace_back(s, i); });
   EXPECT_THAT(found, ElementsAre(std::pair<std::int64_t, std::int64_t>{0, 4}));
   EXPECT_EQ(site.mean_upper, 0.5);
   EXPECT_EQ(site.mean_lower, 0.5);

@@ -60,8 +60,10 @@ class Quantizer {
         sink_(sink),
         rotation_(spec_, recipe.rotate, recipe.seed, options.device()) {
     const auto prefix_tokens = static_cast<std::int64_t>(prefix_ids.size());
-    needs_statistics_ = (recipe.activation.enabled() && recipe.activation.is_static()) || (recipe.kv.enabled() && recipe.kv.is_static());
-    needs_search_ = ((recipe.search.weight || recipe.search.gptq) && recipe.weight.enabled()) || (recipe.search.activation && recipe.activation.enabled()) ||
+    needs_statistics_ = (recipe.activation.enabled() && recipe.activation.is_static()) ||
+                        (recipe.kv.enabled() && recipe.kv.is_static());
+    needs_search_ = ((recipe.search.weight || recipe.search.gptq) && recipe.weight.enabled()) ||
+                    (recipe.search.activation && recipe.activation.enabled()) ||
                     (recipe.search.kv && recipe.kv.enabled());
     rope_ = nn::Rope(spec_, prefix_tokens + std::max(data.detection.length(), data.search.length()), options);
     if (recipe.rotate.r3) r3_ = std::make_unique<nn::Hadamard>(spec_.head_dim, options);
@@ -99,7 +101,9 @@ class Quantizer {
  private:
   /// Embeddings of `tokens` as the quantized checkpoint will hold them: rotated, then rounded to binary16.
   at::Tensor start_stream(const at::Tensor& tokens) const {
-    return rotation_.rotate_embedding(nn::embed(checkpoint_, tokens, options_)).to(at::kHalf).to(options_.dtype().toScalarType());
+    return rotation_.rotate_embedding(nn::embed(checkpoint_, tokens, options_))
+        .to(at::kHalf)
+        .to(options_.dtype().toScalarType());
   }
 
   /// Streams embedding or lm_head through the rotation to the sink, some rows at a time.
@@ -115,9 +119,11 @@ class Quantizer {
       io::rows_to_float32(view, begin, count, {rows.data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
       rows = rows.to(options_);
       if (!rows.isfinite().all().item<bool>()) {
-        throw FormatError(view.file, fmt::format("tensor '{}' holds NaN or infinity", view.name), "the checkpoint is damaged; copy it again");
+        throw FormatError(view.file, fmt::format("tensor '{}' holds NaN or infinity", view.name),
+                          "the checkpoint is damaged; copy it again");
       }
-      const std::vector<std::uint16_t> bits = checked_half(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name);
+      const std::vector<std::uint16_t> bits =
+          checked_half(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name);
       head ? sink_.lm_head_rows(bits) : sink_.embedding_rows(bits);
     }
   }
@@ -143,7 +149,8 @@ class Quantizer {
       checked_half(computed.key, "the prefix's keys");
       checked_half(computed.value, "the prefix's values");
       prefix_.blocks.push_back(save_prefix(computed));
-      prefix = restore_prefix(prefix_.blocks.back(), spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
+      prefix =
+          restore_prefix(prefix_.blocks.back(), spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
     }
     const nn::BlockContext block_context = context(index, prefix_stream_.defined() ? &prefix : nullptr);
 
@@ -171,17 +178,20 @@ class Quantizer {
         target = half_linear(linear.weight, linear.bias);
         continue;
       }
-      const at::Tensor clip = search ? search->weight_clip(id)
-                                     : at::ones({linear.weight.size(0), weight_groups(recipe_.weight, linear.weight.size(1))}, options_);
+      const at::Tensor clip =
+          search ? search->weight_clip(id)
+                 : at::ones({linear.weight.size(0), weight_groups(recipe_.weight, linear.weight.size(1))}, options_);
       const bool compensate = search && recipe_.search.gptq;
-      target = pack_linear(compensate ? quantize_weight_compensated(linear.weight, clip, search->gram(id), recipe_.weight)
-                                      : quantize_weight(linear.weight, clip, recipe_.weight),
-                           linear.bias, recipe_.weight);
+      target =
+          pack_linear(compensate ? quantize_weight_compensated(linear.weight, clip, search->gram(id), recipe_.weight)
+                                 : quantize_weight(linear.weight, clip, recipe_.weight),
+                      linear.bias, recipe_.weight);
     }
     search.reset();
     block = {};
     if (needs_search_ && index + 1 < spec_.block_count) {
-      propagate(restore_block(quantized, spec_, recipe_, options_), block_context, search_stream_, restore_tap(quantized, recipe_, options_));
+      propagate(restore_block(quantized, spec_, recipe_, options_), block_context, search_stream_,
+                restore_tap(quantized, recipe_, options_));
     }
     sink_.block(index, std::move(quantized));
   }
@@ -192,14 +202,17 @@ class Quantizer {
     SiteQuantizer result;
     result.scale = to_floats(scales.scale);
     if (scales.zero_point.defined()) {
-      for (const float zero : to_floats(scales.zero_point)) result.zero_point.push_back(static_cast<std::int16_t>(zero));
+      for (const float zero : to_floats(scales.zero_point))
+        result.zero_point.push_back(static_cast<std::int16_t>(zero));
     }
     return result;
   }
 
-  /// Min and max of every quantized site on the full-precision stream, which goes on to the next block; counts the outlier
-  /// tokens that are left with the prefix in place. Those few are exceptions, so with a prefix they do not set the scales.
-  std::array<MinMaxTensors, quantized_sites.size()> measure(const nn::Block& block, const nn::BlockContext& block_context,
+  /// Min and max of every quantized site on the full-precision stream, which goes on to the next block; counts the
+  /// outlier tokens that are left with the prefix in place. Those few are exceptions, so with a prefix they do not set
+  /// the scales.
+  std::array<MinMaxTensors, quantized_sites.size()> measure(const nn::Block& block,
+                                                            const nn::BlockContext& block_context,
                                                             QuantizeSummary& summary) {
     std::array<MinMaxTensors, quantized_sites.size()> statistics;
     double upper = 0;
@@ -215,14 +228,16 @@ class Quantizer {
       const int slot = quantized_site_index(site);
       if (slot >= 0) {
         auto& range = statistics[static_cast<std::size_t>(slot)];
-        const at::Tensor skip = site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
+        const at::Tensor skip =
+            site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
         const bool skip_any = prefix_stream_.defined() && skip.any().item<bool>();
         range = merge(range, static_slices(site, skip_any ? without(x, skip) : x));
       }
       return x;
     };
     propagate(block, block_context, statistics_stream_, tap);
-    summary.remaining_outliers = std::max(summary.remaining_outliers, upper / static_cast<double>(statistics_stream_.size(0)));
+    summary.remaining_outliers =
+        std::max(summary.remaining_outliers, upper / static_cast<double>(statistics_stream_.size(0)));
     return statistics;
   }
 
@@ -254,11 +269,12 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
   return json;
 }
 
-CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const Tokenizer& tokenizer, const Recipe& recipe,
-                                       const at::TensorOptions& options) {
+CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const Tokenizer& tokenizer,
+                                       const Recipe& recipe, const at::TensorOptions& options) {
   const at::NoGradGuard no_grad;
   const ModelSpec& spec = checkpoint.spec();
-  const SequenceShape detection = fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
+  const SequenceShape detection =
+      fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
   const SequenceShape search = fit_to_context(recipe.search.samples, recipe.search.length, spec.max_positions);
   const std::int32_t start = start_token(tokenizer, spec);
   const auto model = nn::Transformer::load(checkpoint, options);
@@ -275,8 +291,10 @@ CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const
   };
   CalibrationData data;
   data.source = "self";
-  data.detection = sample({detection.length == search.length ? std::max(detection.samples, search.samples) : detection.samples, detection.length},
-                          recipe.seed);
+  data.detection =
+      sample({detection.length == search.length ? std::max(detection.samples, search.samples) : detection.samples,
+              detection.length},
+             recipe.seed);
   data.search = data.detection;
   if (detection.length != search.length) data.search = sample(search, recipe.seed + 1);
   data.detection.sequences.resize(static_cast<std::size_t>(detection.samples));
@@ -284,8 +302,9 @@ CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const
   return data;
 }
 
-QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe, const std::vector<std::int32_t>& prefix_ids,
-                               const CalibrationData& data, const at::TensorOptions& options, QuantizedModelSink& sink) {
+QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
+                               const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,
+                               const at::TensorOptions& options, QuantizedModelSink& sink) {
   const at::NoGradGuard no_grad;
   return Quantizer(checkpoint, recipe, prefix_ids, data, options, sink).run();
 }

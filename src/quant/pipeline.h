@@ -15,8 +15,8 @@
 namespace pq::quant {
 
 /// Calibration sequences sampled from the model itself, from its start token; the whole model is in memory meanwhile.
-CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const Tokenizer& tokenizer, const Recipe& recipe,
-                                       const at::TensorOptions& options);
+CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const Tokenizer& tokenizer,
+                                       const Recipe& recipe, const at::TensorOptions& options);
 
 /// What quantizing a model took and left behind.
 struct QuantizeSummary {
@@ -30,9 +30,10 @@ struct QuantizeSummary {
 };
 Json quantize_summary_to_json(const QuantizeSummary& summary);
 
-/// ALGORITHM.md section 1 from the rotations on: prefix K/V, statistics, grid search, rounding, block by block, with one block
-/// in memory at a time. `options` gives dtype (float32) and device.
-QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe, const std::vector<std::int32_t>& prefix_ids,
-                               const CalibrationData& data, const at::TensorOptions& options, QuantizedModelSink& sink);
+/// ALGORITHM.md section 1 from the rotations on: prefix K/V, statistics, grid search, rounding, block by block, with
+/// one block in memory at a time. `options` gives dtype (float32) and device.
+QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
+                               const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,
+                               const at::TensorOptions& options, QuantizedModelSink& sink);
 
 }  // namespace pq::quant

@@ -31,13 +31,16 @@ class Pipeline : public testing::Test {
     return recipe;
   }
   CalibrationData data(const Recipe& recipe) const {
-    return calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer, checkpoint.spec(), recipe);
+    return calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer, checkpoint.spec(),
+                                 recipe);
   }
-  std::string write(const Recipe& recipe, const std::vector<std::int32_t>& prefix, const std::string& name, InMemoryModel* memory = nullptr) const {
+  std::string write(const Recipe& recipe, const std::vector<std::int32_t>& prefix, const std::string& name,
+                    InMemoryModel* memory = nullptr) const {
     const fs::path out = fs::path(testing::TempDir()) / name;
     fs::remove_all(out);
     const CalibrationData calibration = data(recipe);
-    io::QuantizedCheckpointWriter writer(checkpoint, out, recipe, prefix, prefix_text(prefix, tokenizer), Json::object(), false);
+    io::QuantizedCheckpointWriter writer(checkpoint, out, recipe, prefix, prefix_text(prefix, tokenizer),
+                                         Json::object(), false);
     CheckpointSink sink(writer);
     quantize_model(checkpoint, recipe, prefix, calibration, floats, sink);
     writer.commit();
@@ -101,7 +104,8 @@ TEST_F(Pipeline, SixteenBitsEverywhereIsTheModelItself) {
   const auto a = logits(*plain);
   const auto b = logits(*quantized);
   double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  for (std::size_t i = 0; i < a.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
   EXPECT_LT(worst, 0.05);  // binary16 rounding of rotated weights and prefix
 }
 
@@ -125,11 +129,13 @@ TEST_F(Pipeline, FindsTheOutliersThatTheSampleModelWasTrainedToHave) {
   ASSERT_EQ(report.blocks.size(), 6U);
   EXPECT_GT(report.blocks[1].down_product.mean_upper, 1);
   EXPECT_GT(report.blocks[1].down_product.max_ratio, 500);
-  for (const std::size_t other : {0U, 2U, 3U, 4U, 5U}) EXPECT_EQ(report.blocks[other].down_product.mean_upper, 0) << other;
+  for (const std::size_t other : {0U, 2U, 3U, 4U, 5U})
+    EXPECT_EQ(report.blocks[other].down_product.mean_upper, 0) << other;
   EXPECT_EQ(report.position_counts.front(), 8);  // position 0 of every sequence
 }
 
-/// The whole calibration text that the sample model's documentation names; there when the larger data is beside the repository.
+/// The whole calibration text that the sample model's documentation names; there when the larger data is beside the
+/// repository.
 TEST_F(Pipeline, FindsTheDocumentedPrefixForEverySeed) {
   const fs::path books = fs::path(PQ_SHARED_DIR) / "data/calibration/books.jsonl";
   if (!fs::exists(books)) GTEST_SKIP() << books << " is not there";
@@ -138,7 +144,9 @@ TEST_F(Pipeline, FindsTheDocumentedPrefixForEverySeed) {
     recipe.seed = seed;
     const CalibrationData calibration = calibration_from_file(books, tokenizer, checkpoint.spec(), recipe);
     const OutlierReport report = find_outliers(checkpoint, calibration.detection, recipe.prefix, floats);
-    EXPECT_EQ(choose_prefix(recipe.prefix, &report, tokenizer, checkpoint.spec(), seed), (std::vector<std::int32_t>{8142, 13, 1})) << seed;
+    EXPECT_EQ(choose_prefix(recipe.prefix, &report, tokenizer, checkpoint.spec(), seed),
+              (std::vector<std::int32_t>{8142, 13, 1}))
+        << seed;
   }
 }
 

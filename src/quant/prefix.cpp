@@ -18,14 +18,16 @@ std::int64_t parse_count(std::string_view text, std::string_view setting) {
   std::int64_t value = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (code != std::errc{} || end != text.data() + text.size() || value < 0) {
-    throw InputError(fmt::format("--prefix {}", setting), fmt::format("'{}' is not a number of tokens or an id", text), remedy);
+    throw InputError(fmt::format("--prefix {}", setting), fmt::format("'{}' is not a number of tokens or an id", text),
+                     remedy);
   }
   return value;
 }
 
 std::int64_t parse_length(std::string_view text, std::string_view setting) {
   const std::int64_t value = parse_count(text, setting);
-  if (value < 1 || value > 64) throw InputError(fmt::format("--prefix {}", setting), "a prefix has 1 to 64 tokens", remedy);
+  if (value < 1 || value > 64)
+    throw InputError(fmt::format("--prefix {}", setting), "a prefix has 1 to 64 tokens", remedy);
   return value;
 }
 
@@ -35,7 +37,8 @@ std::vector<std::int32_t> parse_ids(std::string_view list, std::string_view sett
     const auto comma = std::min(list.find(','), list.size());
     const std::int64_t id = parse_count(list.substr(0, comma), setting);
     if (id >= spec.vocab_size) {
-      throw InputError(fmt::format("--prefix {}", setting), fmt::format("token {} is outside the vocabulary of {}", id, spec.vocab_size),
+      throw InputError(fmt::format("--prefix {}", setting),
+                       fmt::format("token {} is outside the vocabulary of {}", id, spec.vocab_size),
                        "pq tokenize shows the ids of a text");
     }
     ids.push_back(static_cast<std::int32_t>(id));
@@ -57,7 +60,8 @@ std::vector<std::int32_t> parse_text(std::string_view text, const Tokenizer& tok
       if (!part.empty()) flush();
       ids.push_back(start_token(tokenizer, spec));
       i += 4;
-    } else if (text[i] == '\\' && i + 1 < text.size() && std::string_view("nt\\").find(text[i + 1]) != std::string_view::npos) {
+    } else if (text[i] == '\\' && i + 1 < text.size() &&
+               std::string_view("nt\\").find(text[i + 1]) != std::string_view::npos) {
       ++i;
       part += text[i] == 'n' ? '\n' : text[i] == 't' ? '\t' : '\\';
     } else {
@@ -79,10 +83,12 @@ std::vector<std::int32_t> frequent_ids(const PrefixSettings& settings, const Out
 
 }  // namespace
 
-bool needs_outliers(const PrefixSettings& settings) { return settings.tokens == "auto" || settings.tokens.starts_with("top1:"); }
+bool needs_outliers(const PrefixSettings& settings) {
+  return settings.tokens == "auto" || settings.tokens.starts_with("top1:");
+}
 
-std::vector<std::int32_t> choose_prefix(const PrefixSettings& settings, const OutlierReport* report, const Tokenizer& tokenizer,
-                                        const ModelSpec& spec, std::uint64_t seed) {
+std::vector<std::int32_t> choose_prefix(const PrefixSettings& settings, const OutlierReport* report,
+                                        const Tokenizer& tokenizer, const ModelSpec& spec, std::uint64_t seed) {
   const std::string& wanted = settings.tokens;
   std::vector<std::int32_t> ids;
   if (wanted == "none" || wanted.empty()) {

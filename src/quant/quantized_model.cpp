@@ -31,7 +31,8 @@ std::unique_ptr<nn::Transformer> assemble(const Source& source, const at::Tensor
   parts.taps = [taps](std::int64_t block) { return (*taps)[static_cast<std::size_t>(block)]; };
   const auto tokens = static_cast<std::int64_t>(source.prefix.token_ids.size());
   if (tokens > 0) {
-    for (const auto& kv : source.prefix.blocks) parts.prefix.push_back(restore_prefix(kv, source.spec, tokens, options));
+    for (const auto& kv : source.prefix.blocks)
+      parts.prefix.push_back(restore_prefix(kv, source.spec, tokens, options));
   }
   return std::make_unique<nn::Transformer>(std::move(parts));
 }
@@ -44,12 +45,14 @@ at::Tensor rows_of(const io::TensorView& view, const at::TensorOptions& options)
 
 }  // namespace
 
-nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe, const at::TensorOptions& options) {
+nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+                        const at::TensorOptions& options) {
   nn::Block restored;
   restored.input_norm = from_floats(block.input_norm, {spec.hidden_size}, options);
   restored.post_attention_norm = from_floats(block.post_attention_norm, {spec.hidden_size}, options);
   for (const LinearId id : all_linears) {
-    restored[id] = unpack_linear(block.linears[static_cast<std::size_t>(id)], linear_shape(spec, id), recipe.weight, options);
+    restored[id] =
+        unpack_linear(block.linears[static_cast<std::size_t>(id)], linear_shape(spec, id), recipe.weight, options);
   }
   return restored;
 }
@@ -63,9 +66,13 @@ nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, const at:
   return quantizing_tap(sites);
 }
 
-nn::KeyValue restore_prefix(const Prefix::BlockKv& kv, const ModelSpec& spec, std::int64_t tokens, const at::TensorOptions& options) {
+nn::KeyValue restore_prefix(const Prefix::BlockKv& kv, const ModelSpec& spec, std::int64_t tokens,
+                            const at::TensorOptions& options) {
   const auto restore = [&](const std::vector<std::uint16_t>& bits) {
-    return from_half_bits(bits.data(), {spec.kv_head_count, tokens, spec.head_dim}, options).transpose(0, 1).unsqueeze(0).contiguous();
+    return from_half_bits(bits.data(), {spec.kv_head_count, tokens, spec.head_dim}, options)
+        .transpose(0, 1)
+        .unsqueeze(0)
+        .contiguous();
   };
   return {restore(kv.key), restore(kv.value)};
 }
@@ -75,26 +82,32 @@ Prefix::BlockKv save_prefix(const nn::KeyValue& kv) {
   return {save(kv.key), save(kv.value)};
 }
 
-void InMemoryModel::embedding_rows(std::span<const std::uint16_t> rows) { embedding_.insert(embedding_.end(), rows.begin(), rows.end()); }
-void InMemoryModel::lm_head_rows(std::span<const std::uint16_t> rows) { lm_head_.insert(lm_head_.end(), rows.begin(), rows.end()); }
+void InMemoryModel::embedding_rows(std::span<const std::uint16_t> rows) {
+  embedding_.insert(embedding_.end(), rows.begin(), rows.end());
+}
+void InMemoryModel::lm_head_rows(std::span<const std::uint16_t> rows) {
+  lm_head_.insert(lm_head_.end(), rows.begin(), rows.end());
+}
 void InMemoryModel::block(std::int64_t, QuantizedBlock block) { blocks_.push_back(std::move(block)); }
 
 std::unique_ptr<nn::Transformer> InMemoryModel::transformer(const at::TensorOptions& options) const {
   const std::int64_t shape[] = {spec_.vocab_size, spec_.hidden_size};
-  return assemble({spec_, recipe_, prefix_, from_half_bits(embedding_.data(), shape, options), from_half_bits(lm_head_.data(), shape, options),
-                   from_floats(final_norm_, {spec_.hidden_size}, options),
-                   [this](std::int64_t i) { return blocks_[static_cast<std::size_t>(i)]; }},
-                  options);
+  return assemble(
+      {spec_, recipe_, prefix_, from_half_bits(embedding_.data(), shape, options),
+       from_half_bits(lm_head_.data(), shape, options), from_floats(final_norm_, {spec_.hidden_size}, options),
+       [this](std::int64_t i) { return blocks_[static_cast<std::size_t>(i)]; }},
+      options);
 }
 
 void CheckpointSink::prefix(Prefix prefix) {
   if (!prefix.token_ids.empty()) writer_.write_prefix(prefix);
 }
 
-std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint, const at::TensorOptions& options) {
+std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint,
+                                                const at::TensorOptions& options) {
   const at::NoGradGuard no_grad;
-  return assemble({checkpoint.spec(), checkpoint.recipe(), checkpoint.prefix(), rows_of(checkpoint.embedding(), options),
-                   rows_of(checkpoint.lm_head(), options),
+  return assemble({checkpoint.spec(), checkpoint.recipe(), checkpoint.prefix(),
+                   rows_of(checkpoint.embedding(), options), rows_of(checkpoint.lm_head(), options),
                    from_floats(checkpoint.final_norm(), {checkpoint.spec().hidden_size}, options),
                    [&](std::int64_t i) { return checkpoint.block(i); }},
                   options);

@@ -16,16 +16,18 @@
 namespace pq::quant {
 
 /// The block that a forward pass uses: weights dequantized to options' dtype and device.
-nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe, const at::TensorOptions& options);
+nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+                        const at::TensorOptions& options);
 /// Its activation and KV quantizers as a tap.
 nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, const at::TensorOptions& options);
 
 /// K and V of a checkpoint's prefix for one block, and the way back (rounded to binary16).
-nn::KeyValue restore_prefix(const Prefix::BlockKv& kv, const ModelSpec& spec, std::int64_t tokens, const at::TensorOptions& options);
+nn::KeyValue restore_prefix(const Prefix::BlockKv& kv, const ModelSpec& spec, std::int64_t tokens,
+                            const at::TensorOptions& options);
 Prefix::BlockKv save_prefix(const nn::KeyValue& kv);
 
-/// Receives a quantized model in pieces, in this order: rows of the embedding, blocks 0 .. n-1, final norm, rows of lm_head,
-/// prefix. Rows are binary16, whole rows, in any number of calls.
+/// Receives a quantized model in pieces, in this order: rows of the embedding, blocks 0 .. n-1, final norm, rows of
+/// lm_head, prefix. Rows are binary16, whole rows, in any number of calls.
 class QuantizedModelSink {
  public:
   QuantizedModelSink() = default;
@@ -65,7 +67,9 @@ class InMemoryModel : public QuantizedModelSink {
 class CheckpointSink : public QuantizedModelSink {
  public:
   explicit CheckpointSink(io::QuantizedCheckpointWriter& writer) : writer_(writer) {}
-  void embedding_rows(std::span<const std::uint16_t> rows) override { writer_.append_rows(tensor_names::embedding, rows); }
+  void embedding_rows(std::span<const std::uint16_t> rows) override {
+    writer_.append_rows(tensor_names::embedding, rows);
+  }
   void block(std::int64_t index, QuantizedBlock block) override { writer_.write_block(index, block); }
   void final_norm(const std::vector<float>& weight) override { writer_.write_final_norm(weight); }
   void lm_head_rows(std::span<const std::uint16_t> rows) override { writer_.append_rows(tensor_names::lm_head, rows); }
@@ -76,6 +80,7 @@ class CheckpointSink : public QuantizedModelSink {
 };
 
 /// The fake-quantized model of a checkpoint, whole in memory.
-std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint, const at::TensorOptions& options);
+std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint,
+                                                const at::TensorOptions& options);
 
 }  // namespace pq::quant

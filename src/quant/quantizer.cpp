@@ -90,7 +90,8 @@ at::Tensor SiteFakeQuantizer::operator()(const at::Tensor& x) const {
 at::Tensor SiteFakeQuantizer::dynamic_slices(const at::Tensor& slices) const {
   const at::Tensor min = slices.amin(-1, true);
   const at::Tensor max = slices.amax(-1, true);
-  return fake_quantize(slices, slice_scales(min, max, scalar_like(gamma_, min), scalar_like(beta_, min), format_), format_);
+  return fake_quantize(slices, slice_scales(min, max, scalar_like(gamma_, min), scalar_like(beta_, min), format_),
+                       format_);
 }
 
 at::Tensor SiteFakeQuantizer::dynamic(const at::Tensor& x) const {
@@ -111,7 +112,8 @@ at::Tensor SiteFakeQuantizer::dynamic(const at::Tensor& x) const {
         return dynamic_slices(part.reshape(shape)).reshape(before);
       };
       if (whole == columns) return grouped(x, group);
-      return at::cat({grouped(x.narrow(-1, 0, whole), group), grouped(x.narrow(-1, whole, columns - whole), columns - whole)}, -1);
+      return at::cat(
+          {grouped(x.narrow(-1, 0, whole), group), grouped(x.narrow(-1, whole, columns - whole), columns - whole)}, -1);
     }
     default:
       break;
@@ -163,13 +165,15 @@ QuantizedLinear pack_linear(const WeightCodes& codes, const at::Tensor& bias, co
   const auto* data = whole.data_ptr<std::int16_t>();
   parallel_for(static_cast<std::size_t>(rows), 16, [&](std::size_t begin, std::size_t end) {
     for (std::size_t row = begin; row < end; ++row) {
-      pack_row(std::span(data + row * static_cast<std::size_t>(columns), static_cast<std::size_t>(columns)), format.bits,
-               format.symmetric,
-               std::span(linear.codes).subspan(row * static_cast<std::size_t>(row_bytes), static_cast<std::size_t>(row_bytes)));
+      pack_row(std::span(data + row * static_cast<std::size_t>(columns), static_cast<std::size_t>(columns)),
+               format.bits, format.symmetric,
+               std::span(linear.codes)
+                   .subspan(row * static_cast<std::size_t>(row_bytes), static_cast<std::size_t>(row_bytes)));
     }
   });
   linear.scales = to_floats(codes.scales.scale);
-  for (const float zero : codes.scales.zero_point.defined() ? to_floats(codes.scales.zero_point) : std::vector<float>{}) {
+  for (const float zero :
+       codes.scales.zero_point.defined() ? to_floats(codes.scales.zero_point) : std::vector<float>{}) {
     linear.zero_points.push_back(static_cast<std::int16_t>(std::lround(zero)));
   }
   if (bias.defined()) linear.bias = to_floats(bias);
@@ -206,7 +210,8 @@ nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape
   const std::int64_t groups = weight_groups(format, columns);
   WeightCodes codes{whole.to(floats.device(), at::kFloat), {from_floats(linear.scales, {rows, groups}, floats), {}}};
   if (!format.symmetric) {
-    codes.scales.zero_point = from_floats({linear.zero_points.begin(), linear.zero_points.end()}, {rows, groups}, floats);
+    codes.scales.zero_point =
+        from_floats({linear.zero_points.begin(), linear.zero_points.end()}, {rows, groups}, floats);
   }
   result.weight = dequantize_weight(codes, format).to(options);
   return result;

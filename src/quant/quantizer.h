@@ -29,8 +29,8 @@ at::Tensor dequantize(const at::Tensor& codes, const ScaleTensors& scales);
 /// dequantize(quantize(x)).
 at::Tensor fake_quantize(const at::Tensor& x, const ScaleTensors& scales, const QuantizerFormat& format);
 
-/// Smallest and largest value of the slices of x that share a static scale at `site`: one a tensor, or one a KV head for the
-/// caches (x [.., kv_heads, head_dim]); shape [1] or [kv_heads].
+/// Smallest and largest value of the slices of x that share a static scale at `site`: one a tensor, or one a KV head
+/// for the caches (x [.., kv_heads, head_dim]); shape [1] or [kv_heads].
 struct MinMaxTensors {
   at::Tensor min;
   at::Tensor max;
@@ -43,7 +43,8 @@ class SiteFakeQuantizer {
  public:
   /// Passes everything through.
   SiteFakeQuantizer() = default;
-  SiteFakeQuantizer(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters, const at::TensorOptions& options);
+  SiteFakeQuantizer(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
+                    const at::TensorOptions& options);
   /// Static scales as tensors, [1] or [kv_heads].
   SiteFakeQuantizer(Site site, const QuantizerFormat& format, ScaleTensors scales);
   /// Dynamic scales with these clip factors for maximum and minimum.
@@ -72,8 +73,8 @@ struct WeightCodes {
 
 /// Number of weight groups of a row with `in_features` columns: 1 for per-channel formats.
 std::int64_t weight_groups(const QuantizerFormat& format, std::int64_t in_features);
-/// [out, in] -> [out, groups, group]; a short last group is filled up by repeating its last column, which changes no minimum
-/// or maximum.
+/// [out, in] -> [out, groups, group]; a short last group is filled up by repeating its last column, which changes no
+/// minimum or maximum.
 at::Tensor split_groups(const at::Tensor& weight, const QuantizerFormat& format);
 /// The inverse: [out, groups, group] -> [out, in].
 at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features);

@@ -74,7 +74,8 @@ TEST(SiteFakeQuantizer, CachesShareAScaleAsTheirGranularitySays) {
   const auto check = [&](Granularity granularity, std::int64_t group, std::size_t slice) {
     const QuantizerFormat format{4, true, ScaleMode::dynamic_scale, granularity, group};
     at::Tensor expected = x.clone();
-    for (std::size_t begin = 0; begin < 96; begin += slice) scalar_dynamic({expected.data_ptr<float>() + begin, slice}, format, 1, 1);
+    for (std::size_t begin = 0; begin < 96; begin += slice)
+      scalar_dynamic({expected.data_ptr<float>() + begin, slice}, format, 1, 1);
     EXPECT_EQ(differing(SiteFakeQuantizer(Site::k_cache, format, 1, 1)(x), expected), 0);
   };
   check(Granularity::token, 0, 32);
@@ -85,7 +86,8 @@ TEST(SiteFakeQuantizer, CachesShareAScaleAsTheirGranularitySays) {
   const SiteFakeQuantizer quantizer(Site::v_cache, fixed, SiteQuantizer{{0.1F, 0.3F}, {3, 9}, {1, 1}}, floats);
   at::Tensor expected = x.clone();
   for (std::size_t i = 0; i < 6; ++i) {
-    fake_quantize({expected.data_ptr<float>() + 16 * i, 16}, i % 2 == 0 ? 0.1F : 0.3F, i % 2 == 0 ? 3 : 9, quant_range(4, false));
+    fake_quantize({expected.data_ptr<float>() + 16 * i, 16}, i % 2 == 0 ? 0.1F : 0.3F, i % 2 == 0 ? 3 : 9,
+                  quant_range(4, false));
   }
   EXPECT_EQ(differing(quantizer(x), expected), 0);
 }
@@ -97,7 +99,8 @@ TEST(SiteFakeQuantizer, StaticScalesEqualTheScalarDefinition) {
     SiteQuantizer parameters{{0.037F}, {}, {1, 1}};
     if (!symmetric) parameters.zero_point = {101};
     at::Tensor expected = x.clone();
-    fake_quantize({expected.data_ptr<float>(), static_cast<std::size_t>(x.numel())}, 0.037F, symmetric ? 0 : 101, quant_range(8, symmetric));
+    fake_quantize({expected.data_ptr<float>(), static_cast<std::size_t>(x.numel())}, 0.037F, symmetric ? 0 : 101,
+                  quant_range(8, symmetric));
     EXPECT_EQ(differing(SiteFakeQuantizer(Site::qkv_input, format, parameters, floats)(x), expected), 0);
   }
 }
@@ -106,7 +109,8 @@ TEST(Weights, CodesSurvivePackingAndEqualTheScalarDefinition) {
   for (const std::int64_t group : {0, 16, 20}) {
     for (const bool symmetric : {true, false}) {
       for (int bits = 2; bits <= 8; ++bits) {
-        const QuantizerFormat format{bits, symmetric, ScaleMode::static_scale, group == 0 ? Granularity::channel : Granularity::group, group};
+        const QuantizerFormat format{bits, symmetric, ScaleMode::static_scale,
+                                     group == 0 ? Granularity::channel : Granularity::group, group};
         const at::Tensor weight = random_tensor({6, 50}, static_cast<std::uint64_t>(100 + bits));
         const std::int64_t groups = weight_groups(format, 50);
         const at::Tensor clip = at::full({6, groups}, 0.85F);
@@ -118,7 +122,8 @@ TEST(Weights, CodesSurvivePackingAndEqualTheScalarDefinition) {
         for (std::int64_t row = 0; row < 6; ++row) {
           for (std::int64_t begin = 0; begin < 50; begin += group == 0 ? 50 : group) {
             const std::int64_t length = std::min<std::int64_t>(group == 0 ? 50 : group, 50 - begin);
-            scalar_dynamic({expected.data_ptr<float>() + row * 50 + begin, static_cast<std::size_t>(length)}, format, 0.85F, 0.85F);
+            scalar_dynamic({expected.data_ptr<float>() + row * 50 + begin, static_cast<std::size_t>(length)}, format,
+                           0.85F, 0.85F);
           }
         }
         ASSERT_EQ(differing(direct, expected), 0) << bits << symmetric << group;

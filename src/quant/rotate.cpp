@@ -4,7 +4,8 @@
 
 namespace pq::quant {
 
-Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed, const at::Device& device)
+Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed,
+                   const at::Device& device)
     : spec_(spec), settings_(settings) {
   const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
   if (settings.r1) {

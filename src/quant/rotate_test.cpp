@@ -77,7 +77,8 @@ struct Size {
 
 TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
   // 44 and 12 and 28 are Paley orders (not symmetric), 36 is Paley II, 46 has no construction.
-  for (const Size size : {Size{32, 88, 8, false}, Size{48, 44, 12, true}, Size{56, 36, 16, true}, Size{36, 46, 20, false}}) {
+  for (const Size size :
+       {Size{32, 88, 8, false}, Size{48, 44, 12, true}, Size{56, 36, 16, true}, Size{36, 46, 20, false}}) {
     const auto parts = random_parts(small_spec(size.hidden, size.ffn, size.head_dim, size.bias));
     for (int mask = 1; mask < 16; ++mask) {
       const RotationSettings settings{(mask & 1) != 0, (mask & 2) != 0, (mask & 4) != 0, (mask & 8) != 0};

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# lab_cli.sh PQ REPOSITORY: the verbs of pq-lab as a user meets them. Every refusal is one line, names what is wrong and what to do, ends
+# with exit code 2 and writes nothing; then one small run of each verb.
+set -uo pipefail
+pq=$1
+model=$2/examples/sample-model
+prose=$2/examples/prose.txt
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+checks=0
+
+complain() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+
+# refused TEXT ARGUMENTS...: exit code 2, one line on stderr that holds TEXT, nothing on stdout, no OUT.
+refused() {
+  local text=$1 code
+  shift
+  checks=$((checks + 1))
+  "$pq" "$@" >stdout.txt 2>stderr.txt </dev/null
+  code=$?
+  [ $code -eq 2 ] || complain "pq $*: exit code $code"
+  [ "$(grep -c . stderr.txt)" -eq 1 ] || complain "pq $*: stderr is not one line: $(cat stderr.txt)"
+  grep -qF -- "$text" stderr.txt || complain "pq $*: no '$text' in: $(cat stderr.txt)"
+  [ ! -s stdout.txt ] || complain "pq $*: something on stdout"
+  if [ -e out ] || [ -e out.partial ]; then complain "pq $*: something was written"; fi
+  rm -rf out out.partial
+}
+
+accepted() {
+  checks=$((checks + 1))
+  "$pq" "$@" >stdout.txt 2>stderr.txt </dev/null || complain "pq $*: exit code $?: $(cat stderr.txt)"
+}
+
+: >empty.txt
+printf '{"text": "a"}\n{"body": "b"}\n' >no_text.jsonl
+printf 'Only a few words.' >short.txt
+cp -r "$model" truncated && truncate -s 1000000 truncated/model.safetensors
+cp -r "$model" lying && sed -i 's/"hidden_size": 256/"hidden_size": 512/' lying/config.json
+cp -r "$model" scaled && sed -i 's/"rope_scaling": null/"rope_scaling": {"type": "yarn", "factor": 4.0}/' scaled/config.json
+cp -r "$model" gelu && sed -i 's/"hidden_act": "silu"/"hidden_act": "gelu"/' gelu/config.json
+cp -r "$model" bert && sed -i 's/"model_type": "llama"/"model_type": "bert"/' bert/config.json
+cp -r "$model" unigram && echo '{"model": {"type": "Unigram", "vocab": []}}' >unigram/tokenizer.json
+cp -r "$model" untokenized && rm untokenized/tokenizer.json
+
+refused "did you mean 'w4a4kv4-static'?" quantize "$model" -o out --recipe w4a4kv4-statik
+refused "did you mean 'weight.bits'?" quantize "$model" -o out --set weight.bit=3
+refused "empty.txt: the calibration text is empty" quantize "$model" -o out --calibration empty.txt
+refused "no_text.jsonl, line 2" quantize "$model" -o out --calibration no_text.jsonl
+refused "nowhere.txt: no such calibration text" quantize "$model" -o out --calibration nowhere.txt
+refused "outside the vocabulary of 8192" quantize "$model" -o out --prefix ids:9000 --calibration "$prose"
+refused "truncated/model.safetensors" quantize truncated -o out
+refused "lying/model.safetensors" quantize lying -o out
+refused "yarn" quantize scaled -o out
+refused "gelu" quantize gelu -o out
+refused "bert" quantize bert -o out
+refused "Unigram" quantize unigram -o out
+refused "tokenizer.json" quantize untokenized -o out
+refused "no/such" quantize no/such -o out
+refused "short.txt: has" eval "$model" --text short.txt --length 256
+refused "less than one chunk of 256" eval "$model" --text short.txt --length 256
+refused "nowhere.txt" eval "$model" --text nowhere.txt
+refused "--device tpu" eval "$model" --text "$prose" --device tpu
+refused "--text" eval "$model"
+
+quick=(--calibration "$prose" --set calibration.samples=4 --set calibration.length=64 --set search.samples=2 --set search.length=64)
+accepted quantize "$model" -o one "${quick[@]}" --prefix ids:8142,13,1
+[ -f one/model.safetensors ] && [ ! -e one.partial ] || complain "quantize left no checkpoint"
+checks=$((checks + 1))
+"$pq" quantize "$model" -o one "${quick[@]}" >stdout.txt 2>stderr.txt
+[ $? -eq 2 ] && grep -q -- "--force" stderr.txt || complain "a finished checkpoint was not protected: $(cat stderr.txt)"
+accepted quantize "$model" -o two "${quick[@]}" --prefix ids:8142,13,1 --json
+grep -q '"prefix_token_ids":\[8142,13,1\]' stdout.txt || complain "quantize --json: $(cat stdout.txt)"
+cmp -s one/model.safetensors two/model.safetensors || complain "the same command gave other bytes"
+accepted eval one --text "$prose" --length 128 --max-chunks 4 --against "$model" --json
+for key in '"perplexity"' '"kl_divergence"' '"top1_agreement"' '"seconds"' '"peak_memory_bytes"' '"name":"FP16"' '"name":"FP16 + prefix"'; do
+  grep -qF "$key" stdout.txt || complain "eval --json has no $key: $(cat stdout.txt)"
+done
+accepted eval "$model" --text "$prose" --length 128 --max-chunks 4 --against "$model" --prefix ids:1 --json
+grep -q '"kl_divergence":0.0,"top1_agreement":1.0' stdout.txt || complain "the model differs from itself: $(cat stdout.txt)"
+accepted compare "$model" --text "$prose" --length 128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 --json
+[ "$(grep -o '"activation":"static"' stdout.txt | wc -l)" -eq 3 ] || complain "compare: not three static rows: $(cat stdout.txt)"
+[ "$(grep -o '"activation":"dynamic"' stdout.txt | wc -l)" -eq 5 ] || complain "compare: not five dynamic rows"
+accepted analyze "$model" --calibration "$prose" --set calibration.samples=4 --set calibration.length=128
+grep -q "prefix: " stdout.txt || complain "analyze shows no prefix: $(cat stdout.txt)"
+
+echo "$((checks - failures)) of $checks checks passed"
+[ "$failures" -eq 0 ]
