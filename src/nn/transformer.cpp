@@ -138,6 +138,19 @@ Block load_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const a
   return block;
 }
 
+at::Tensor load_rows(const io::HfCheckpoint& checkpoint, std::string_view name, std::int64_t first_row,
+                     std::int64_t row_count, const at::TensorOptions& options) {
+  const ModelSpec& spec = checkpoint.spec();
+  const bool embedding = name == tensor_names::embedding || spec.tied_embeddings;
+  const io::TensorView view =
+      embedding ? embedding_view(checkpoint)
+                : checkpoint.tensor(tensor_names::lm_head, std::vector{spec.vocab_size, spec.hidden_size});
+  at::Tensor rows = at::empty({row_count, spec.hidden_size}, at::kFloat);
+  io::rows_to_float32(view, first_row, row_count, span_of(rows));
+  check_finite(view, span_of(rows));
+  return rows.to(options);
+}
+
 at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, const at::TensorOptions& options) {
   const ModelSpec& spec = checkpoint.spec();
   const io::TensorView view = embedding_view(checkpoint);

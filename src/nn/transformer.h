@@ -22,6 +22,11 @@ Block load_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const a
 /// The named tensor (embedding, final norm, lm_head: the embedding where they are tied), converted to `options`.
 at::Tensor load_tensor(const io::HfCheckpoint& checkpoint, std::string_view name, const at::TensorOptions& options);
 
+/// Rows [first_row, first_row + row_count) of the embedding or of lm_head (the embedding where they are tied),
+/// converted to `options`: [row_count, hidden].
+at::Tensor load_rows(const io::HfCheckpoint& checkpoint, std::string_view name, std::int64_t first_row,
+                     std::int64_t row_count, const at::TensorOptions& options);
+
 /// Rows of the embedding for `tokens` [batch, tokens] (int64): [batch, tokens, hidden]. Reads only those rows of the
 /// mapped file.
 at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, const at::TensorOptions& options);

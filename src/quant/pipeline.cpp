@@ -109,19 +109,10 @@ class Quantizer {
   /// Streams embedding or lm_head through the rotation to the sink, some rows at a time.
   void write_rows(std::string_view name, bool head) {
     const at::Tensor norm = head ? nn::load_tensor(checkpoint_, tensor_names::final_norm, options_) : at::Tensor();
-    const bool tied = head && (spec_.tied_embeddings || !checkpoint_.has(tensor_names::lm_head));
-    const std::int64_t shape[] = {spec_.vocab_size, spec_.hidden_size};
-    const io::TensorView view = checkpoint_.tensor(tied ? tensor_names::embedding : name, shape);
     const std::int64_t chunk = std::max<std::int64_t>(1, (std::int64_t{4} << 20) / spec_.hidden_size);
     for (std::int64_t begin = 0; begin < spec_.vocab_size; begin += chunk) {
       const std::int64_t count = std::min(chunk, spec_.vocab_size - begin);
-      at::Tensor rows = at::empty({count, spec_.hidden_size}, at::kFloat);
-      io::rows_to_float32(view, begin, count, {rows.data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
-      rows = rows.to(options_);
-      if (!rows.isfinite().all().item<bool>()) {
-        throw FormatError(view.file, fmt::format("tensor '{}' holds NaN or infinity", view.name),
-                          "the checkpoint is damaged; copy it again");
-      }
+      const at::Tensor rows = nn::load_rows(checkpoint_, name, begin, count, options_);
       const std::vector<std::uint16_t> bits =
           checked_half(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name);
       head ? sink_.lm_head_rows(bits) : sink_.embedding_rows(bits);
