@@ -35,7 +35,7 @@ say "What is in it"
 show_and_run inspect "$out"
 
 say "What each step of the method brings on this model"
-show_and_run compare "$model" --text "$text" --length 256 --set search.samples=2
+show_and_run compare "$model" --text "$text" --length 256 --precisions w4a4kv4 --set search.samples=2
 
 cat <<END
 
