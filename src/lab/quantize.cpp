@@ -42,12 +42,11 @@ int quantize(const Options& options, const CommonOptions& common) {
   Session session(options.model, options.calibration, tensor_options(common));
   recipe.calibration.source = session.calibration_name();
   const ModelSpec& spec = session.checkpoint().spec();
+  const quant::CalibrationData& data = session.calibration(recipe);
+  const std::vector<std::int32_t> prefix = session.prefix(recipe);
   log_info("{}: {} {} blocks, hidden {}, ffn {}; recipe {} ({}), calibration {}", options.model, spec.block_count,
            family_row(spec.family).model_type, spec.hidden_size, spec.intermediate_size, recipe.name,
            precision_name(recipe), recipe.calibration.source);
-
-  const quant::CalibrationData& data = session.calibration(recipe);
-  const std::vector<std::int32_t> prefix = session.prefix(recipe);
   const std::string prefix_text = quant::prefix_text(prefix, session.tokenizer());
   log_info("prefix: {}", prefix.empty() ? "none" : fmt::format("{} (ids {})", prefix_text, fmt::join(prefix, ",")));
 
