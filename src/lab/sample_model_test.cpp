@@ -21,7 +21,7 @@ class SampleModel : public testing::Test {
     if (!fs::exists(shared / "data/wikitext2/wiki.valid.raw")) GTEST_SKIP() << shared << " is not there";
     text.path = (shared / "data/wikitext2/wiki.valid.raw").string();
     text.length = 512;
-    session = std::make_unique<Session>(std::string(PQ_SOURCE_DIR) + "/examples/sample-model",
+    session = std::make_unique<Session>((fs::path(PQ_SOURCE_DIR) / "examples/sample-model").string(),
                                         (shared / "data/calibration/books.jsonl").string(),
                                         at::TensorOptions().dtype(at::kFloat));
     stream = text.load(session->tokenizer(), session->checkpoint().spec());
