@@ -103,5 +103,5 @@ build_and_test asan
 build_and_test tsan base io tokenizer
 
 say "format and clang-tidy"
-"$top/scripts/lint.sh" --seconds 120 || fail "lint"
+"$top/scripts/lint.sh" --seconds 75 || fail "lint"
 finish

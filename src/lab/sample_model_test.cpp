@@ -49,6 +49,14 @@ TEST_F(SampleModel, HasTheDocumentedPerplexityWithAndWithoutThePrefix) {
   EXPECT_NEAR(perplexity(*model), documented_with_prefix, 0.001 * documented_with_prefix);
 }
 
+TEST_F(SampleModel, HasTheDocumentedPrefixForEverySeed) {
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    Recipe recipe = named_recipe("w4a4kv4-static");
+    recipe.seed = seed;
+    EXPECT_EQ(session->prefix(recipe), (std::vector<std::int32_t>{8142, 13, 1})) << seed;
+  }
+}
+
 TEST_F(SampleModel, StaticFourBitsCostAtMostTheBound) {
   EXPECT_LE(quantized("w4a4kv4-static"), 1.055 * documented_with_prefix);
   EXPECT_LE(quantized("w4a8kv4-static"), 1.02 * documented_with_prefix);

@@ -136,10 +136,10 @@ TEST_F(Pipeline, FindsTheOutliersThatTheSampleModelWasTrainedToHave) {
 
 /// The whole calibration text that the sample model's documentation names; there when the larger data is beside the
 /// repository.
-TEST_F(Pipeline, FindsTheDocumentedPrefixForEverySeed) {
+TEST_F(Pipeline, FindsTheDocumentedPrefix) {
   const fs::path books = fs::path(PQ_SHARED_DIR) / "data/calibration/books.jsonl";
   if (!fs::exists(books)) GTEST_SKIP() << books << " is not there";
-  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
     Recipe recipe = named_recipe("w4a4kv4-static");
     recipe.seed = seed;
     const CalibrationData calibration = calibration_from_file(books, tokenizer, checkpoint.spec(), recipe);
