@@ -1,0 +1,201 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "base/half.h"
+#include "kernels/test_tables.h"
+
+namespace pq::kernels {
+namespace {
+
+constexpr double unit = 0x1p-24;
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+/// Additions in one lane and of the lanes, at least 16 of which every vectorized kernel has; the scalar one adds all n.
+double additions(const KernelTable& table, std::int64_t n) {
+  return static_cast<double>(&table == &definition() ? n : n / 16 + 17);
+}
+
+using RowKernel = TableTest;
+
+/// Largest relative error of `result` against gamma * x / sqrt(mean(x^2) + eps), as a share of what is allowed: half of
+/// the sum's error (the square root halves it) and five operations.
+double worst_norm(const std::vector<float>& x, const std::vector<float>& gamma, double eps,
+                  const std::vector<float>& result, double additions) {
+  double squares = 0;
+  for (const float value : x) squares += static_cast<double>(value) * static_cast<double>(value);
+  const double inverse = 1 / std::sqrt(squares / static_cast<double>(x.size()) + eps);
+  const double allowed = (additions / 2 + 5) * unit;
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double wanted = static_cast<double>(x[i]) * inverse * static_cast<double>(gamma[i]);
+    if (wanted == 0) continue;
+    worst = std::max(worst, std::fabs(static_cast<double>(result[i]) / wanted - 1) / allowed);
+  }
+  return worst;
+}
+
+TEST_P(RowKernel, normalizes) {
+  const auto eps = static_cast<double>(1e-5F);
+  for (const std::int64_t n : row_lengths()) {
+    for (const float spread : {1.0F, 1e-3F, 300.0F}) {
+      Guarded<float> x(activations_like(n, static_cast<unsigned>(n), spread), 1);
+      Guarded<float> gamma(activations_like(n, 3), 2);
+      Guarded<float> out(n, 3);
+      table().rms_norm(x.data(), gamma.data(), 1e-5F, n, out.data());
+      ASSERT_TRUE(out.untouched_around()) << n;
+      ASSERT_LE(worst_norm(x.values(), gamma.values(), eps, out.values(), additions(table(), n)), 1.0) << n;
+      if (spread < 1) {
+        EXPECT_GT(worst_norm(x.values(), gamma.values(), 0, out.values(), additions(table(), n)), 10.0) << "no eps";
+      }
+    }
+  }
+}
+
+TEST_P(RowKernel, rotates_positions) {
+  for (const std::int64_t head_dim : {2, 6, 16, 32, 34, 40, 64, 80, 96, 100, 128, 256}) {
+    const std::int64_t half = head_dim / 2;
+    const std::int64_t heads = 3;
+    const std::vector<float> x = activations_like(heads * head_dim, 12);
+    Guarded<float> row(x, 1);
+    Guarded<float> cosine(half);
+    Guarded<float> sine(half, 2);
+    for (std::int64_t i = 0; i < half; ++i) {
+      cosine[i] = static_cast<float>(std::cos(0.3 * static_cast<double>(i + 1)));
+      sine[i] = static_cast<float>(std::sin(0.3 * static_cast<double>(i + 1)));
+    }
+    table().rope(row.data(), heads, head_dim, cosine.data(), sine.data());
+    ASSERT_TRUE(row.untouched_around());
+    bool neighbours_would_do = half > 1;
+    for (std::int64_t head = 0; head < heads; ++head) {
+      for (std::int64_t i = 0; i < half; ++i) {
+        const auto at = [&](std::int64_t j) {
+          return static_cast<double>(x[static_cast<std::size_t>(head * head_dim + j)]);
+        };
+        const auto got = [&](std::int64_t j) { return static_cast<double>(row[head * head_dim + j]); };
+        const auto c = static_cast<double>(cosine[i]);
+        const auto s = static_cast<double>(sine[i]);
+        const double allowed = 2 * unit * (std::fabs(at(i)) + std::fabs(at(i + half)));
+        ASSERT_NEAR(got(i), at(i) * c - at(i + half) * s, allowed) << head_dim;
+        ASSERT_NEAR(got(i + half), at(i + half) * c + at(i) * s, allowed) << head_dim;
+        const double paired = at(2 * i) * c - at(2 * i + 1) * s;
+        neighbours_would_do = neighbours_would_do && std::fabs(got(2 * i) - paired) <= allowed;
+      }
+    }
+    EXPECT_FALSE(neighbours_would_do);
+  }
+}
+
+TEST_P(RowKernel, gates) {
+  std::vector<float> gates = activations_like(3000, 5, 10.0F);
+  for (float g = -100; g <= 100; g += 0.37F) gates.push_back(g);
+  gates.insert(gates.end(), {0.0F, -0.0F, 1e30F, -1e30F, 3e38F, -3e38F, -infinity, 1e-40F, -1e-40F, 87.5F, -87.5F});
+  const std::vector<float> ups = activations_like(static_cast<std::int64_t>(gates.size()), 6);
+  for (const std::int64_t n : row_lengths()) {
+    for (std::int64_t first = 0; first + n <= static_cast<std::int64_t>(gates.size());
+         first += std::max(n, std::int64_t{400})) {
+      Guarded<float> gate(std::vector<float>(gates.begin() + first, gates.begin() + first + n), 1);
+      Guarded<float> up(std::vector<float>(ups.begin() + first, ups.begin() + first + n));
+      Guarded<float> out(n, 2);
+      table().swiglu(gate.data(), up.data(), n, out.data());
+      ASSERT_TRUE(out.untouched_around());
+      for (std::int64_t i = 0; i < n; ++i) {
+        const auto g = static_cast<double>(gate[i]);
+        const double silu = std::isinf(g) ? 0 : g / (1 + std::exp(-g));
+        const double wanted = silu * static_cast<double>(up[i]);
+        // exp within 2 ulp, four operations; and what is below 10^-35 may be anything as small.
+        const double allowed =
+            10 * unit * std::fabs(wanted) + 1e-35 * std::max(1.0, std::fabs(static_cast<double>(up[i])));
+        ASSERT_NEAR(static_cast<double>(out[i]), wanted, allowed) << gate[i];
+      }
+      table().swiglu(gate.data(), up.data(), n, gate.data());
+      ASSERT_EQ(gate.values(), out.values()) << "in place";
+    }
+  }
+}
+
+TEST_P(RowKernel, exponentials_are_within_their_bound) {
+  for (float x = 0; x > -87; x -= 0.00371F) {
+    float pair[2] = {0, x};
+    table().softmax(pair, 2);
+    // Two ulp of exp, the sum, and two divisions.
+    ASSERT_NEAR(static_cast<double>(pair[1]) / static_cast<double>(pair[0]), std::exp(static_cast<double>(x)),
+                8 * unit * std::exp(static_cast<double>(x)))
+        << x;
+  }
+}
+
+TEST_P(RowKernel, softmax_adds_up_to_one) {
+  for (const std::int64_t n : row_lengths()) {
+    for (const float spread : {1.0F, 30.0F}) {
+      for (const bool masked : {false, true}) {
+        std::vector<float> x = activations_like(n, static_cast<unsigned>(n) + 1, spread);
+        for (std::size_t i = 1; masked && i < x.size(); i += 3) x[i] = -infinity;
+        const float largest = *std::max_element(x.begin(), x.end());
+        double sum = 0;
+        for (const float value : x) sum += std::exp(static_cast<double>(value) - static_cast<double>(largest));
+        Guarded<float> row(x, 1);
+        table().softmax(row.data(), n);
+        ASSERT_TRUE(row.untouched_around());
+        for (std::int64_t i = 0; i < n; ++i) {
+          const auto at = static_cast<std::size_t>(i);
+          const double distance = static_cast<double>(largest) - static_cast<double>(x[at]);
+          const double wanted = std::exp(-distance) / sum;
+          if (std::isinf(x[at])) {
+            ASSERT_EQ(row[i], 0.0F);
+            continue;
+          }
+          // x - max is rounded too, and exp makes a relative error of what was an absolute one.
+          const double allowed = (additions(table(), n) + distance + 8) * unit * wanted + 1e-37;
+          ASSERT_NEAR(static_cast<double>(row[i]), wanted, allowed) << n;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(RowKernel, adds) {
+  for (const std::int64_t n : row_lengths()) {
+    const std::vector<float> x = activations_like(n, 1);
+    const std::vector<float> y = activations_like(n, 2);
+    Guarded<float> from(x, 1);
+    Guarded<float> out(y, 2);
+    table().add(from.data(), n, out.data());
+    ASSERT_TRUE(out.untouched_around());
+    for (std::int64_t i = 0; i < n; ++i) {
+      ASSERT_EQ(out[i], x[static_cast<std::size_t>(i)] + y[static_cast<std::size_t>(i)]);
+    }
+  }
+}
+
+TEST_P(RowKernel, widens_every_half) {
+  std::vector<std::uint16_t> all(65536);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
+  const auto check = [](float got, float wanted) {
+    return std::isnan(wanted) ? std::isnan(got)
+                              : std::bit_cast<std::uint32_t>(got) == std::bit_cast<std::uint32_t>(wanted);
+  };
+  std::vector<std::int64_t> lengths = row_lengths();
+  lengths.push_back(65536);
+  for (const std::int64_t n : lengths) {
+    const std::int64_t first = n * 797 % (65536 - n + 1);
+    Guarded<std::uint16_t> x(std::vector<std::uint16_t>(all.begin() + first, all.begin() + first + n), 1);
+    Guarded<float> f16(n, 1);
+    Guarded<float> bf16(n, 2);
+    table().f16_to_float(x.data(), n, f16.data());
+    table().bf16_to_float(x.data(), n, bf16.data());
+    ASSERT_TRUE(f16.untouched_around() && bf16.untouched_around()) << n;
+    for (std::int64_t i = 0; i < n; ++i) {
+      ASSERT_TRUE(check(f16[i], pq::f16_to_float(x[i]))) << x[i];
+      ASSERT_TRUE(check(bf16[i], pq::bf16_to_float(x[i]))) << x[i];
+    }
+  }
+}
+
+PQ_FOR_EVERY_TABLE(RowKernel);
+
+}  // namespace
+}  // namespace pq::kernels

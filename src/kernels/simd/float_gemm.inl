@@ -1,0 +1,206 @@
+// Floating-point products on the vocabulary of vec.h. Included inside the namespace of one instruction set.
+
+/// Lanes are 16 channels: columns [0, columns) of one packed panel as float, out [columns][step].
+inline void widen_panel(const FloatWeights& weights, std::int64_t panel, std::int64_t step, float* out) {
+  const std::int64_t from = panel * weights.columns * panel_channels;
+  if (weights.format == FloatFormat::bf16) {
+    const auto* pairs = static_cast<const std::uint16_t*>(weights.values) + from;
+    for (std::int64_t column = 0; column < weights.columns; column += 2) {
+      f_store(out + column * step, f_even_bf16(pairs + column * panel_channels));
+      f_store(out + (column + 1) * step, f_odd_bf16(pairs + column * panel_channels));
+    }
+  } else if (weights.format == FloatFormat::f16) {
+    const auto* halves = static_cast<const std::uint16_t*>(weights.values) + from;
+    for (std::int64_t column = 0; column < weights.columns; ++column) {
+      f_store(out + column * step, f_load_f16(halves + column * panel_channels));
+    }
+  } else {
+    const auto* floats = static_cast<const float*>(weights.values) + from;
+    for (std::int64_t column = 0; column < weights.columns; ++column) {
+      f_store(out + column * step, f_load(floats + column * panel_channels));
+    }
+  }
+}
+
+/// sums[r][p] += rows [R][row_stride] times panels [columns][P][16].
+template <int R, int P>
+__attribute__((noinline)) void multiply_floats(const float* panels, const float* rows, std::int64_t row_stride,
+                                               std::int64_t columns, F (&sums)[R][P]) noexcept {
+  F acc[R][P];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) acc[r][p] = sums[r][p];
+  }
+  const float* lower_rows = rows + 3 * row_stride;
+  const std::int64_t twice = 2 * row_stride;
+  for (std::int64_t column = 0; column < columns; ++column) {
+    F weights[P];
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) weights[p] = f_load(panels + 16 * p);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const float* base = r < 3 ? rows : lower_rows;
+      const F x = f_set(r % 3 == 0 ? *base : r % 3 == 1 ? base[row_stride] : base[twice]);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) acc[r][p] = f_fma(weights[p], x, acc[r][p]);
+    }
+    panels += 16 * P;
+    ++rows;
+    ++lower_rows;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) sums[r][p] = acc[r][p];
+  }
+}
+
+template <int P>
+inline F start_of_panel(const FloatWeights& weights, std::int64_t panel) {
+  return weights.bias != nullptr ? f_load(weights.bias + panel * panel_channels) : f_zero();
+}
+
+template <int R, int P>
+inline void float_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t row, const float* widened,
+                       const float* up_widened) {
+  const auto values_of = [&](const FloatWeights& weights, const float* panels, F(&values)[R][P]) {
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < P; ++p) values[r][p] = start_of_panel<P>(weights, panel + p);
+    }
+    multiply_floats<R, P>(panels, gemm.activations + row * gemm.row_stride, gemm.row_stride, weights.columns, values);
+  };
+  F values[R][P];
+  values_of(gemm.weights, widened, values);
+  if (gemm.up != nullptr) {
+    F up[R][P];
+    values_of(*gemm.up, up_widened, up);
+    gate_values<R, P>(values, up);
+  }
+  store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+}
+
+template <int P>
+inline void float_rows(const FloatGemm& gemm, std::int64_t panel, const float* widened, const float* up_widened) {
+  std::int64_t row = 0;
+  for (; row + tile_rows <= gemm.rows; row += tile_rows) float_tile<tile_rows, P>(gemm, panel, row, widened, up_widened);
+  if constexpr (tile_rows > 3) {
+    if (row + 3 <= gemm.rows) {
+      float_tile<3, P>(gemm, panel, row, widened, up_widened);
+      row += 3;
+    }
+  }
+  if (row + 2 <= gemm.rows) {
+    float_tile<2, P>(gemm, panel, row, widened, up_widened);
+    row += 2;
+  }
+  if (row < gemm.rows) float_tile<1, P>(gemm, panel, row, widened, up_widened);
+}
+
+/// One packed panel and R rows: every weight is read once, from where it lies. Four sums a row hide the latency.
+template <int R>
+inline void streamed_values(const FloatWeights& weights, std::int64_t panel, const float* rows,
+                            std::int64_t row_stride, F (&values)[R][1]) {
+  constexpr int chains = R == 1 ? 4 : 2;
+  F acc[R][chains];
+  for (int r = 0; r < R; ++r) {
+    for (int i = 0; i < chains; ++i) acc[r][i] = f_zero();
+    acc[r][0] = start_of_panel<1>(weights, panel);
+  }
+  const auto step = [&](F w, std::int64_t column, int chain) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) acc[r][chain] = f_fma(w, f_set(rows[r * row_stride + column]), acc[r][chain]);
+  };
+  const std::int64_t from = panel * weights.columns * panel_channels;
+  const std::int64_t fours = weights.columns / 4 * 4;
+  if (weights.format == FloatFormat::bf16) {
+    const auto* pairs = static_cast<const std::uint16_t*>(weights.values) + from;
+    for (std::int64_t column = 0; column < fours; column += 4) {
+      const std::uint16_t* at = pairs + column * panel_channels;
+      prefetch<2048>(at);
+      prefetch<2048 + 64>(at);
+      step(f_even_bf16(at), column, 0);
+      step(f_odd_bf16(at), column + 1, 1);
+      step(f_even_bf16(at + 32), column + 2, 2 % chains);
+      step(f_odd_bf16(at + 32), column + 3, 3 % chains);
+    }
+    for (std::int64_t column = fours; column < weights.columns; column += 2) {
+      step(f_even_bf16(pairs + column * panel_channels), column, 0);
+      step(f_odd_bf16(pairs + column * panel_channels), column + 1, 1);
+    }
+  } else if (weights.format == FloatFormat::f16) {
+    const auto* halves = static_cast<const std::uint16_t*>(weights.values) + from;
+    for (std::int64_t column = 0; column < fours; column += 4) {
+      const std::uint16_t* at = halves + column * panel_channels;
+      prefetch<2048>(at);
+      prefetch<2048 + 64>(at);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) step(f_load_f16(at + i * panel_channels), column + i, i % chains);
+    }
+    for (std::int64_t column = fours; column < weights.columns; ++column) {
+      step(f_load_f16(halves + column * panel_channels), column, 0);
+    }
+  } else {
+    const auto* floats = static_cast<const float*>(weights.values) + from;
+    for (std::int64_t column = 0; column < fours; column += 4) {
+      const float* at = floats + column * panel_channels;
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        prefetch<2048>(at + i * panel_channels);
+        step(f_load(at + i * panel_channels), column + i, i % chains);
+      }
+    }
+    for (std::int64_t column = fours; column < weights.columns; ++column) {
+      step(f_load(floats + column * panel_channels), column, 0);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    values[r][0] = f_add(acc[r][0], acc[r][1]);
+    if constexpr (chains == 4) values[r][0] = f_add(values[r][0], f_add(acc[r][2], acc[r][3]));
+  }
+}
+
+template <int R>
+inline void streamed_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t row) {
+  F values[R][1];
+  const float* rows = gemm.activations + row * gemm.row_stride;
+  streamed_values<R>(gemm.weights, panel, rows, gemm.row_stride, values);
+  if (gemm.up != nullptr) {
+    F up[R][1];
+    streamed_values<R>(*gemm.up, panel, rows, gemm.row_stride, up);
+    gate_values<R, 1>(values, up);
+  }
+  store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+}
+
+inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel,
+                       void* scratch) noexcept {
+  if (gemm.rows <= few_rows) {
+    for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
+      std::int64_t row = 0;
+      for (; row + 4 <= gemm.rows; row += 4) streamed_tile<4>(gemm, panel, row);
+      if (row + 2 <= gemm.rows) {
+        streamed_tile<2>(gemm, panel, row);
+        row += 2;
+      }
+      if (row < gemm.rows) streamed_tile<1>(gemm, panel, row);
+    }
+    return;
+  }
+  const std::int64_t floats = gemm.weights.columns * panel_channels;
+  auto* widened = static_cast<float*>(scratch);
+  for (std::int64_t panel = first_panel; panel < last_panel;) {
+    const std::int64_t count = last_panel - panel >= tile_panels ? tile_panels : 1;
+    float* up_widened = widened + count * floats;
+    for (std::int64_t p = 0; p < count; ++p) {
+      widen_panel(gemm.weights, panel + p, 16 * count, widened + 16 * p);
+      if (gemm.up != nullptr) widen_panel(*gemm.up, panel + p, 16 * count, up_widened + 16 * p);
+    }
+    if (count == tile_panels) {
+      float_rows<tile_panels>(gemm, panel, widened, up_widened);
+    } else {
+      float_rows<1>(gemm, panel, widened, up_widened);
+    }
+    panel += count;
+  }
+}

@@ -1,0 +1,323 @@
+// Integer products on the vocabulary of vec.h. Included inside the namespace of one instruction set.
+
+/// The 8 quads of one column block, unpacked: use(quad, codes of 16 channels x 4 columns).
+template <int Bits, typename Use>
+inline __attribute__((always_inline)) void for_each_quad(const std::uint8_t* block, Use&& use) {
+  if constexpr (Bits == 8) {
+#pragma GCC unroll 8
+    for (int quad = 0; quad < 8; ++quad) use(quad, b_load(block + 64 * quad));
+  } else if constexpr (Bits == 4) {
+    const B mask = b_set(0x0f);
+#pragma GCC unroll 4
+    for (int line = 0; line < 4; ++line) {
+      const B codes = b_load(block + 64 * line);
+      use(2 * line, b_and(codes, mask));
+      use(2 * line + 1, b_and(b_shift_right<4>(codes), mask));
+    }
+  } else {
+    const B mask = b_set(3);
+    const B third = b_set(4);
+    B bits{};
+    if constexpr (Bits == 3) bits = b_load(block + 128);
+    const auto with_third = [&](B low, B high) {
+      if constexpr (Bits == 3) return b_or(low, b_and(high, third));
+      return low;
+    };
+#pragma GCC unroll 2
+    for (int line = 0; line < 2; ++line) {
+      const B codes = b_load(block + 64 * line);
+      const B upper = Bits == 3 && line == 1 ? b_shift_right<4>(bits) : bits;
+      use(4 * line, with_third(b_and(codes, mask), b_shift_left<2>(upper)));
+      use(4 * line + 1, with_third(b_and(b_shift_right<2>(codes), mask), b_shift_left<1>(upper)));
+      use(4 * line + 2, with_third(b_and(b_shift_right<4>(codes), mask), upper));
+      use(4 * line + 3, with_third(b_and(b_shift_right<6>(codes), mask), b_shift_right<1>(upper)));
+    }
+  }
+}
+
+/// Column blocks of a panel as bytes, a quad every `step` bytes: out [blocks * 8][step], 64 of them written.
+template <int Bits>
+inline void unpack_blocks(const std::uint8_t* codes, std::int64_t blocks, std::int64_t step, std::uint8_t* out) {
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    for_each_quad<Bits>(codes + block * 64 * Bits, [&](int quad, B bytes) { b_store(out + quad * step, bytes); });
+    out += 8 * step;
+  }
+}
+
+inline void unpack_blocks(const std::uint8_t* codes, std::int64_t blocks, int bits, std::int64_t step,
+                          std::uint8_t* out) {
+  switch (bits) {
+    case 2:
+      return unpack_blocks<2>(codes, blocks, step, out);
+    case 3:
+      return unpack_blocks<3>(codes, blocks, step, out);
+    case 4:
+      return unpack_blocks<4>(codes, blocks, step, out);
+    default:
+      return unpack_blocks<8>(codes, blocks, step, out);
+  }
+}
+
+/// sums[r][p] = the product of `quads` quads of row r and unpacked panel p (panels interleaved, [quads][P][64]), both
+/// planes. A function of its own, so that nothing but the tile competes for registers.
+template <int R, int P>
+__attribute__((noinline)) void multiply_planes(const std::uint8_t* panels, const std::int8_t* rows,
+                                               std::int64_t row_stride, std::int64_t plane_stride, int planes,
+                                               std::int64_t quads, I (&sums)[R][P]) noexcept {
+  I acc[R][P];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) acc[r][p] = i_zero();
+  }
+  const std::int64_t twice = 2 * row_stride;
+  for (int plane = planes - 1;; --plane) {
+    const std::uint8_t* weight = panels;
+    const std::int8_t* row_of = rows + plane * plane_stride;
+    // Two bases and the strides 0, 1 and 2: six rows are addressed with three registers.
+    const std::int8_t* lower_rows = row_of + 3 * row_stride;
+    for (std::int64_t quad = 0; quad < quads; ++quad) {
+      B weights[P];
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) weights[p] = b_load(weight + 64 * p);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) prefetch<512>(weight + 64 * p);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const std::int8_t* base = r < 3 ? row_of : lower_rows;
+        const B row = b_broadcast4(r % 3 == 0 ? base : r % 3 == 1 ? base + row_stride : base + twice);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) acc[r][p] = dot(acc[r][p], weights[p], row);
+      }
+      weight += 64 * P;
+      row_of += 4;
+      lower_rows += 4;
+    }
+    if (plane == 0) break;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) acc[r][p] = i_shift_left<8>(acc[r][p]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) sums[r][p] = acc[r][p];
+  }
+}
+
+/// The value that a segment's sums stand for.
+inline F segment_value(I acc, const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
+                       std::int64_t row, std::int64_t segment, F so_far) {
+  const std::int64_t of_weights = (panel * weights.segments + segment) * panel_channels;
+  const std::int64_t of_row = row * weights.segments + segment;
+  I exact = i_sub(acc, i_mul(i_load(weights.zero + of_weights), i_set(activations.sum[of_row])));
+  if (activations.zero != nullptr) {
+    exact = i_sub(exact, i_mul(i_load(weights.sum + of_weights), i_set(activations.zero[of_row])));
+  }
+  const F scale = f_mul(f_load(weights.scale + of_weights), f_set(activations.scale[of_row]));
+  return f_fma(f_from_i(exact), scale, so_far);
+}
+
+inline F start_value(const IntWeights& weights, std::int64_t panel) {
+  return weights.bias != nullptr ? f_load(weights.bias + panel * panel_channels) : f_zero();
+}
+
+inline std::int64_t segment_columns(const IntWeights& weights, std::int64_t segment) {
+  const std::int64_t left = weights.columns - segment * weights.segment;
+  return left < weights.segment ? left : weights.segment;
+}
+
+/// P panels from `panel` on, unpacked in `bytes`, times R rows from `row` on.
+template <int R, int P>
+inline void dense_values(const IntWeights& weights, const std::uint8_t* bytes, std::int64_t panel,
+                         const IntActivations& activations, std::int64_t row, F (&values)[R][P]) {
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < P; ++p) values[r][p] = start_value(weights, panel + p);
+  }
+  for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
+    const std::int64_t column = segment * weights.segment;
+    I acc[R][P];
+    multiply_planes<R, P>(bytes + column * panel_channels * P,
+                          activations.codes + row * activations.row_stride + column, activations.row_stride,
+                          activations.plane_stride, activations.planes, segment_columns(weights, segment) / 4, acc);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) {
+        values[r][p] = segment_value(acc[r][p], weights, panel + p, activations, row + r, segment, values[r][p]);
+      }
+    }
+  }
+}
+
+/// The same for one packed panel and few rows: every code is read once, straight from where it lies.
+template <int R, int Bits>
+inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
+                          std::int64_t row, F (&values)[R][1]) {
+  for (int r = 0; r < R; ++r) values[r][0] = start_value(weights, panel);
+  const std::uint8_t* block = weights.codes + panel * weights.panel_bytes;
+  const std::int8_t* rows = activations.codes + row * activations.row_stride;
+  for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
+    const std::int64_t blocks = segment_columns(weights, segment) / column_block;
+    I acc[R][2];
+    I high[R][2];
+    for (int r = 0; r < R; ++r) {
+      for (int i = 0; i < 2; ++i) {
+        acc[r][i] = i_zero();
+        high[r][i] = i_zero();
+      }
+    }
+    const auto run = [&](auto wide) {
+      for (std::int64_t b = 0; b < blocks; ++b) {
+#pragma GCC unroll 8
+        for (int line = 0; line < Bits; ++line) prefetch<2048>(block + 64 * line);
+        for_each_quad<Bits>(block, [&](int quad, B codes) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
+            acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
+            if constexpr (wide) {
+              high[r][quad & 1] =
+                  dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
+            }
+          }
+        });
+        block += 64 * Bits;
+        rows += column_block;
+      }
+    };
+    if (activations.planes == 2) {
+      run(Yes{});
+    } else {
+      run(No{});
+    }
+    for (int r = 0; r < R; ++r) {
+      const I sum = i_add(i_add(acc[r][0], acc[r][1]), i_shift_left<8>(i_add(high[r][0], high[r][1])));
+      values[r][0] = segment_value(sum, weights, panel, activations, row + r, segment, values[r][0]);
+    }
+  }
+}
+
+template <int R>
+inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
+                          std::int64_t row, F (&values)[R][1]) {
+  switch (weights.bits) {
+    case 2:
+      return packed_values<R, 2>(weights, panel, activations, row, values);
+    case 3:
+      return packed_values<R, 3>(weights, panel, activations, row, values);
+    case 4:
+      return packed_values<R, 4>(weights, panel, activations, row, values);
+    default:
+      return packed_values<R, 8>(weights, panel, activations, row, values);
+  }
+}
+
+template <int R, int P>
+inline void store_values(const F (&values)[R][P], float* out, std::int64_t out_stride, Store store, std::int64_t panel,
+                         std::int64_t row, std::int64_t channels) {
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < P; ++p) {
+      float* to = out + (row + r) * out_stride + (panel + p) * panel_channels;
+      const std::int64_t left = channels - (panel + p) * panel_channels;
+      if (left >= panel_channels) {
+        f_store(to, store == Store::add ? f_add(f_load(to), values[r][p]) : values[r][p]);
+      } else if (left > 0) {
+        f_store_n(to, store == Store::add ? f_add(f_load_n(to, left), values[r][p]) : values[r][p], left);
+      }
+    }
+  }
+}
+
+template <int R, int P>
+inline void gate_values(F (&gate)[R][P], const F (&up)[R][P]) {
+  for (int r = 0; r < R; ++r) {
+    for (int p = 0; p < P; ++p) gate[r][p] = f_mul(f_silu(gate[r][p]), up[r][p]);
+  }
+}
+
+template <int R, int P>
+inline void dense_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row, const std::uint8_t* bytes,
+                       const std::uint8_t* up_bytes) {
+  F values[R][P];
+  dense_values<R, P>(gemm.weights, bytes, panel, gemm.activations, row, values);
+  if (gemm.up != nullptr) {
+    F up[R][P];
+    dense_values<R, P>(*gemm.up, up_bytes, panel, gemm.activations, row, up);
+    gate_values<R, P>(values, up);
+  }
+  store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+}
+
+/// All rows: whole tiles, then the rest.
+template <int P>
+inline void dense_rows(const IntGemm& gemm, std::int64_t panel, const std::uint8_t* bytes,
+                       const std::uint8_t* up_bytes) {
+  const std::int64_t rows = gemm.activations.rows;
+  std::int64_t row = 0;
+  for (; row + tile_rows <= rows; row += tile_rows) dense_tile<tile_rows, P>(gemm, panel, row, bytes, up_bytes);
+  if constexpr (tile_rows > 3) {
+    if (row + 3 <= rows) {
+      dense_tile<3, P>(gemm, panel, row, bytes, up_bytes);
+      row += 3;
+    }
+  }
+  if (row + 2 <= rows) {
+    dense_tile<2, P>(gemm, panel, row, bytes, up_bytes);
+    row += 2;
+  }
+  if (row < rows) dense_tile<1, P>(gemm, panel, row, bytes, up_bytes);
+}
+
+template <int R>
+inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row) {
+  F values[R][1];
+  packed_values<R>(gemm.weights, panel, gemm.activations, row, values);
+  if (gemm.up != nullptr) {
+    F up[R][1];
+    packed_values<R>(*gemm.up, panel, gemm.activations, row, up);
+    gate_values<R, 1>(values, up);
+  }
+  store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+}
+
+/// Up to this many rows, unpacking costs more than it saves.
+inline constexpr std::int64_t few_rows = 8;
+
+inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) noexcept {
+  const std::int64_t rows = gemm.activations.rows;
+  if (rows <= few_rows) {
+    for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
+      std::int64_t row = 0;
+      for (; row + 4 <= rows; row += 4) packed_tile<4>(gemm, panel, row);
+      if (row + 2 <= rows) {
+        packed_tile<2>(gemm, panel, row);
+        row += 2;
+      }
+      if (row < rows) packed_tile<1>(gemm, panel, row);
+    }
+    return;
+  }
+  const std::int64_t bytes_of_panel = gemm.weights.columns * panel_channels;
+  auto* bytes = static_cast<std::uint8_t*>(scratch);
+  auto* up_bytes = bytes + tile_panels * bytes_of_panel;
+  for (std::int64_t panel = first_panel; panel < last_panel;) {
+    const std::int64_t count = last_panel - panel >= tile_panels ? tile_panels : 1;
+    for (std::int64_t p = 0; p < count; ++p) {
+      const std::int64_t blocks = gemm.weights.columns / column_block;
+      const std::int64_t from = (panel + p) * gemm.weights.panel_bytes;
+      unpack_blocks(gemm.weights.codes + from, blocks, gemm.weights.bits, 64 * count, bytes + 64 * p);
+      if (gemm.up != nullptr) {
+        unpack_blocks(gemm.up->codes + from, blocks, gemm.up->bits, 64 * count, up_bytes + 64 * p);
+      }
+    }
+    if (count == tile_panels) {
+      dense_rows<tile_panels>(gemm, panel, bytes, up_bytes);
+    } else {
+      dense_rows<1>(gemm, panel, bytes, up_bytes);
+    }
+    panel += count;
+  }
+}

@@ -1,0 +1,40 @@
+// Every kernel on the vocabulary of vec.h, and their table. Included inside the namespace of one instruction set, in one
+// source file each, compiled with that instruction set's flags: everything here is in that namespace or local, so that
+// the linker never takes a copy made for one processor into the code of another.
+
+namespace {
+// In the order in which they use each other.
+#include "kernels/simd/exp.inl"
+
+#include "kernels/simd/rows.inl"
+
+#include "kernels/simd/quantize.inl"
+
+#include "kernels/simd/hadamard.inl"
+
+#include "kernels/simd/int_gemm.inl"
+
+#include "kernels/simd/float_gemm.inl"
+
+#include "kernels/simd/attention.inl"
+}  // namespace
+
+extern const KernelTable table;
+
+const KernelTable table{
+    .name = PQ_ISA_NAME,
+    .int_gemm = int_gemm,
+    .float_gemm = float_gemm,
+    .attend = attend,
+    .rms_norm = rms_norm,
+    .norm_quantize = norm_quantize,
+    .quantize_row = quantize_row,
+    .min_max = min_max,
+    .rope = rope,
+    .hadamard = hadamard,
+    .swiglu = swiglu,
+    .softmax = softmax,
+    .add = add,
+    .f16_to_float = f16_to_float,
+    .bf16_to_float = bf16_to_float,
+};

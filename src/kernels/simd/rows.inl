@@ -1,0 +1,111 @@
+// What is done to one row at a time, on the vocabulary of vec.h: norm, RoPE, SwiGLU, softmax, conversions. Included inside
+// the namespace of one instruction set. Every loop takes 16 values at a time, and the rest with masked loads and stores.
+
+/// use(first, F load(p), store(p, F)) over n values: whole vectors, then what is left.
+template <typename Use>
+inline __attribute__((always_inline)) void for_each_vector(std::int64_t n, Use&& use) {
+  std::int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    use(i, [](const float* p) __attribute__((always_inline)) { return f_load(p); },
+        [](float* p, F x) __attribute__((always_inline)) { f_store(p, x); });
+  }
+  if (i < n) {
+    const std::int64_t left = n - i;
+    use(i, [left](const float* p) __attribute__((always_inline)) { return f_load_n(p, left); },
+        [left](float* p, F x) __attribute__((always_inline)) { f_store_n(p, x, left); });
+  }
+}
+
+/// 1 / sqrt(mean(x^2) + eps)
+inline float inverse_rms(const float* x, float eps, std::int64_t n) {
+  F sums[4] = {f_zero(), f_zero(), f_zero(), f_zero()};
+  std::int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const F values = f_load(x + i + 16 * j);
+      sums[j] = f_fma(values, values, sums[j]);
+    }
+  }
+  for (; i < n; i += 16) {
+    const F values = n - i >= 16 ? f_load(x + i) : f_load_n(x + i, n - i);
+    sums[0] = f_fma(values, values, sums[0]);
+  }
+  const float squares = f_sum(f_add(f_add(sums[0], sums[1]), f_add(sums[2], sums[3])));
+  return 1.0F / __builtin_sqrtf(squares / static_cast<float>(n) + eps);
+}
+
+inline void rms_norm(const float* x, const float* gamma, float eps, std::int64_t n, float* out) noexcept {
+  const F inverse = f_set(inverse_rms(x, eps, n));
+  for_each_vector(n, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
+    store(out + i, f_mul(f_mul(load(x + i), inverse), load(gamma + i)));
+  });
+}
+
+inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept {
+  const std::int64_t half = head_dim / 2;
+  for (std::int64_t head = 0; head < heads; ++head) {
+    float* lower = x + head * head_dim;
+    float* upper = lower + half;
+    for_each_vector(half, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
+      const F a = load(lower + i);
+      const F b = load(upper + i);
+      const F c = load(cos + i);
+      const F s = load(sin + i);
+      store(lower + i, f_fnma(b, s, f_mul(a, c)));
+      store(upper + i, f_fma(a, s, f_mul(b, c)));
+    });
+  }
+}
+
+inline void swiglu(const float* gate, const float* up, std::int64_t n, float* out) noexcept {
+  for_each_vector(n, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
+    store(out + i, f_mul(f_silu(load(gate + i)), load(up + i)));
+  });
+}
+
+inline void softmax(float* x, std::int64_t n) noexcept {
+  F largest = f_set(x[0]);
+  F sums = f_zero();
+  std::int64_t i = 0;
+  for (; i + 16 <= n; i += 16) largest = f_max(largest, f_load(x + i));
+  float most = f_largest(largest);
+  for (; i < n; ++i) most = x[i] > most ? x[i] : most;
+  const F shift = f_set(most);
+  for_each_vector(n, [&](std::int64_t at, auto load, auto store) __attribute__((always_inline)) {
+    store(x + at, f_exp(f_sub(load(x + at), shift)));
+    sums = f_add(sums, load(x + at));
+  });
+  const F sum = f_set(f_sum(sums));
+  for_each_vector(n, [&](std::int64_t at, auto load, auto store) __attribute__((always_inline)) {
+    store(x + at, f_div(load(x + at), sum));
+  });
+}
+
+inline void add(const float* x, std::int64_t n, float* out) noexcept {
+  for_each_vector(n, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
+    store(out + i, f_add(load(out + i), load(x + i)));
+  });
+}
+
+/// The last values of a row of 16-bit numbers, followed by zeros.
+struct HalfTail {
+  std::uint16_t values[16];
+};
+inline HalfTail half_tail(const std::uint16_t* x, std::int64_t n) {
+  HalfTail tail{};
+  for (std::int64_t i = 0; i < n; ++i) tail.values[i] = x[i];
+  return tail;
+}
+
+inline void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept {
+  std::int64_t i = 0;
+  for (; i + 16 <= n; i += 16) f_store(out + i, f_load_f16(x + i));
+  if (i < n) f_store_n(out + i, f_load_f16(half_tail(x + i, n - i).values), n - i);
+}
+
+inline void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept {
+  std::int64_t i = 0;
+  for (; i + 16 <= n; i += 16) f_store(out + i, f_load_bf16(x + i));
+  if (i < n) f_store_n(out + i, f_load_bf16(half_tail(x + i, n - i).values), n - i);
+}
