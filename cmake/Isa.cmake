@@ -7,6 +7,8 @@ set(PQ_ISA_TABLE
   "avx2|avx2|avx2|x86_64,AMD64||-mavx2 -mfma -mf16c|avx2 fma f16c"
   "avx2-vnni|avx2_vnni|avx2|x86_64,AMD64|PQ_AVX_VNNI|-mavx2 -mfma -mf16c -mavxvnni|avx2 fma f16c avxvnni"
   "avx512|avx512|avx512|x86_64,AMD64||-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mprefer-vector-width=512|avx512f avx512bw avx512vl avx512dq avx512vnni fma f16c"
+  "avx512-bf16|avx512_bf16|avx512|x86_64,AMD64|PQ_BF16_DOT|-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mavx512bf16 -mprefer-vector-width=512|avx512f avx512bw avx512vl avx512dq avx512vnni fma f16c avx512bf16"
+  "amx|amx|avx512|x86_64,AMD64|PQ_BF16_DOT,PQ_MATRIX_TILES|-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mfma -mf16c -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16 -mprefer-vector-width=512|avx512f avx512bw avx512vl avx512dq avx512vnni fma f16c avx512bf16 amxtile amxint8 amxbf16"
 )
 
 # pq_add_isa_objects(PREFIX SCALAR_SOURCES... ): an object library PREFIX_<namespace> for every row that this processor can
@@ -25,6 +27,7 @@ function(pq_add_isa_objects prefix header)
     list(GET cells 5 flags)
     list(GET cells 6 features)
     string(REPLACE "," ";" processors "${processors}")
+    string(REPLACE "," ";" definitions "${definitions}")
     if(NOT processors STREQUAL "any" AND NOT CMAKE_SYSTEM_PROCESSOR IN_LIST processors)
       continue()
     endif()
@@ -33,7 +36,7 @@ function(pq_add_isa_objects prefix header)
       list(APPEND sources ${ARGN})
     endif()
     add_library(${prefix}_${namespace} OBJECT ${sources})
-    target_include_directories(${prefix}_${namespace} PRIVATE ${CMAKE_SOURCE_DIR}/src)
+    target_include_directories(${prefix}_${namespace} PRIVATE ${PQ_ROOT}/src)
     separate_arguments(flags)
     # One rounding an operation, as in pq_numerics: where a fused multiply-add is wanted, the source says so.
     target_compile_options(${prefix}_${namespace} PRIVATE -ffp-contract=off $<$<NOT:$<CONFIG:Debug>>:-O3> ${flags})

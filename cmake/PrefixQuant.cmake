@@ -1,5 +1,8 @@
 # Flags shared by every target, and the two functions that declare libraries and tests.
 
+# Not CMAKE_SOURCE_DIR: tests/cross is a project of its own over the same folders.
+cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH PQ_ROOT)
+
 add_library(pq_flags INTERFACE)
 target_compile_options(pq_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual)
 if(PQ_WARNINGS_AS_ERRORS)
@@ -14,7 +17,7 @@ endif()
 function(pq_add_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
   add_library(pq_${name} STATIC ${ARG_SOURCES})
-  target_include_directories(pq_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_include_directories(pq_${name} PUBLIC ${PQ_ROOT}/src)
   target_link_libraries(pq_${name} PUBLIC ${ARG_DEPENDS} PRIVATE pq_flags)
 endfunction()
 
@@ -27,8 +30,8 @@ function(pq_add_tests name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
   add_executable(${name}_test ${ARG_SOURCES})
   target_link_libraries(${name}_test PRIVATE ${ARG_DEPENDS} pq_flags GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${name}_test PRIVATE PQ_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-    PQ_SHARED_DIR="${CMAKE_SOURCE_DIR}/../shared" PQ_BINARY_DIR="${CMAKE_BINARY_DIR}/bin")
+  target_compile_definitions(${name}_test PRIVATE PQ_SOURCE_DIR="${PQ_ROOT}"
+    PQ_SHARED_DIR="${PQ_ROOT}/../shared" PQ_BINARY_DIR="${CMAKE_BINARY_DIR}/bin")
   set(labels fast)
   if(ARG_LABELS)
     set(labels ${ARG_LABELS})

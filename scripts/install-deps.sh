@@ -9,7 +9,8 @@ packages=(g++ cmake ninja-build pkg-config
   libtorch-dev libopenblas0-openmp
   libcli11-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libpcre2-dev libutf8proc-dev zlib1g-dev)
 if [ "${1:-}" = --tests ]; then
-  packages+=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev clang clang-format clang-tidy)
+  packages+=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev clang clang-format clang-tidy
+    qemu-user g++-aarch64-linux-gnu googletest)
 elif [ $# -gt 0 ]; then
   echo "error: install-deps.sh: unknown argument '$1'; usage: install-deps.sh [--tests]" >&2
   exit 2

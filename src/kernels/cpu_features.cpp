@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -21,6 +25,8 @@ enum class Register { eax, ebx, ecx, edx };
 // Bits of XCR0: the operating system saves the upper halves of ymm; mask registers and all of zmm too.
 constexpr std::uint64_t saves_ymm = 0x06;
 constexpr std::uint64_t saves_zmm = 0xe6;
+// And the matrix tiles, whose use a process has to ask for.
+constexpr std::uint64_t saves_tiles = 0x600e6;
 
 struct Feature {
   std::string_view name;
@@ -37,6 +43,8 @@ constexpr Feature features[] = {
     {"avx512f", 7, 0, Register::ebx, 16, saves_zmm},    {"avx512dq", 7, 0, Register::ebx, 17, saves_zmm},
     {"avx512bw", 7, 0, Register::ebx, 30, saves_zmm},   {"avx512vl", 7, 0, Register::ebx, 31, saves_zmm},
     {"avx512vnni", 7, 0, Register::ecx, 11, saves_zmm}, {"avx512bf16", 7, 1, Register::eax, 5, saves_zmm},
+    {"amxtile", 7, 0, Register::edx, 24, saves_tiles},  {"amxint8", 7, 0, Register::edx, 25, saves_tiles},
+    {"amxbf16", 7, 0, Register::edx, 22, saves_tiles},
 };
 
 std::uint64_t saved_registers() {
@@ -49,6 +57,18 @@ std::uint64_t saved_registers() {
   return static_cast<std::uint64_t>(high) << 32 | low;
 }
 
+/// Asks the kernel (Linux 5.16 and later) to let this process use the tiles; once granted, for all its threads.
+bool tiles_granted() {
+#if defined(__linux__)
+  constexpr long request_permission = 0x1023;
+  constexpr long tile_data = 18;
+  static const bool granted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
 bool present(const Feature& feature) {
   std::uint32_t a = 0, b = 0, c = 0, d = 0;
   if (feature.subleaf > 0) {
@@ -58,7 +78,8 @@ bool present(const Feature& feature) {
   if (__get_cpuid_count(feature.leaf, feature.subleaf, &a, &b, &c, &d) == 0) return false;
   const std::uint32_t values[] = {a, b, c, d};
   if ((values[static_cast<int>(feature.where)] >> feature.bit & 1U) == 0) return false;
-  return (saved_registers() & feature.saved) == feature.saved;
+  if ((saved_registers() & feature.saved) != feature.saved) return false;
+  return feature.saved != saves_tiles || tiles_granted();
 }
 
 #elif defined(__aarch64__)

@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "base/half.h"
 #include "kernels/kernels.h"
 #include "kernels/select.h"
 
@@ -170,6 +171,10 @@ std::vector<Case> cases() {
         all.push_back({rows, 70, 96, 96, bits, planes});
         all.push_back({rows, 33, 160, 64, bits, planes});
       }
+      for (const std::int64_t rows : {32, 33, 47, 64, 70}) {
+        all.push_back({rows, 70, 192, 192, bits, planes});
+        all.push_back({rows, 128, 192, 64, bits, planes});
+      }
       for (const std::int64_t channels : {1, 15, 16, 17, 31, 48, 64, 65, 80}) {
         all.push_back({1, channels, 32, 32, bits, planes});
         all.push_back({13, channels, 128, 32, bits, planes});
@@ -204,7 +209,8 @@ TEST(IntGemm, EqualsTheScalarDefinitionBitForBit) {
 
 TEST(IntGemm, LargestSumsDoNotSaturate) {
   for (const Case& shape : {Case{1, 32, 28672, 28672, 8, 1}, Case{4, 16, 28672, 28672, 4, 1},
-                            Case{13, 80, 4096, 4096, 8, 1}, Case{2, 16, 128, 128, 8, 2}, Case{9, 64, 128, 128, 8, 2}}) {
+                            Case{13, 80, 4096, 4096, 8, 1}, Case{40, 80, 8192, 8192, 8, 1},
+                            Case{40, 80, 128, 128, 8, 2}, Case{2, 16, 128, 128, 8, 2}, Case{9, 64, 128, 128, 8, 2}}) {
     Product product(shape, Fill::extreme, 7, false, false);
     const std::vector<float> expected = product.run(scalar_table());
     for (const KernelTable* table : vector_tables())
@@ -232,8 +238,8 @@ TEST(IntGemm, WritesOnlyItsPanels) {
 
 // silu differs by the exponential alone: its relative error is below 2e-7, as is each of the four roundings after it.
 TEST(IntGemm, GatedProductsAreWithinTheBoundOfTheExponential) {
-  for (const std::int64_t rows : {1, 3, 8, 9, 25}) {
-    const Case shape{rows, 70, 96, 32, 4, 1};
+  for (const std::int64_t rows : {1, 3, 8, 9, 25, 40}) {
+    const Case shape{rows, 70, 128, 64, 4, 1};
     Product product(shape, Fill::random, static_cast<unsigned>(rows), true, true);
     const std::vector<float> expected = product.run(scalar_table());
     for (const KernelTable* table : vector_tables()) {
@@ -315,6 +321,38 @@ TEST(FloatGemm, IsWithinTheBoundOfReordering) {
                 ASSERT_NEAR(actual[i], expected[i], bound)
                     << table->name << ": rows " << rows << ", channels " << channels << ", columns " << columns;
               }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// The same bound with activations that bf16 holds exactly: products of two bf16 are exact in float32, sums are not.
+TEST(FloatGemm, RoundedActivationsGiveTheSame) {
+  for (const std::int64_t rows : {9, 13, 32, 50, 64, 71}) {
+    for (const std::int64_t channels : {16, 37, 64, 140}) {
+      for (const std::int64_t columns : {2, 64, 160, 192}) {
+        for (const bool with_up : {false, true}) {
+          FloatProduct product(rows, channels, columns, FloatFormat::bf16, with_up);
+          std::vector<std::uint16_t> rounded(product.rows.size() + 64);
+          scalar_table().float_to_bf16(product.rows.data(), static_cast<std::int64_t>(product.rows.size()),
+                                       rounded.data());
+          for (std::size_t i = 0; i < product.rows.size(); ++i) product.rows[i] = bf16_to_float(rounded[i]);
+          const std::vector<float> expected = product.run(scalar_table(), Store::add);
+          product.gemm.rounded = rounded.data();
+          product.gemm.rounded_stride = product.gemm.row_stride;
+          const auto n = static_cast<float>(columns);
+          const float bound = 2 * n * (2 * n + 1) * 6e-8F * (with_up ? 2 * (2 * n + 1) : 1);
+          for (const KernelTable* table : vector_tables()) {
+            std::vector<std::uint16_t> again(rounded.size());
+            table->float_to_bf16(product.rows.data(), static_cast<std::int64_t>(product.rows.size()), again.data());
+            EXPECT_EQ(again, rounded);
+            const std::vector<float> actual = product.run(*table, Store::add);
+            for (std::size_t i = 0; i < actual.size(); ++i) {
+              ASSERT_NEAR(actual[i], expected[i], bound)
+                  << table->name << ": rows " << rows << ", channels " << channels << ", columns " << columns;
             }
           }
         }

@@ -88,13 +88,16 @@ struct FloatWeights {
   FloatFormat format;
 };
 
-/// out[m][n] (+)= bias[n] + sum over k of a[m][k] * w[n][k], in float32 (any order of additions); `up` as in IntGemm.
+/// out[m][n] (+)= bias[n] + sum over k of a[m][k] * w[n][k], in float32 (any order of additions); `up` as in IntGemm. A
+/// table with bf16 products may use `rounded` instead of `activations` for bf16 weights, where it is given.
 struct FloatGemm {
   FloatWeights weights;
   const FloatWeights* up;
   const float* activations;  ///< [rows][row_stride]; columns up to weights.columns are readable, padding is 0
   std::int64_t rows;
-  std::int64_t row_stride;  ///< floats
+  std::int64_t row_stride;       ///< floats
+  const std::uint16_t* rounded;  ///< the same in bf16, [rows][rounded_stride]; nullptr: compute in float32
+  std::int64_t rounded_stride;   ///< bf16 numbers
   float* out;
   std::int64_t out_stride;
   Store store;
@@ -219,6 +222,20 @@ struct KernelTable {
   void (*add)(const float* x, std::int64_t n, float* out) noexcept;  ///< out += x
   void (*f16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
   void (*bf16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
+  /// To the nearest, ties to even; NaN stays NaN.
+  void (*float_to_bf16)(const float* x, std::int64_t n, std::uint16_t* out) noexcept;
+  bool bf16_products;  ///< float_gemm uses FloatGemm::rounded
+
+  // What the processor can do at best with these instructions (machine_limits.h).
+  /// Products of bytes in registers, as int_gemm makes them. Returns the operations done: a multiply-add is two.
+  double (*int8_peak)(std::int64_t rounds) noexcept;
+  double (*int8_matrix_peak)(std::int64_t rounds) noexcept;  ///< the same on a matrix unit; nullptr where there is none
+  double (*f32_peak)(std::int64_t rounds) noexcept;  ///< the same for float32
+  /// The same for products of bf16 summed in float32; nullptr where there are none. Needs the feature bf16_feature.
+  double (*bf16_peak)(std::int64_t rounds) noexcept;
+  const char* bf16_feature;  ///< as cpu_features.h names it; nullptr as bf16_peak
+  /// Reads all of it, in whole blocks of 256 bytes; aligned to 64.
+  void (*read_memory)(const void* memory, std::int64_t bytes) noexcept;
 };
 
 /// For int_gemm and float_gemm: four unpacked panels, twice.

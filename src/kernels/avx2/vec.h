@@ -200,7 +200,7 @@ template <int N>
 inline B b_shift_left(B x) {
   return {_mm256_slli_epi16(x.a, N), _mm256_slli_epi16(x.b, N)};
 }
-inline B b_broadcast4(const std::int8_t* p) {
+inline B b_broadcast4(const void* p) {
   std::int32_t quad;
   __builtin_memcpy(&quad, p, 4);
   return i_set(quad);

@@ -4,10 +4,19 @@
 
 #include <cstdint>
 
-// Vectors of 16 lanes, the one vocabulary of the kernels in simd/. Every instruction set has a header that defines these
-// names in its own namespace, so that no copy compiled for one processor is ever linked into the code of another.
+// Vectors of 16 lanes, the one vocabulary of the kernels in simd/. Every instruction set has a header that defines
+// these names in its own namespace, so that no copy compiled for one processor is ever linked into the code of another.
 
-namespace pq::kernels::avx512 {
+// Compiled three times: plain, with bf16 products, and with the matrix unit (AMX), each time in a namespace of its own.
+#if defined(PQ_MATRIX_TILES)
+#define PQ_AVX512_NAMESPACE amx
+#elif defined(PQ_BF16_DOT)
+#define PQ_AVX512_NAMESPACE avx512_bf16
+#else
+#define PQ_AVX512_NAMESPACE avx512
+#endif
+
+namespace pq::kernels::PQ_AVX512_NAMESPACE {
 
 using F = __m512;   // 16 float
 using I = __m512i;  // 16 int32
@@ -34,7 +43,7 @@ inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
 inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F f_div(F a, F b) { return _mm512_div_ps(a, b); }
-inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }   // a * b + c
+inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }    // a * b + c
 inline F f_fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a * b
 inline F f_max(F a, F b) { return _mm512_max_ps(a, b); }
 inline F f_min(F a, F b) { return _mm512_min_ps(a, b); }
@@ -123,8 +132,8 @@ template <int N>
 inline B b_shift_left(B a) {
   return _mm512_slli_epi16(a, N);
 }
-/// Four int8 at p in every lane.
-inline B b_broadcast4(const std::int8_t* p) {
+/// Four bytes at p in every lane.
+inline B b_broadcast4(const void* p) {
   std::int32_t quad;
   __builtin_memcpy(&quad, p, 4);
   return _mm512_set1_epi32(quad);
@@ -132,9 +141,16 @@ inline B b_broadcast4(const std::int8_t* p) {
 /// acc[lane] += sum of 4 products unsigned * signed, exact.
 inline I dot(I acc, B unsigned_bytes, B signed_bytes) { return _mm512_dpbusd_epi32(acc, unsigned_bytes, signed_bytes); }
 
+#ifdef PQ_BF16_DOT
+/// acc[lane] += sum of 2 products of bf16.
+inline F dot_bf16(F acc, B a, B b) {
+  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+#endif
+
 template <int Ahead>
 inline void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p) + Ahead, _MM_HINT_T0);
 }
 
-}  // namespace pq::kernels::avx512
+}  // namespace pq::kernels::PQ_AVX512_NAMESPACE

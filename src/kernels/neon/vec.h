@@ -10,13 +10,13 @@
 namespace pq::kernels::neon {
 
 struct F {
-  float32x4_t v[4];
+  float32x4_t val[4];
 };
 struct I {
-  int32x4_t v[4];
+  int32x4_t val[4];
 };
 struct B {
-  uint8x16_t v[4];
+  uint8x16_t val[4];
 };
 
 inline constexpr int tile_rows = 4;
@@ -45,7 +45,7 @@ inline F f_load(const float* p) {
   return f_make([p](int i) { return vld1q_f32(p + 4 * i); });
 }
 inline void f_store(float* p, F x) {
-  for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.v[i]);
+  for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, x.val[i]);
 }
 inline F f_load_n(const float* p, std::int64_t n) {
   float values[16] = {};
@@ -58,52 +58,56 @@ inline void f_store_n(float* p, F x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) p[i] = values[i];
 }
 inline F f_add(F a, F b) {
-  return f_make([&](int i) { return vaddq_f32(a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vaddq_f32(a.val[i], b.val[i]); });
 }
 inline F f_sub(F a, F b) {
-  return f_make([&](int i) { return vsubq_f32(a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vsubq_f32(a.val[i], b.val[i]); });
 }
 inline F f_mul(F a, F b) {
-  return f_make([&](int i) { return vmulq_f32(a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vmulq_f32(a.val[i], b.val[i]); });
 }
 inline F f_div(F a, F b) {
-  return f_make([&](int i) { return vdivq_f32(a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vdivq_f32(a.val[i], b.val[i]); });
 }
 inline F f_fma(F a, F b, F c) {
-  return f_make([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vfmaq_f32(c.val[i], a.val[i], b.val[i]); });
 }
 inline F f_fnma(F a, F b, F c) {
-  return f_make([&](int i) { return vfmsq_f32(c.v[i], a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vfmsq_f32(c.val[i], a.val[i], b.val[i]); });
 }
 inline F f_max(F a, F b) {
-  return f_make([&](int i) { return vmaxq_f32(a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vmaxq_f32(a.val[i], b.val[i]); });
 }
 inline F f_min(F a, F b) {
-  return f_make([&](int i) { return vminq_f32(a.v[i], b.v[i]); });
+  return f_make([&](int i) { return vminq_f32(a.val[i], b.val[i]); });
 }
 inline F f_abs(F a) {
-  return f_make([&](int i) { return vabsq_f32(a.v[i]); });
+  return f_make([&](int i) { return vabsq_f32(a.val[i]); });
 }
 inline F f_round(F a) {
-  return f_make([&](int i) { return vrndnq_f32(a.v[i]); });
+  return f_make([&](int i) { return vrndnq_f32(a.val[i]); });
 }
 inline F f_nan_to_zero(F a) {
   return f_make([&](int i) {
-    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.v[i]), vceqq_f32(a.v[i], a.v[i])));
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a.val[i]), vceqq_f32(a.val[i], a.val[i])));
   });
 }
 inline bool f_all_below(F a, F b) {
-  const uint32x4_t low = vandq_u32(vcltq_f32(a.v[0], b.v[0]), vcltq_f32(a.v[1], b.v[1]));
-  const uint32x4_t high = vandq_u32(vcltq_f32(a.v[2], b.v[2]), vcltq_f32(a.v[3], b.v[3]));
+  const uint32x4_t low = vandq_u32(vcltq_f32(a.val[0], b.val[0]), vcltq_f32(a.val[1], b.val[1]));
+  const uint32x4_t high = vandq_u32(vcltq_f32(a.val[2], b.val[2]), vcltq_f32(a.val[3], b.val[3]));
   return vminvq_u32(vandq_u32(low, high)) != 0;
 }
-inline float f_first(F a) { return vgetq_lane_f32(a.v[0], 0); }
-inline float f_sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[1]), vaddq_f32(a.v[2], a.v[3]))); }
-inline float f_largest(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
-inline float f_smallest(F a) { return vminvq_f32(vminq_f32(vminq_f32(a.v[0], a.v[1]), vminq_f32(a.v[2], a.v[3]))); }
+inline float f_first(F a) { return vgetq_lane_f32(a.val[0], 0); }
+inline float f_sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.val[0], a.val[1]), vaddq_f32(a.val[2], a.val[3]))); }
+inline float f_largest(F a) {
+  return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.val[0], a.val[1]), vmaxq_f32(a.val[2], a.val[3])));
+}
+inline float f_smallest(F a) {
+  return vminvq_f32(vminq_f32(vminq_f32(a.val[0], a.val[1]), vminq_f32(a.val[2], a.val[3])));
+}
 inline F f_exp2i(F x) {
   return f_make([&](int i) {
-    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(x.v[i]), vdupq_n_s32(127)), 23));
+    return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtnq_s32_f32(x.val[i]), vdupq_n_s32(127)), 23));
   });
 }
 
@@ -117,11 +121,11 @@ inline float32x4_t f_hadamard4(float32x4_t x) {
   return vcombine_f32(vget_low_f32(vaddq_f32(low, high)), vget_low_f32(vsubq_f32(low, high)));
 }
 inline F f_hadamard16(F x) {
-  const F y = f_make([&](int i) { return f_hadamard4(x.v[i]); });
-  const float32x4_t a = vaddq_f32(y.v[0], y.v[1]);
-  const float32x4_t b = vsubq_f32(y.v[0], y.v[1]);
-  const float32x4_t c = vaddq_f32(y.v[2], y.v[3]);
-  const float32x4_t d = vsubq_f32(y.v[2], y.v[3]);
+  const F y = f_make([&](int i) { return f_hadamard4(x.val[i]); });
+  const float32x4_t a = vaddq_f32(y.val[0], y.val[1]);
+  const float32x4_t b = vsubq_f32(y.val[0], y.val[1]);
+  const float32x4_t c = vaddq_f32(y.val[2], y.val[3]);
+  const float32x4_t d = vsubq_f32(y.val[2], y.val[3]);
   return {{vaddq_f32(a, c), vaddq_f32(b, d), vsubq_f32(a, c), vsubq_f32(b, d)}};
 }
 
@@ -150,25 +154,25 @@ inline I i_load(const std::int32_t* p) {
   return i_make([p](int i) { return vld1q_s32(p + 4 * i); });
 }
 inline void i_store(std::int32_t* p, I x) {
-  for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.v[i]);
+  for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.val[i]);
 }
 inline I i_add(I a, I b) {
-  return i_make([&](int i) { return vaddq_s32(a.v[i], b.v[i]); });
+  return i_make([&](int i) { return vaddq_s32(a.val[i], b.val[i]); });
 }
 inline I i_sub(I a, I b) {
-  return i_make([&](int i) { return vsubq_s32(a.v[i], b.v[i]); });
+  return i_make([&](int i) { return vsubq_s32(a.val[i], b.val[i]); });
 }
 inline I i_mul(I a, I b) {
-  return i_make([&](int i) { return vmulq_s32(a.v[i], b.v[i]); });
+  return i_make([&](int i) { return vmulq_s32(a.val[i], b.val[i]); });
 }
 inline I i_and(I a, I b) {
-  return i_make([&](int i) { return vandq_s32(a.v[i], b.v[i]); });
+  return i_make([&](int i) { return vandq_s32(a.val[i], b.val[i]); });
 }
 inline I i_max(I a, I b) {
-  return i_make([&](int i) { return vmaxq_s32(a.v[i], b.v[i]); });
+  return i_make([&](int i) { return vmaxq_s32(a.val[i], b.val[i]); });
 }
 inline I i_min(I a, I b) {
-  return i_make([&](int i) { return vminq_s32(a.v[i], b.v[i]); });
+  return i_make([&](int i) { return vminq_s32(a.val[i], b.val[i]); });
 }
 inline I i_mask(std::int64_t n) {
   const std::int32_t first[4] = {0, 1, 2, 3};
@@ -179,28 +183,30 @@ inline I i_mask(std::int64_t n) {
 }
 template <int N>
 inline I i_shift_left(I a) {
-  return i_make([&](int i) { return vshlq_n_s32(a.v[i], N); });
+  return i_make([&](int i) { return vshlq_n_s32(a.val[i], N); });
 }
 template <int N>
 inline I i_shift_right(I a) {
-  return i_make([&](int i) { return vshrq_n_s32(a.v[i], N); });
+  return i_make([&](int i) { return vshrq_n_s32(a.val[i], N); });
 }
-inline std::int32_t i_sum(I a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
+inline std::int32_t i_sum(I a) {
+  return vaddvq_s32(vaddq_s32(vaddq_s32(a.val[0], a.val[1]), vaddq_s32(a.val[2], a.val[3])));
+}
 inline std::int32_t i_largest(I a) {
-  return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.v[0], a.v[1]), vmaxq_s32(a.v[2], a.v[3])));
+  return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.val[0], a.val[1]), vmaxq_s32(a.val[2], a.val[3])));
 }
 inline I i_bits(F a) {
-  return i_make([&](int i) { return vreinterpretq_s32_f32(a.v[i]); });
+  return i_make([&](int i) { return vreinterpretq_s32_f32(a.val[i]); });
 }
 inline F f_from_i(I a) {
-  return f_make([&](int i) { return vcvtq_f32_s32(a.v[i]); });
+  return f_make([&](int i) { return vcvtq_f32_s32(a.val[i]); });
 }
 inline I i_from_f(F a) {
-  return i_make([&](int i) { return vcvtnq_s32_f32(a.v[i]); });
+  return i_make([&](int i) { return vcvtnq_s32_f32(a.val[i]); });
 }
 inline void i_store_bytes(std::int8_t* p, I x) {
-  const int16x8_t low = vcombine_s16(vmovn_s32(x.v[0]), vmovn_s32(x.v[1]));
-  const int16x8_t high = vcombine_s16(vmovn_s32(x.v[2]), vmovn_s32(x.v[3]));
+  const int16x8_t low = vcombine_s16(vmovn_s32(x.val[0]), vmovn_s32(x.val[1]));
+  const int16x8_t high = vcombine_s16(vmovn_s32(x.val[2]), vmovn_s32(x.val[3]));
   vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
 }
 
@@ -209,27 +215,27 @@ inline B b_load(const void* p) {
   return b_make([bytes](int i) { return vld1q_u8(bytes + 16 * i); });
 }
 inline void b_store(void* p, B x) {
-  for (int i = 0; i < 4; ++i) vst1q_u8(static_cast<std::uint8_t*>(p) + 16 * i, x.v[i]);
+  for (int i = 0; i < 4; ++i) vst1q_u8(static_cast<std::uint8_t*>(p) + 16 * i, x.val[i]);
 }
 inline B b_set(std::uint8_t x) {
   const uint8x16_t all = vdupq_n_u8(x);
   return {{all, all, all, all}};
 }
 inline B b_and(B a, B b) {
-  return b_make([&](int i) { return vandq_u8(a.v[i], b.v[i]); });
+  return b_make([&](int i) { return vandq_u8(a.val[i], b.val[i]); });
 }
 inline B b_or(B a, B b) {
-  return b_make([&](int i) { return vorrq_u8(a.v[i], b.v[i]); });
+  return b_make([&](int i) { return vorrq_u8(a.val[i], b.val[i]); });
 }
 template <int N>
 inline B b_shift_right(B a) {
-  return b_make([&](int i) { return vreinterpretq_u8_u16(vshrq_n_u16(vreinterpretq_u16_u8(a.v[i]), N)); });
+  return b_make([&](int i) { return vreinterpretq_u8_u16(vshrq_n_u16(vreinterpretq_u16_u8(a.val[i]), N)); });
 }
 template <int N>
 inline B b_shift_left(B a) {
-  return b_make([&](int i) { return vreinterpretq_u8_u16(vshlq_n_u16(vreinterpretq_u16_u8(a.v[i]), N)); });
+  return b_make([&](int i) { return vreinterpretq_u8_u16(vshlq_n_u16(vreinterpretq_u16_u8(a.val[i]), N)); });
 }
-inline B b_broadcast4(const std::int8_t* p) {
+inline B b_broadcast4(const void* p) {
   std::uint32_t quad;
   __builtin_memcpy(&quad, p, 4);
   const uint8x16_t all = vreinterpretq_u8_u32(vdupq_n_u32(quad));
@@ -240,9 +246,9 @@ inline I dot(I acc, B unsigned_bytes, B signed_bytes) {
   const uint8x16_t top = vdupq_n_u8(0x80);
   const int8x16_t half = vdupq_n_s8(64);
   return i_make([&](int i) {
-    const int8x16_t s = vreinterpretq_s8_u8(signed_bytes.v[i]);
-    const int8x16_t centred = vreinterpretq_s8_u8(veorq_u8(unsigned_bytes.v[i], top));
-    return vdotq_s32(vdotq_s32(vdotq_s32(acc.v[i], centred, s), half, s), half, s);
+    const int8x16_t s = vreinterpretq_s8_u8(signed_bytes.val[i]);
+    const int8x16_t centred = vreinterpretq_s8_u8(veorq_u8(unsigned_bytes.val[i], top));
+    return vdotq_s32(vdotq_s32(vdotq_s32(acc.val[i], centred, s), half, s), half, s);
   });
 }
 

@@ -147,6 +147,10 @@ void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept {
   for (std::int64_t i = 0; i < n; ++i) out[i] = pq::f16_to_float(x[i]);
 }
 
+void float_to_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = pq::float_to_bf16(x[i]);
+}
+
 void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept {
   for (std::int64_t i = 0; i < n; ++i) out[i] = pq::bf16_to_float(x[i]);
 }

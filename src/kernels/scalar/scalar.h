@@ -23,5 +23,10 @@ void softmax(float* x, std::int64_t n) noexcept;
 void add(const float* x, std::int64_t n, float* out) noexcept;
 void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
 void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
+void float_to_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept;
+
+double int8_peak(std::int64_t rounds) noexcept;
+double f32_peak(std::int64_t rounds) noexcept;
+void read_memory(const void* memory, std::int64_t bytes) noexcept;
 
 }  // namespace pq::kernels::scalar

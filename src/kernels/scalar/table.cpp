@@ -20,6 +20,14 @@ const KernelTable table{
     .add = add,
     .f16_to_float = f16_to_float,
     .bf16_to_float = bf16_to_float,
+    .float_to_bf16 = float_to_bf16,
+    .bf16_products = false,
+    .int8_peak = int8_peak,
+    .int8_matrix_peak = nullptr,
+    .f32_peak = f32_peak,
+    .bf16_peak = nullptr,
+    .bf16_feature = nullptr,
+    .read_memory = read_memory,
 };
 
 }  // namespace pq::kernels::scalar

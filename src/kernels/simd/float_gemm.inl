@@ -173,6 +173,134 @@ inline void streamed_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_
   store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
 
+#ifdef PQ_BF16_DOT
+/// Lines of one bf16 panel, one every `step` bytes.
+inline void interleave_panel(const FloatWeights& weights, std::int64_t panel, std::int64_t step, std::uint8_t* out) {
+  const std::int64_t lines = weights.columns / 2;
+  const auto* from = static_cast<const std::uint8_t*>(weights.values) + panel * lines * 64;
+  for (std::int64_t line = 0; line < lines; ++line) b_store(out + line * step, b_load(from + 64 * line));
+}
+
+/// values[r][p] += rows of bf16 [R][row_stride] times panels [pairs][P][16][2].
+template <int R, int P>
+__attribute__((noinline)) void multiply_pairs(const std::uint8_t* panels, const std::uint16_t* rows,
+                                              std::int64_t row_stride, std::int64_t pairs, F (&values)[R][P]) noexcept {
+  F acc[R][P];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) acc[r][p] = values[r][p];
+  }
+  const std::uint16_t* lower_rows = rows + 3 * row_stride;
+  const std::int64_t twice = 2 * row_stride;
+  for (std::int64_t pair = 0; pair < pairs; ++pair) {
+    B weights[P];
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) weights[p] = b_load(panels + 64 * p);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const std::uint16_t* base = r < 3 ? rows : lower_rows;
+      const B row = b_broadcast4(r % 3 == 0 ? base : r % 3 == 1 ? base + row_stride : base + twice);
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) acc[r][p] = dot_bf16(acc[r][p], weights[p], row);
+    }
+    panels += 64 * P;
+    rows += 2;
+    lower_rows += 2;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) values[r][p] = acc[r][p];
+  }
+}
+
+template <int R, int P>
+inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t row, const std::uint8_t* lines,
+                       const std::uint8_t* up_lines) {
+  const auto values_of = [&](const FloatWeights& weights, const std::uint8_t* panels, F(&values)[R][P]) {
+    for (int r = 0; r < R; ++r) {
+      for (int p = 0; p < P; ++p) values[r][p] = start_of_panel<P>(weights, panel + p);
+    }
+    multiply_pairs<R, P>(panels, gemm.rounded + row * gemm.rounded_stride, gemm.rounded_stride, weights.columns / 2,
+                         values);
+  };
+  F values[R][P];
+  values_of(gemm.weights, lines, values);
+  if (gemm.up != nullptr) {
+    F up[R][P];
+    values_of(*gemm.up, up_lines, up);
+    gate_values<R, P>(values, up);
+  }
+  store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+}
+
+template <int P>
+inline void pairs_rows(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
+                       const std::uint8_t* up_lines) {
+  std::int64_t row = 0;
+  for (; row + tile_rows <= gemm.rows; row += tile_rows) pairs_tile<tile_rows, P>(gemm, panel, row, lines, up_lines);
+  for (; row + 2 <= gemm.rows; row += 2) pairs_tile<2, P>(gemm, panel, row, lines, up_lines);
+  if (row < gemm.rows) pairs_tile<1, P>(gemm, panel, row, lines, up_lines);
+}
+
+#ifdef PQ_MATRIX_TILES
+inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
+                                std::int64_t panel, std::int64_t row, F (&values)[matrix_rows][tile_panels]) {
+  alignas(64) float sums[matrix_rows][tile_panels * panel_channels];
+  for (int p = 0; p < tile_panels; p += 2) {
+    multiply_matrix<tile_panels, MatrixKind::bf16>(lines + 64 * p, gemm.rounded + row * gemm.rounded_stride,
+                                                   gemm.rounded_stride * 2, weights.columns * 2 / matrix_bytes,
+                                                   sums[0] + 16 * p, tile_panels * panel_channels);
+  }
+  for (int r = 0; r < matrix_rows; ++r) {
+    for (int p = 0; p < tile_panels; ++p) {
+      values[r][p] = f_add(f_load(sums[r] + 16 * p), start_of_panel<1>(weights, panel + p));
+    }
+  }
+}
+
+inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
+                                const std::uint8_t* up_lines) {
+  const MatrixTiles tiles;
+  for (std::int64_t next = 0; next < gemm.rows; next += matrix_rows) {
+    const std::int64_t row = next + matrix_rows <= gemm.rows ? next : gemm.rows - matrix_rows;
+    F values[matrix_rows][tile_panels];
+    float_matrix_values(gemm, gemm.weights, lines, panel, row, values);
+    if (gemm.up != nullptr) {
+      F up[matrix_rows][tile_panels];
+      float_matrix_values(gemm, *gemm.up, up_lines, panel, row, up);
+      gate_values<matrix_rows, tile_panels>(values, up);
+    }
+    store_rows(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+  }
+}
+#endif
+
+inline void bf16_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) {
+  const std::int64_t bytes = gemm.weights.columns * panel_channels * 2;
+  auto* lines = static_cast<std::uint8_t*>(scratch);
+  for (std::int64_t panel = first_panel; panel < last_panel;) {
+    const std::int64_t count = last_panel - panel >= tile_panels ? tile_panels : 1;
+    std::uint8_t* up_lines = lines + count * bytes;
+    for (std::int64_t p = 0; p < count; ++p) {
+      interleave_panel(gemm.weights, panel + p, 64 * count, lines + 64 * p);
+      if (gemm.up != nullptr) interleave_panel(*gemm.up, panel + p, 64 * count, up_lines + 64 * p);
+    }
+    if (count == 1) {
+      pairs_rows<1>(gemm, panel, lines, up_lines);
+#ifdef PQ_MATRIX_TILES
+    } else if (gemm.rows >= matrix_rows && gemm.weights.columns * 2 % matrix_bytes == 0) {
+      float_matrix_blocks(gemm, panel, lines, up_lines);
+#endif
+    } else {
+      pairs_rows<tile_panels>(gemm, panel, lines, up_lines);
+    }
+    panel += count;
+  }
+}
+#endif
+
 inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel,
                        void* scratch) noexcept {
   if (gemm.rows <= few_rows) {
@@ -187,6 +315,11 @@ inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int
     }
     return;
   }
+#ifdef PQ_BF16_DOT
+  if (gemm.rounded != nullptr && gemm.weights.format == FloatFormat::bf16) {
+    return bf16_gemm(gemm, first_panel, last_panel, scratch);
+  }
+#endif
   const std::int64_t floats = gemm.weights.columns * panel_channels;
   auto* widened = static_cast<float*>(scratch);
   for (std::int64_t panel = first_panel; panel < last_panel;) {

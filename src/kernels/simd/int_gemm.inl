@@ -251,6 +251,72 @@ inline void dense_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row
   store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
 
+#ifdef PQ_MATRIX_TILES
+/// 32 rows from `row` on times tile_panels panels on the matrix unit.
+inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, std::int64_t panel,
+                          const IntActivations& activations, std::int64_t row,
+                          F (&values)[matrix_rows][tile_panels]) {
+  alignas(64) std::int32_t sums[2][matrix_rows][tile_panels * panel_channels];
+  for (int r = 0; r < matrix_rows; ++r) {
+    for (int p = 0; p < tile_panels; ++p) values[r][p] = start_value(weights, panel + p);
+  }
+  for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
+    const std::int64_t column = segment * weights.segment;
+    const std::int64_t steps = segment_columns(weights, segment) / matrix_bytes;
+    for (int plane = 0; plane < activations.planes; ++plane) {
+      for (int p = 0; p < tile_panels; p += 2) {
+        multiply_matrix<tile_panels, MatrixKind::int8>(bytes + column * panel_channels * tile_panels + 64 * p,
+                                     activations.codes + plane * activations.plane_stride +
+                                         row * activations.row_stride + column,
+                                     activations.row_stride, steps, sums[plane][0] + 16 * p,
+                                     tile_panels * panel_channels);
+      }
+    }
+    for (int r = 0; r < matrix_rows; ++r) {
+      for (int p = 0; p < tile_panels; ++p) {
+        I sum = i_load(sums[0][r] + 16 * p);
+        if (activations.planes == 2) sum = i_add(sum, i_shift_left<8>(i_load(sums[1][r] + 16 * p)));
+        values[r][p] = segment_value(sum, weights, panel + p, activations, row + r, segment, values[r][p]);
+      }
+    }
+  }
+}
+
+/// Rows [first, 32) of a block's values.
+inline void store_rows(const F (&values)[matrix_rows][tile_panels], std::int64_t first, float* out,
+                       std::int64_t out_stride, Store store, std::int64_t panel, std::int64_t row,
+                       std::int64_t channels) {
+  for (std::int64_t r = first; r < matrix_rows; ++r) {
+    F one[1][tile_panels];
+    for (int p = 0; p < tile_panels; ++p) one[0][p] = values[r][p];
+    store_values<1, tile_panels>(one, out, out_stride, store, panel, row + r, channels);
+  }
+}
+
+/// All rows in blocks of 32; the last block reaches back over rows that are done, whose results it leaves alone.
+inline void matrix_blocks(const IntGemm& gemm, std::int64_t panel, const std::uint8_t* bytes,
+                          const std::uint8_t* up_bytes) {
+  const MatrixTiles tiles;
+  const std::int64_t rows = gemm.activations.rows;
+  for (std::int64_t next = 0; next < rows; next += matrix_rows) {
+    const std::int64_t row = next + matrix_rows <= rows ? next : rows - matrix_rows;
+    F values[matrix_rows][tile_panels];
+    matrix_values(gemm.weights, bytes, panel, gemm.activations, row, values);
+    if (gemm.up != nullptr) {
+      F up[matrix_rows][tile_panels];
+      matrix_values(*gemm.up, up_bytes, panel, gemm.activations, row, up);
+      gate_values<matrix_rows, tile_panels>(values, up);
+    }
+    store_rows(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+  }
+}
+
+inline bool fits_matrix_tiles(const IntGemm& gemm) {
+  return gemm.activations.rows >= matrix_rows && gemm.weights.columns % matrix_bytes == 0 &&
+         gemm.weights.segment % matrix_bytes == 0;
+}
+#endif
+
 /// All rows: whole tiles, then the rest.
 template <int P>
 inline void dense_rows(const IntGemm& gemm, std::int64_t panel, const std::uint8_t* bytes,
@@ -313,10 +379,14 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
         unpack_blocks(gemm.up->codes + from, blocks, gemm.up->bits, 64 * count, up_bytes + 64 * p);
       }
     }
-    if (count == tile_panels) {
-      dense_rows<tile_panels>(gemm, panel, bytes, up_bytes);
-    } else {
+    if (count == 1) {
       dense_rows<1>(gemm, panel, bytes, up_bytes);
+#ifdef PQ_MATRIX_TILES
+    } else if (fits_matrix_tiles(gemm)) {
+      matrix_blocks(gemm, panel, bytes, up_bytes);
+#endif
+    } else {
+      dense_rows<tile_panels>(gemm, panel, bytes, up_bytes);
     }
     panel += count;
   }

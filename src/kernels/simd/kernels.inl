@@ -17,6 +17,14 @@ namespace {
 #include "kernels/simd/float_gemm.inl"
 
 #include "kernels/simd/attention.inl"
+
+#include "kernels/simd/peak.inl"
+
+#ifdef PQ_BF16_DOT
+inline constexpr bool bf16_products_in_table = true;
+#else
+inline constexpr bool bf16_products_in_table = false;
+#endif
 }  // namespace
 
 extern const KernelTable table;
@@ -37,4 +45,12 @@ const KernelTable table{
     .add = add,
     .f16_to_float = f16_to_float,
     .bf16_to_float = bf16_to_float,
+    .float_to_bf16 = float_to_bf16,
+    .bf16_products = bf16_products_in_table,
+    .int8_peak = int8_peak,
+    .int8_matrix_peak = int8_matrix_peak,
+    .f32_peak = f32_peak,
+    .bf16_peak = bf16_peak,
+    .bf16_feature = bf16_feature,
+    .read_memory = read_memory,
 };

@@ -1,28 +1,33 @@
 // What this instruction set can do at best, on the vocabulary of vec.h (machine_limits.h). Included inside the namespace
 // of one instruction set.
 
-/// Makes the compiler believe that x has changed: nothing that depends on it is folded, and no instruction is added.
+/// Makes the compiler believe that x has changed, one register after the other: nothing that depends on it is folded, and
+/// no instruction is added.
 template <typename V>
 inline __attribute__((always_inline)) void touch(V& x) {
-#if defined(__x86_64__)
-  if constexpr (requires { x.a; }) {
-    asm volatile("" : "+x"(x.a), "+x"(x.b));
+  if constexpr (requires { x.val; }) {
+    for (auto& part : x.val) touch(part);
+  } else if constexpr (requires { x.a; }) {
+    touch(x.a);
+    touch(x.b);
+    if constexpr (requires { x.c; }) {
+      touch(x.c);
+      touch(x.d);
+    }
   } else {
+#if defined(__x86_64__)
     asm volatile("" : "+v"(x));
-  }
 #else
-  asm volatile("" : "+m"(x));
+    asm volatile("" : "+w"(x));
 #endif
+  }
 }
 
-/// Independent sums: enough to hide the latency of the products, few enough to stay in registers.
-template <typename V>
-inline constexpr int peak_chains = requires(V x) { x.a; } ? 5 : 16;
-
-/// `step` takes a sum and one that it may read to keep the products apart.
+/// Steps of independent sums: enough of them to hide the latency of the products, few enough to stay in registers.
+/// Returns how many steps were done.
 template <typename V, typename Step>
-inline __attribute__((always_inline)) void run_chains(std::int64_t rounds, V start, Step step) {
-  constexpr int chains = peak_chains<V>;
+inline __attribute__((always_inline)) double run_chains(std::int64_t rounds, V start, Step step) {
+  constexpr int chains = requires { start.a; } || requires { start.val; } ? 5 : 16;
   V sums[chains];
 #pragma GCC unroll 16
   for (int i = 0; i < chains; ++i) sums[i] = start;
@@ -32,27 +37,67 @@ inline __attribute__((always_inline)) void run_chains(std::int64_t rounds, V sta
   }
 #pragma GCC unroll 16
   for (int i = 0; i < chains; ++i) touch(sums[i]);
+  return static_cast<double>(rounds) * chains;
 }
 
 inline double int8_peak(std::int64_t rounds) noexcept {
   const B weights = b_set(2);
   B row = b_set(1);
-  run_chains<I>(rounds, i_zero(), [&](I & sum) __attribute__((always_inline)) {
+  const auto step = [&](I & sum) __attribute__((always_inline)) {
     touch(row);
     sum = dot(sum, weights, row);
-  });
-  return static_cast<double>(rounds) * peak_chains<I> * 64 * 2;
+  };
+  return run_chains(rounds, i_zero(), step) * 64 * 2;
 }
+
+#ifdef PQ_MATRIX_TILES
+inline double matrix_products(std::int64_t rounds) noexcept {
+  const MatrixTiles tiles;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(6);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 6);
+    _tile_dpbsud(2, 4, 6);
+    _tile_dpbsud(3, 4, 6);
+  }
+  return static_cast<double>(rounds) * 4 * 16 * 16 * 64 * 2;
+}
+inline constexpr auto* int8_matrix_peak = matrix_products;
+#else
+inline constexpr double (*int8_matrix_peak)(std::int64_t) noexcept = nullptr;
+#endif
 
 inline double f32_peak(std::int64_t rounds) noexcept {
   const F factor = f_set(0.5F);
   F row = f_set(1.0F);
-  run_chains<F>(rounds, f_zero(), [&](F & sum) __attribute__((always_inline)) {
+  const auto step = [&](F & sum) __attribute__((always_inline)) {
     touch(row);
     sum = f_fma(factor, row, sum);
-  });
-  return static_cast<double>(rounds) * peak_chains<F> * 16 * 2;
+  };
+  return run_chains(rounds, f_zero(), step) * 16 * 2;
 }
+
+#if defined(__AVX512F__)
+inline constexpr const char* bf16_feature = "avx512bf16";
+
+/// The instruction by its name: the rest of this source is compiled for processors that lack it.
+inline double bf16_products(std::int64_t rounds) noexcept {
+  const F row = f_zero();
+  const auto step = [&](F & sum) __attribute__((always_inline)) {
+    asm volatile("vdpbf16ps %1, %1, %0" : "+v"(sum) : "v"(row));
+  };
+  return run_chains(rounds, f_zero(), step) * 32 * 2;
+}
+inline constexpr auto* bf16_peak = bf16_products;
+#else
+inline constexpr const char* bf16_feature = nullptr;
+inline constexpr double (*bf16_peak)(std::int64_t) noexcept = nullptr;
+#endif
 
 inline void read_memory(const void* memory, std::int64_t bytes) noexcept {
   const auto* at = static_cast<const char*>(memory);

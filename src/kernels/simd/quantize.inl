@@ -63,7 +63,7 @@ struct Rounding {
 inline Rounding rounding_of(const RowScale& scale) {
   const auto low = static_cast<float>(scale.low - scale.zero);
   const auto high = static_cast<float>(scale.high - scale.zero);
-  const float reach = (-low > high ? -low : high) + 2.0F;
+  const float reach = -low > high ? -low : high;
   // The product's error is below 1.5 * 2^-23 of it, the rounded quotient's below 2^-24. Codes of 8 bits leave nearly all
   // products certain. Outside these scales the reciprocal may be subnormal or infinite.
   const bool usable = reach < 1024.0F && scale.scale > 0x1p-100F && scale.scale < 0x1p100F;
@@ -72,16 +72,15 @@ inline Rounding rounding_of(const RowScale& scale) {
 }
 
 inline I rounded(F x, const Rounding& rounding) {
-  // Clamped first, one step beyond the ends: outside, every product gives the end.
-  const F one = f_set(1.0F);
-  const F low = f_sub(rounding.low, one);
-  const F high = f_add(rounding.high, one);
-  const F product = f_max(low, f_min(high, f_mul(x, rounding.reciprocal)));
+  // Clamped before it is rounded: the ends are integers, so that what lies beyond is as certain as they are. In this
+  // order of arguments a NaN passes through on every processor, and is not certain.
+  const F product = f_max(rounding.low, f_min(rounding.high, f_mul(x, rounding.reciprocal)));
   F steps = f_round(product);
   if (!f_all_below(f_abs(f_sub(product, steps)), rounding.certain)) {
     steps = f_nan_to_zero(f_round(f_div(x, rounding.scale)));
+    steps = f_min(f_max(steps, rounding.low), rounding.high);
   }
-  return i_from_f(f_min(f_max(steps, rounding.low), rounding.high));
+  return i_from_f(steps);
 }
 
 /// Stores 16 stored codes: of one plane or of both.

@@ -109,3 +109,14 @@ inline void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) no
   for (; i + 16 <= n; i += 16) f_store(out + i, f_load_bf16(x + i));
   if (i < n) f_store_n(out + i, f_load_bf16(half_tail(x + i, n - i).values), n - i);
 }
+
+/// Plain: 16 integers are a vector to the compiler already. NaN stays a (quiet) NaN.
+inline void float_to_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept {
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, x + i, 4);
+    const std::uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
+    const std::uint32_t nan = (bits >> 16) | 0x40U;
+    out[i] = static_cast<std::uint16_t>((bits & 0x7fffffffU) > 0x7f800000U ? nan : rounded);
+  }
+}

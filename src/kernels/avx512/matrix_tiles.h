@@ -1,0 +1,80 @@
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+// The matrix unit of newer x86 processors (AMX): products of 16 x 64 bytes by 64 x 16 bytes. The packed layout of
+// IntWeights is its layout too: 16 quads of a panel are one tile.
+
+namespace pq::kernels::PQ_AVX512_NAMESPACE {
+
+inline constexpr std::int64_t matrix_rows = 32;   // rows of a block of four result tiles
+inline constexpr std::int64_t matrix_bytes = 64;  // of a row in one step
+
+/// Tiles 0 to 3: results, 2 x 2. 4 and 5: rows. 6 and 7: weights. All of 16 rows of 64 bytes.
+class MatrixTiles {
+ public:
+  MatrixTiles() {
+    struct alignas(64) {
+      std::uint8_t palette = 1;
+      std::uint8_t start_row = 0;
+      std::uint8_t reserved[14] = {};
+      std::uint16_t column_bytes[16] = {};
+      std::uint8_t rows[16] = {};
+    } config;
+    for (int i = 0; i < 8; ++i) {
+      config.column_bytes[i] = 64;
+      config.rows[i] = 16;
+    }
+    _tile_loadconfig(&config);
+  }
+  ~MatrixTiles() { _tile_release(); }
+  MatrixTiles(const MatrixTiles&) = delete;
+  MatrixTiles& operator=(const MatrixTiles&) = delete;
+};
+
+enum class MatrixKind { int8, bf16 };
+
+/// sums [32][sum_stride] (int32 or float) = rows [32][row_bytes] times two of P interleaved panels ([..][P][64]), over
+/// `steps` steps of 64 bytes: signed times unsigned bytes, or pairs of bf16.
+template <int P, MatrixKind Kind>
+inline void multiply_matrix(const std::uint8_t* panels, const void* rows, std::int64_t row_bytes, std::int64_t steps,
+                            void* sums, std::int64_t sum_stride) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  const auto* upper = static_cast<const std::uint8_t*>(rows);
+  const std::uint8_t* lower = upper + 16 * row_bytes;
+  const auto stride = static_cast<std::size_t>(row_bytes);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    _tile_loadd(6, panels, 64 * P);
+    _tile_loadd(7, panels + 64, 64 * P);
+    _tile_loadd(4, upper, stride);
+    _tile_loadd(5, lower, stride);
+    if constexpr (Kind == MatrixKind::int8) {
+      _tile_dpbsud(0, 4, 6);
+      _tile_dpbsud(1, 4, 7);
+      _tile_dpbsud(2, 5, 6);
+      _tile_dpbsud(3, 5, 7);
+    } else {
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    panels += 16 * 64 * P;
+    upper += 64;
+    lower += 64;
+  }
+  const auto bytes = static_cast<std::size_t>(sum_stride) * 4;
+  auto* out = static_cast<std::uint8_t*>(sums);
+  _tile_stored(0, out, bytes);
+  _tile_stored(1, out + 64, bytes);
+  _tile_stored(2, out + 16 * bytes, bytes);
+  _tile_stored(3, out + 16 * bytes + 64, bytes);
+}
+
+}  // namespace pq::kernels::PQ_AVX512_NAMESPACE
