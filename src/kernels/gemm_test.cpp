@@ -106,7 +106,14 @@ class Product {
     table.int_gemm(gemm_, first, last < 0 ? panels_ : last, scratch_.data());
     return out;
   }
-  std::int64_t panels() const { return panels_; }
+  void share_zero(std::int32_t zero) {
+    gemm_.weights.zero = nullptr;
+    gemm_.weights.common_zero = zero;
+  }
+  void fill_zeros(std::int32_t zero) {
+    for (std::size_t i = 0; i < weights_[0].zero.size(); ++i) weights_[0].zero[i] = zero;
+    gemm_.weights.zero = weights_[0].zero.data();
+  }
 
  private:
   struct Weights {
@@ -138,6 +145,7 @@ class Product {
     weights.view = {weights.codes.data(),
                     weights.scale.data(),
                     weights.zero.data(),
+                    0,
                     weights.sum.data(),
                     weights.bias.data(),
                     shape_.channels,
@@ -215,6 +223,18 @@ TEST(IntGemm, LargestSumsDoNotSaturate) {
     const std::vector<float> expected = product.run(scalar_table());
     for (const KernelTable* table : vector_tables())
       EXPECT_EQ(product.run(*table), expected) << describe(*table, shape);
+  }
+}
+
+TEST(IntGemm, ACommonZeroPointIsOneForEveryChannel) {
+  for (const std::int64_t rows : {1, 9, 40}) {
+    Product product({rows, 70, 128, 64, 4, 1}, Fill::random, 5, true, false);
+    product.share_zero(8);
+    const std::vector<float> expected = product.run(scalar_table());
+    product.fill_zeros(8);
+    EXPECT_EQ(product.run(scalar_table()), expected);
+    product.share_zero(8);
+    for (const KernelTable* table : vector_tables()) EXPECT_EQ(product.run(*table), expected) << table->name;
   }
 }
 

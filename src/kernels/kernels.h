@@ -30,10 +30,11 @@ inline constexpr std::int32_t wide_code_max = 127 * 256;
 struct IntWeights {
   const std::uint8_t* codes;  ///< [panels][panel_bytes], aligned to 64 bytes
   const float* scale;         ///< [panels][segments][16]
-  const std::int32_t* zero;   ///< [panels][segments][16]
-  const std::int32_t* sum;    ///< [panels][segments][16]: sum over the segment's columns of code - zero
-  const float* bias;          ///< [panels * 16], or nullptr
-  std::int64_t channels;      ///< real ones; the last panel is filled up with weights of zero
+  const std::int32_t* zero;   ///< [panels][segments][16], or nullptr: common_zero everywhere (nothing to read)
+  std::int32_t common_zero;
+  const std::int32_t* sum;  ///< [panels][segments][16]: sum over the segment's columns of code - zero
+  const float* bias;        ///< [panels * 16], or nullptr
+  std::int64_t channels;    ///< real ones; the last panel is filled up with weights of zero
   std::int64_t panels;
   std::int64_t panel_bytes;
   std::int64_t columns;  ///< padded, a multiple of column_block
@@ -230,7 +231,7 @@ struct KernelTable {
   /// Products of bytes in registers, as int_gemm makes them. Returns the operations done: a multiply-add is two.
   double (*int8_peak)(std::int64_t rounds) noexcept;
   double (*int8_matrix_peak)(std::int64_t rounds) noexcept;  ///< the same on a matrix unit; nullptr where there is none
-  double (*f32_peak)(std::int64_t rounds) noexcept;  ///< the same for float32
+  double (*f32_peak)(std::int64_t rounds) noexcept;          ///< the same for float32
   /// The same for products of bf16 summed in float32; nullptr where there are none. Needs the feature bf16_feature.
   double (*bf16_peak)(std::int64_t rounds) noexcept;
   const char* bf16_feature;  ///< as cpu_features.h names it; nullptr as bf16_peak

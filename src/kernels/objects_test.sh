@@ -20,7 +20,7 @@ must() { # must yes|no PATTERN
   fi
 }
 
-wide='%zmm' middle='%ymm' vnni='\<vpdpbusd\>' fma='\<vfn?m(add|sub)' tiles='\<tdpb' sdot='\<sdot\>'
+wide='%zmm' middle='%ymm' vnni='\<vpdpbusd\>' fma='\<vfn?m(add|sub)' bf16='\<vdpbf16ps\>' tiles='\<tdpb' sdot='\<sdot\>'
 case $(grep -m 1 -o 'file format .*' "$code") in
   *x86-64)
     case $namespace in
@@ -28,6 +28,7 @@ case $(grep -m 1 -o 'file format .*' "$code") in
       avx2) yes=("$middle" "$fma") no=("$wide" "$vnni" "$tiles") ;;
       avx2_vnni) yes=("$middle" "$fma" "$vnni") no=("$wide" "$tiles") ;;
       avx512) yes=("$wide" "$fma" "$vnni") no=("$tiles") ;;
+      avx512_bf16) yes=("$wide" "$fma" "$vnni" "$bf16") no=("$tiles") ;;
       amx) yes=("$wide" "$fma" "$vnni" "$tiles") no=() ;;
       *) echo "$namespace: this test does not know it" && exit 1 ;;
     esac

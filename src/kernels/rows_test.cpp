@@ -195,6 +195,28 @@ TEST_P(RowKernel, widens_every_half) {
   }
 }
 
+TEST_P(RowKernel, rounds_to_bfloat16) {
+  const std::vector<std::uint32_t> hard{0x00000000, 0x80000000, 0x00000001, 0x00008000, 0x00018000,
+                                        0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7f7fff,
+                                        0x7f7f8000, 0xff7fffff, 0x7f800000, 0xff800000, 0x7f800001,
+                                        0xffffffff, 0x7fc00000, 0x00ffffff, 0x007fffff};
+  for (const std::int64_t n : row_lengths()) {
+    Guarded<float> x(activations_like(n, static_cast<unsigned>(n)), 1);
+    for (std::int64_t i = n % 5; i < n; i += 3)
+      x[i] = std::bit_cast<float>(hard[static_cast<std::size_t>(i) % hard.size()]);
+    Guarded<std::uint16_t> out(n, 1);
+    table().float_to_bf16(x.data(), n, out.data());
+    ASSERT_TRUE(out.untouched_around()) << n;
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (std::isnan(x[i])) {
+        ASSERT_TRUE(std::isnan(pq::bf16_to_float(out[i]))) << n;
+      } else {
+        ASSERT_EQ(out[i], pq::float_to_bf16(x[i])) << std::bit_cast<std::uint32_t>(x[i]);
+      }
+    }
+  }
+}
+
 PQ_FOR_EVERY_TABLE(RowKernel);
 
 }  // namespace

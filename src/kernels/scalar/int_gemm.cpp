@@ -23,8 +23,8 @@ float product(const IntWeights& weights, const IntActivations& activations, std:
     }
     const std::int64_t of_weights = (panel * weights.segments + segment) * panel_channels + lane;
     const std::int64_t of_activations = row * weights.segments + segment;
-    acc -= static_cast<std::uint32_t>(weights.zero[of_weights]) *
-           static_cast<std::uint32_t>(activations.sum[of_activations]);
+    const std::int32_t zero = weights.zero != nullptr ? weights.zero[of_weights] : weights.common_zero;
+    acc -= static_cast<std::uint32_t>(zero) * static_cast<std::uint32_t>(activations.sum[of_activations]);
     if (activations.zero != nullptr) {
       acc -= static_cast<std::uint32_t>(weights.sum[of_weights]) *
              static_cast<std::uint32_t>(activations.zero[of_activations]);

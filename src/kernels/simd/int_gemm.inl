@@ -112,7 +112,8 @@ inline F segment_value(I acc, const IntWeights& weights, std::int64_t panel, con
                        std::int64_t row, std::int64_t segment, F so_far) {
   const std::int64_t of_weights = (panel * weights.segments + segment) * panel_channels;
   const std::int64_t of_row = row * weights.segments + segment;
-  I exact = i_sub(acc, i_mul(i_load(weights.zero + of_weights), i_set(activations.sum[of_row])));
+  const I zero = weights.zero != nullptr ? i_load(weights.zero + of_weights) : i_set(weights.common_zero);
+  I exact = i_sub(acc, i_mul(zero, i_set(activations.sum[of_row])));
   if (activations.zero != nullptr) {
     exact = i_sub(exact, i_mul(i_load(weights.sum + of_weights), i_set(activations.zero[of_row])));
   }
