@@ -15,6 +15,10 @@ set(PQ_ISA_TABLE
 # run: FOLDER/table.cpp, and for the scalar row SCALAR_SOURCES too. Sets PQ_ISA_NAMESPACES and writes `header`, a line
 # PQ_ISA(namespace, "name", "features") a row.
 function(pq_add_isa_objects prefix header)
+  set(optimize "$<$<NOT:$<CONFIG:Debug>>:-O3>")
+  if(PQ_SANITIZE)
+    set(optimize "")  # sanitized kernels would take minutes to optimize
+  endif()
   set(lines "")
   set(namespaces "")
   foreach(row IN LISTS PQ_ISA_TABLE)
@@ -39,7 +43,7 @@ function(pq_add_isa_objects prefix header)
     target_include_directories(${prefix}_${namespace} PRIVATE ${PQ_ROOT}/src)
     separate_arguments(flags)
     # One rounding an operation, as in pq_numerics: where a fused multiply-add is wanted, the source says so.
-    target_compile_options(${prefix}_${namespace} PRIVATE -ffp-contract=off $<$<NOT:$<CONFIG:Debug>>:-O3> ${flags})
+    target_compile_options(${prefix}_${namespace} PRIVATE -ffp-contract=off ${optimize} ${flags})
     # g++ 12 takes the undefined registers in its own AVX-512 headers for a mistake of ours (its bug 105593).
     target_compile_options(${prefix}_${namespace} PRIVATE "$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
     target_compile_definitions(${prefix}_${namespace} PRIVATE PQ_ISA_NAME="${name}" ${definitions})

@@ -3,10 +3,13 @@
 #include <zlib.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <fstream>
 #include <limits>
+#include <thread>
+#include <vector>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -76,6 +79,76 @@ TEST(ParallelFor, CoversEveryIndexOnceAndCarriesErrorsOut) {
     for (const auto& count : seen) ASSERT_EQ(count, 1);
     EXPECT_THROW(parallel_for(100, 1, [](std::size_t, std::size_t) { throw InputError("a", "b"); }), InputError);
   }
+  set_thread_count(0);
+}
+
+TEST(ParallelRanges, CoverEveryIndexOnceAndShareNoThread) {
+  for (const int threads : {1, 2, 3, 8}) {
+    set_thread_count(threads);
+    for (const std::size_t count : {1U, 2U, 5U, 64U, 1000U}) {
+      for (const std::size_t grain : {1U, 3U, 16U}) {
+        for (const Split split : {Split::fine, Split::even}) {
+          std::vector<std::atomic<int>> seen(count);
+          std::vector<std::atomic<int>> busy(static_cast<std::size_t>(threads));
+          std::atomic<std::size_t> pieces = 0;
+          std::atomic<bool> clean = true;
+          const auto body = [&](std::size_t begin, std::size_t end, std::size_t thread) {
+            if (thread >= busy.size() || begin % grain != 0 || busy[thread].fetch_add(1) != 0) clean = false;
+            for (std::size_t i = begin; i < end; ++i) ++seen[i];
+            ++pieces;
+            if (thread < busy.size()) --busy[thread];
+          };
+          parallel_ranges(count, grain, split, body);
+          EXPECT_TRUE(clean);
+          EXPECT_TRUE(split == Split::fine || pieces <= static_cast<std::size_t>(threads));
+          for (const auto& times : seen) ASSERT_EQ(times, 1);
+        }
+      }
+    }
+  }
+  set_thread_count(0);
+}
+
+// Threads that have gone to sleep, threads that still look for work and callers that end at once, in turn.
+TEST(ParallelRanges, ManyRegionsWithAndWithoutPauses) {
+  set_thread_count(4);
+  std::atomic<std::size_t> sum = 0;
+  const auto body = [&](std::size_t begin, std::size_t end, std::size_t) { sum += end - begin; };
+  std::size_t expected = 0;
+  for (int round = 0; round < 20; ++round) {
+    for (std::size_t i = 0; i < 500; ++i) {
+      parallel_ranges(i % 9 + 1, 1, i % 2 == 0 ? Split::even : Split::fine, body);
+      expected += i % 9 + 1;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(sum, expected);
+  set_thread_count(0);
+}
+
+TEST(ParallelRanges, CallersOnSeveralThreadsAndErrors) {
+  set_thread_count(3);
+  std::vector<std::thread> callers;
+  std::atomic<std::size_t> sum = 0;
+  std::atomic<int> caught = 0;
+  for (int caller = 0; caller < 4; ++caller) {
+    callers.emplace_back([&, caller] {
+      for (int i = 0; i < 200; ++i) {
+        const auto body = [&](std::size_t begin, std::size_t end, std::size_t) {
+          if (caller == 0 && begin == 0) throw InputError("a", "b");
+          sum += end - begin;
+        };
+        try {
+          parallel_ranges(10, 1, Split::fine, body);
+        } catch (const InputError&) {
+          ++caught;
+        }
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(caught, 200);
+  EXPECT_GE(sum, 6000U);
   set_thread_count(0);
 }
 

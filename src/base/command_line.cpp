@@ -216,6 +216,8 @@ std::string overview() {
       "  pq quantize MODEL -o OUT --recipe w4a4kv4-static   quantize weights, activations and KV cache to 4 bits\n"
       "  pq eval OUT --text wiki.test.raw --against MODEL   perplexity, and the distance from the original\n"
       "  pq compare MODEL --text wiki.test.raw              what each step of the method brings on this model\n"
+      "  pq run OUT --prompt 'Once upon a time'             continue a text, fast\n"
+      "  pq bench MODEL OUT                                 their speed, beside the machine's limits\n"
       "  pq inspect OUT                                     recipe, prefix, scales and sizes\n"
       "\n`pq VERB --help` lists the flags of a verb. `pq --version` prints the version.\n";
   return text;
@@ -256,10 +258,14 @@ int dispatch(const Program& program, int argc, char** argv) {
 
 const std::vector<VerbRow>& verbs() {
   static const std::vector<VerbRow> rows{
+      {"run", "Continue a text with a model, on the integer runtime", false},
+      {"chat", "Talk with a model, on the integer runtime", false},
       {"quantize", "Quantize a model: find the prefix, rotate, search scales, write a checkpoint", true},
       {"compare", "Measure each step of the method on one model, as a table", true},
-      {"eval", "Perplexity of a model or a quantized checkpoint, and its distance from another", true},
+      {"eval", "Perplexity of a model or a quantized checkpoint, and its distance from another", false},
       {"analyze", "Show a model's outlier tokens and the prefix they call for", true},
+      {"bench", "Measure speed beside the machine's own limits", false},
+      {"verify", "Compare the runtime with the reference arithmetic on this machine", false},
       {"inspect", "Show what a checkpoint holds: recipe, tensors, sizes, prefix, scales", false},
       {"tokenize", "Turn text into token ids: JSON strings on stdin, JSON arrays on stdout", false},
   };

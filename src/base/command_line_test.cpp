@@ -79,7 +79,8 @@ TEST(CommandLine, MistakesAreOneLineWithExitCodeTwo) {
   } rows[] = {
       {{"inspct"}, "error: pq: unknown verb 'inspct'; did you mean 'inspect'?\n"},
       {{"xyzzyxyzzy"},
-       "error: pq: unknown verb 'xyzzyxyzzy'; one of: quantize, compare, eval, analyze, inspect, tokenize\n"},
+       "error: pq: unknown verb 'xyzzyxyzzy'; one of: run, chat, quantize, compare, eval, analyze, bench, verify, "
+       "inspect, tokenize\n"},
       {{"--jsn"}, "error: pq: unknown flag '--jsn'; the verb comes first; see pq --help\n"},
       {{"inspect", "m", "--sise=3"}, "error: pq inspect: unknown flag '--sise'; did you mean '--size'?\n"},
       {{"inspect", "--jsno"}, "error: pq inspect: unknown flag '--jsno'; did you mean '--json'?\n"},

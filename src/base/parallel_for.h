@@ -27,16 +27,17 @@ enum class Split {
 class RangeBody {
  public:
   template <typename Body>
-    requires std::is_invocable_v<Body&, std::size_t, std::size_t, std::size_t>
-  RangeBody(Body& body)  // NOLINT(google-explicit-constructor): stands for the callable
-      : object_(std::addressof(body)), call_([](void* object, std::size_t begin, std::size_t end, std::size_t thread) {
-          (*static_cast<Body*>(object))(begin, end, thread);
+  requires std::is_invocable_v<const Body&, std::size_t, std::size_t, std::size_t> RangeBody(
+      const Body& body)  // NOLINT(google-explicit-constructor): stands for the callable
+      : object_(std::addressof(body)),
+        call_([](const void* object, std::size_t begin, std::size_t end, std::size_t thread) {
+          (*static_cast<const Body*>(object))(begin, end, thread);
         }) {}
   void operator()(std::size_t begin, std::size_t end, std::size_t thread) const { call_(object_, begin, end, thread); }
 
  private:
-  void* object_;
-  void (*call_)(void*, std::size_t, std::size_t, std::size_t);
+  const void* object_;
+  void (*call_)(const void*, std::size_t, std::size_t, std::size_t);
 };
 
 /// As parallel_for; ranges begin at multiples of `grain`, and no two that run at once have the same `thread`, so that

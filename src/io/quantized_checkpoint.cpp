@@ -178,12 +178,17 @@ void QuantizedCheckpoint::load_prefix() {
   }
 }
 
-QuantizedBlock QuantizedCheckpoint::block(std::int64_t index) const {
+QuantizedBlock QuantizedCheckpoint::block(std::int64_t index) const { return read_block(index, true); }
+QuantizedBlock QuantizedCheckpoint::block_without_weights(std::int64_t index) const { return read_block(index, false); }
+
+QuantizedBlock QuantizedCheckpoint::read_block(std::int64_t index, bool with_weights) const {
   if (index < 0 || index >= spec_.block_count) {
     throw std::logic_error(fmt::format("there is no block {} of {}", index, spec_.block_count));
   }
   QuantizedBlock block;
   visit_block(spec_, recipe_, index, block, [&](const TensorDeclaration& declaration, auto& values) {
+    const bool weights = declaration.dtype == DType::u8 || declaration.dtype == DType::f16;
+    if (weights && !with_weights) return;
     const TensorView view = tensors_.tensor(declaration.name);
     read_into(view, values);
     if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values);

@@ -109,6 +109,10 @@ class QuantizedCheckpoint {
 
   /// Throws FormatError for a scale that is not finite or not above 0, a clip factor, norm or bias that is not finite.
   QuantizedBlock block(std::int64_t index) const;
+  /// The same without the weights: `codes` and `weight` of its linear layers stay empty, tensor() gives them in place.
+  QuantizedBlock block_without_weights(std::int64_t index) const;
+  /// Any tensor, mapped. Throws FormatError when there is none of this name.
+  TensorView tensor(std::string_view name) const { return tensors_.tensor(name); }
   /// [vocab, hidden] F16
   TensorView embedding() const { return tensors_.tensor(tensor_names::embedding); }
   /// [vocab, hidden] F16
@@ -123,6 +127,7 @@ class QuantizedCheckpoint {
   void read_quantization_config();
   void check_layout() const;
   void load_prefix();
+  QuantizedBlock read_block(std::int64_t index, bool with_weights) const;
 
   std::filesystem::path directory_;
   std::string where_;  // config.json, for errors

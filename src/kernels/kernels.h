@@ -227,14 +227,13 @@ struct KernelTable {
   void (*float_to_bf16)(const float* x, std::int64_t n, std::uint16_t* out) noexcept;
   bool bf16_products;  ///< float_gemm uses FloatGemm::rounded
 
-  // What the processor can do at best with these instructions (machine_limits.h).
-  /// Products of bytes in registers, as int_gemm makes them. Returns the operations done: a multiply-add is two.
-  double (*int8_peak)(std::int64_t rounds) noexcept;
+  // What the processor can do at best with these instructions (machine_limits.h). Each returns the operations done: a
+  // multiply-add is two.
+  double (*int8_peak)(std::int64_t rounds) noexcept;         ///< products of bytes in registers, as in int_gemm
   double (*int8_matrix_peak)(std::int64_t rounds) noexcept;  ///< the same on a matrix unit; nullptr where there is none
-  double (*f32_peak)(std::int64_t rounds) noexcept;          ///< the same for float32
-  /// The same for products of bf16 summed in float32; nullptr where there are none. Needs the feature bf16_feature.
-  double (*bf16_peak)(std::int64_t rounds) noexcept;
-  const char* bf16_feature;  ///< as cpu_features.h names it; nullptr as bf16_peak
+  double (*f32_peak)(std::int64_t rounds) noexcept;          ///< multiply-adds of float32
+  double (*bf16_peak)(std::int64_t rounds) noexcept;         ///< products of bf16; nullptr without bf16_products
+  double (*bf16_matrix_peak)(std::int64_t rounds) noexcept;  ///< the same on a matrix unit; nullptr where there is none
   /// Reads all of it, in whole blocks of 256 bytes; aligned to 64.
   void (*read_memory)(const void* memory, std::int64_t bytes) noexcept;
 };

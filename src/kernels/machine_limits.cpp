@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 #include "base/parallel_for.h"
-#include "kernels/cpu_features.h"
 
 namespace pq::kernels {
 namespace {
@@ -74,11 +73,11 @@ LimitProbe::LimitProbe(const KernelTable& table, std::size_t memory_bytes)
 }
 
 MachineLimits LimitProbe::measure(int tries) const {
-  const bool has_bf16 = table_.bf16_peak != nullptr && has_feature(table_.bf16_feature);
   return {.int8_ops = measure_peak(table_.int8_peak, tries),
           .int8_matrix_ops = measure_peak(table_.int8_matrix_peak, tries),
           .f32_ops = measure_peak(table_.f32_peak, tries),
-          .bf16_ops = measure_peak(has_bf16 ? table_.bf16_peak : nullptr, tries),
+          .bf16_ops = measure_peak(table_.bf16_peak, tries),
+          .bf16_matrix_ops = measure_peak(table_.bf16_matrix_peak, tries),
           .read_bytes = read_bytes(tries)};
 }
 

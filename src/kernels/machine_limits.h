@@ -12,7 +12,8 @@ struct MachineLimits {
   double int8_ops = 0;         ///< products of bytes, the vector instructions of the table's int_gemm
   double int8_matrix_ops = 0;  ///< the same on a matrix unit, 0 where the table has none
   double f32_ops = 0;          ///< multiply-adds of float32
-  double bf16_ops = 0;         ///< products of bf16, 0 where the processor or the table has none
+  double bf16_ops = 0;         ///< products of bf16, 0 where the table has none
+  double bf16_matrix_ops = 0;  ///< the same on a matrix unit
   double read_bytes = 0;       ///< read from memory
 };
 

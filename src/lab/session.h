@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/command_line.h"
-#include "eval/perplexity.h"
+#include "eval/evaluation_text.h"
 #include "io/hf_checkpoint.h"
 #include "model/recipe.h"
 #include "nn/transformer.h"
@@ -60,20 +60,7 @@ class Session {
   quant::OutlierReport outliers_;
 };
 
-/// The text that a verb evaluates on.
-struct EvaluationText {
-  std::string path;
-  std::int64_t length = 0;      ///< tokens a chunk; 0: 2048, or the model's context where that is shorter
-  std::int64_t max_chunks = 0;  ///< 0: all
-  bool wikitext_join = false;
-
-  void add_options(CLI::App& app);
-  /// Tokens of the text; throws InputError when they do not fill one chunk. Fixes `length`.
-  std::vector<std::int32_t> load(const Tokenizer& tokenizer, const ModelSpec& spec);
-  eval::PerplexityOptions options() const;
-};
-
-/// "perplexity", "kl_divergence" and so on, as docs/json.md lists them.
-Json result_json(const eval::ComparisonResult& result, bool compared);
+using eval::EvaluationText;
+using eval::result_json;
 
 }  // namespace pq::lab

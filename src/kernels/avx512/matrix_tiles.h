@@ -28,6 +28,8 @@ class MatrixTiles {
       config.column_bytes[i] = 64;
       config.rows[i] = 16;
     }
+    // g++ 12 believes that the intrinsic reads 8 bytes, and drops what is written to the others.
+    asm volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
   }
   ~MatrixTiles() { _tile_release(); }

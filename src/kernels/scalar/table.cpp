@@ -26,7 +26,7 @@ const KernelTable table{
     .int8_matrix_peak = nullptr,
     .f32_peak = f32_peak,
     .bf16_peak = nullptr,
-    .bf16_feature = nullptr,
+    .bf16_matrix_peak = nullptr,
     .read_memory = read_memory,
 };
 

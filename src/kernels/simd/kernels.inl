@@ -51,6 +51,6 @@ const KernelTable table{
     .int8_matrix_peak = int8_matrix_peak,
     .f32_peak = f32_peak,
     .bf16_peak = bf16_peak,
-    .bf16_feature = bf16_feature,
+    .bf16_matrix_peak = bf16_matrix_peak,
     .read_memory = read_memory,
 };

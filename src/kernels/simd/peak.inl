@@ -50,28 +50,6 @@ inline double int8_peak(std::int64_t rounds) noexcept {
   return run_chains(rounds, i_zero(), step) * 64 * 2;
 }
 
-#ifdef PQ_MATRIX_TILES
-inline double matrix_products(std::int64_t rounds) noexcept {
-  const MatrixTiles tiles;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  _tile_zero(4);
-  _tile_zero(6);
-  for (std::int64_t round = 0; round < rounds; ++round) {
-    _tile_dpbsud(0, 4, 6);
-    _tile_dpbsud(1, 4, 6);
-    _tile_dpbsud(2, 4, 6);
-    _tile_dpbsud(3, 4, 6);
-  }
-  return static_cast<double>(rounds) * 4 * 16 * 16 * 64 * 2;
-}
-inline constexpr auto* int8_matrix_peak = matrix_products;
-#else
-inline constexpr double (*int8_matrix_peak)(std::int64_t) noexcept = nullptr;
-#endif
-
 inline double f32_peak(std::int64_t rounds) noexcept {
   const F factor = f_set(0.5F);
   F row = f_set(1.0F);
@@ -82,21 +60,60 @@ inline double f32_peak(std::int64_t rounds) noexcept {
   return run_chains(rounds, f_zero(), step) * 16 * 2;
 }
 
-#if defined(__AVX512F__)
-inline constexpr const char* bf16_feature = "avx512bf16";
-
-/// The instruction by its name: the rest of this source is compiled for processors that lack it.
+#ifdef PQ_BF16_DOT
 inline double bf16_products(std::int64_t rounds) noexcept {
-  const F row = f_zero();
+  const B weights = b_set(0);
+  B row = b_set(0);
   const auto step = [&](F & sum) __attribute__((always_inline)) {
-    asm volatile("vdpbf16ps %1, %1, %0" : "+v"(sum) : "v"(row));
+    touch(row);
+    sum = dot_bf16(sum, weights, row);
   };
   return run_chains(rounds, f_zero(), step) * 32 * 2;
 }
 inline constexpr auto* bf16_peak = bf16_products;
 #else
-inline constexpr const char* bf16_feature = nullptr;
 inline constexpr double (*bf16_peak)(std::int64_t) noexcept = nullptr;
+#endif
+
+#ifdef PQ_MATRIX_TILES
+/// `step` multiplies into each of four result tiles.
+template <typename Step>
+inline __attribute__((always_inline)) double run_tiles(std::int64_t rounds, Step step) {
+  const MatrixTiles tiles;
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(6);
+  for (std::int64_t round = 0; round < rounds; ++round) step();
+  return static_cast<double>(rounds) * 4 * 16 * 16;
+}
+
+inline double int8_tiles(std::int64_t rounds) noexcept {
+  const auto step = []() __attribute__((always_inline)) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 6);
+    _tile_dpbsud(2, 4, 6);
+    _tile_dpbsud(3, 4, 6);
+  };
+  return run_tiles(rounds, step) * 64 * 2;
+}
+
+inline double bf16_tiles(std::int64_t rounds) noexcept {
+  const auto step = []() __attribute__((always_inline)) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_dpbf16ps(2, 4, 6);
+    _tile_dpbf16ps(3, 4, 6);
+  };
+  return run_tiles(rounds, step) * 32 * 2;
+}
+inline constexpr auto* int8_matrix_peak = int8_tiles;
+inline constexpr auto* bf16_matrix_peak = bf16_tiles;
+#else
+inline constexpr double (*int8_matrix_peak)(std::int64_t) noexcept = nullptr;
+inline constexpr double (*bf16_matrix_peak)(std::int64_t) noexcept = nullptr;
 #endif
 
 inline void read_memory(const void* memory, std::int64_t bytes) noexcept {

@@ -1,0 +1,119 @@
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "base/table.h"
+#include "cli/verbs.h"
+#include "eval/evaluation_text.h"
+#include "runtime/model_parts.h"
+#include "runtime/runtime_model.h"
+
+namespace pq::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  eval::EvaluationText text;
+  runtime::ModelOptions runtime;
+  std::string attention = "float32";
+  // What needs full-precision models: pq-lab's.
+  bool reference = false;
+  std::string against;
+  std::string prefix;
+  std::string calibration;
+  std::string seed;
+  std::string device;
+
+  bool needs_lab() const {
+    return reference || !against.empty() || !prefix.empty() || !calibration.empty() || !seed.empty() || !device.empty();
+  }
+};
+
+int evaluate(Options options, const CommonOptions& common) {
+  options.runtime.float_attention = options.attention == "float32";
+  const auto model = runtime::Model::load(options.model, options.runtime);
+  const auto stream = options.text.load(Tokenizer::load(model->directory()), model->spec());
+  runtime::RuntimeModel language_model(model);
+  eval::ComparisonResult result;
+  static_cast<eval::PerplexityResult&>(result) = eval::perplexity(language_model, stream, options.text.options());
+  const bool quantized =
+      model->recipe().weight.enabled() || model->recipe().activation.enabled() || model->recipe().kv.enabled();
+  const std::string name = quantized ? model->recipe().name : "FP16";
+  if (common.json) {
+    Json json{{"model", options.model}, {"name", name}, {"recipe", quantized ? name : "fp16"}};
+    json.update(eval::result_json(result, false));
+    json["text"] = options.text.path;
+    json["text_tokens"] = stream.size();
+    json["length"] = options.text.length;
+    json["chunks"] = result.chunks;
+    json["prefix_token_ids"] = model->parts().prefix_ids;
+    json["lm_head_bits"] = options.runtime.lm_head_bits;
+    json["attention"] = options.attention;
+    json["kernels"] = model->kernels().name;
+    json["rows"] = Json::array();
+    print_json(json);
+    return 0;
+  }
+  Table table({"model", "perplexity", "seconds"});
+  table.add_row({name, fmt::format("{:.3f}", result.perplexity), fmt::format("{:.1f}", result.seconds)});
+  print_result(table.text());
+  print_result(fmt::format("{}: {} chunks of {} tokens; kernels {}\n", options.text.path, result.chunks,
+                           options.text.length, model->kernels().name));
+  return 0;
+}
+
+}  // namespace
+
+Verb eval_verb(int argc, char** argv) {
+  return {"eval", [argc, argv](CLI::App& app, const CommonOptions& common) -> Action {
+            auto options = std::make_shared<Options>();
+            app.add_option(
+                   "MODEL", options->model,
+                   "A quantized checkpoint or an unquantized model: a directory, or org/name in the Hugging Face cache")
+                ->required();
+            options->text.add_options(app);
+            app.add_option("--lm-head-bits", options->runtime.lm_head_bits,
+                           "8: quantize lm_head and embedding to int8 per channel while loading")
+                ->option_text("8|16 (default 16)");
+            app.add_option("--attention", options->attention,
+                           "float32: over the values that the KV codes stand for; packed: as pq run computes it, Q and "
+                           "probabilities as 16-bit integers over the packed cache")
+                ->option_text("float32|packed (default float32)")
+                ->check(CLI::IsMember({"float32", "packed"}));
+            const std::string lab = "With pq-lab";
+            app.add_flag("--reference", options->reference,
+                         "Evaluate with the float32 reference of pq-lab instead of the runtime")
+                ->group(lab);
+            app.add_option("--against", options->against,
+                           "Unquantized model to compare with: adds KL divergence, top-1 agreement and the rows FP16 "
+                           "and FP16 + prefix")
+                ->option_text("MODEL")
+                ->group(lab);
+            app.add_option("--prefix", options->prefix,
+                           "For an unquantized MODEL: add the row FP16 + prefix with this prefix (auto, ids:1,2, text)")
+                ->option_text("TOKENS")
+                ->group(lab);
+            app.add_option("--calibration", options->calibration, "Text that --prefix auto reads; `self` samples it")
+                ->option_text("FILE (default self)")
+                ->group(lab);
+            app.add_option("--seed", options->seed, "Seed of the calibration sequences that --prefix auto reads")
+                ->option_text("N (default 0)")
+                ->group(lab);
+            app.add_option("--device", options->device, "Device of the reference: cpu, cuda or cuda:N")
+                ->option_text("NAME (default cpu)")
+                ->group(lab);
+            add_help_text(app,
+                          "Perplexity, on the runtime: the text is tokenized once (BOS before it where the tokenizer "
+                          "adds one) and cut into\n"
+                          "chunks; the tail is dropped; every chunk stands behind the model's own prefix.\n\n"
+                          "  pq eval OUT --text wiki.test.raw\n"
+                          "  pq eval OUT --text wiki.test.raw --length 2048 --against MODEL");
+            return [options, &common, argc, argv] {
+              return options->needs_lab() ? run_in_lab(argc, argv) : evaluate(*options, common);
+            };
+          }};
+}
+
+}  // namespace pq::cli

@@ -1,0 +1,241 @@
+#include "cli/generation.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "tokenizer/stop_strings.h"
+#include "tokenizer/unicode.h"
+
+namespace pq::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+volatile std::sig_atomic_t interrupted = 0;
+extern "C" void note_interrupt(int /*signal*/) { interrupted = 1; }
+
+/// Notes the first Ctrl-C while it lives; a second one ends the process.
+class InterruptNote {
+ public:
+  InterruptNote() {
+    interrupted = 0;
+    struct sigaction action {};
+    action.sa_handler = note_interrupt;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    ::sigaction(SIGINT, nullptr, &before_);
+    if (before_.sa_handler != SIG_IGN) ::sigaction(SIGINT, &action, nullptr);
+  }
+  ~InterruptNote() { ::sigaction(SIGINT, &before_, nullptr); }
+  InterruptNote(const InterruptNote&) = delete;
+  InterruptNote& operator=(const InterruptNote&) = delete;
+  bool interrupted_now() const { return interrupted != 0; }
+
+ private:
+  struct sigaction before_ {};
+};
+
+/// Tokens that end a text or a turn: those that the model's files name, and those that chat models end a turn with.
+std::set<std::int32_t> end_ids(const ModelSpec& spec, const Tokenizer& tokenizer) {
+  std::set<std::int32_t> ids;
+  for (const std::int64_t id : spec.eos_token_ids) {
+    if (id >= 0 && id < spec.vocab_size) ids.insert(static_cast<std::int32_t>(id));
+  }
+  if (const auto id = tokenizer.eos_id()) ids.insert(*id);
+  for (const char* token : {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "</s>"}) {
+    const auto id = tokenizer.id_of(token);
+    if (id && tokenizer.is_special(*id)) ids.insert(*id);
+  }
+  return ids;
+}
+
+runtime::Session new_session(const std::shared_ptr<const runtime::Model>& model, const GenerationOptions& options) {
+  const std::int64_t trained = model->spec().max_positions;
+  if (options.context > trained)
+    log_warning("--context {} is beyond the {} tokens that the model was trained on", options.context, trained);
+  return {model, options.context > 0 ? options.context : trained};
+}
+
+double rate(std::int64_t tokens, double seconds) { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
+
+}  // namespace
+
+void GenerationOptions::validate() const {
+  sampling.validate();
+  if (max_tokens < 0)
+    throw InputError("--max-tokens", fmt::format("{} is out of range", max_tokens), "choose 0 (no limit) or more");
+  if (context < 0)
+    throw InputError("--context", fmt::format("{} is out of range", context), "choose 0 (the model's own) or more");
+  const StopStrings checked(stop);
+}
+
+void add_generation_options(CLI::App& app, GenerationOptions& options) {
+  app.add_option("MODEL", options.model,
+                 "Quantized checkpoint or Hugging Face model: a directory, or org/name in the local cache")
+      ->required();
+  app.add_option("-n,--max-tokens", options.max_tokens, "Tokens to generate at most; 0: until the context is full")
+      ->option_text(fmt::format("N (default {})", options.max_tokens));
+  app.add_option("--context", options.context, "Tokens that prompt and answer may have together; 0: the model's own")
+      ->option_text("N (default 0)");
+  app.add_option("--stop", options.stop, "Ends the text where this string comes up; may be given several times")
+      ->option_text("TEXT")
+      ->allow_extra_args(false);
+  app.add_flag("--ignore-eos", options.ignore_eos, "Goes on after the token that ends a text");
+  app.add_option("--lm-head-bits", options.lm_head_bits,
+                 "16: output layer as in the checkpoint; 8: int8 per token of the vocabulary, faster")
+      ->check(CLI::IsMember({8, 16}))
+      ->option_text("8|16 (default 16)");
+  const std::string group = "Sampling (in this order, as Hugging Face transformers does it)";
+  runtime::SamplingOptions& sampling = options.sampling;
+  app.add_option("--repetition-penalty", sampling.repetition_penalty,
+                 "Makes tokens that the text has already less likely; 1: off")
+      ->option_text(fmt::format("X (default {})", sampling.repetition_penalty))
+      ->group(group);
+  app.add_option("--repetition-window", sampling.repetition_window,
+                 "How many of the last tokens that penalty looks at; 0: all")
+      ->option_text(fmt::format("N (default {})", sampling.repetition_window))
+      ->group(group);
+  app.add_option("--temperature", sampling.temperature, "0: always the likeliest token; 1: as the model says")
+      ->option_text(fmt::format("X (default {})", sampling.temperature))
+      ->group(group);
+  app.add_option("--top-k", sampling.top_k, "Only the N likeliest tokens; 0: all")
+      ->option_text(fmt::format("N (default {})", sampling.top_k))
+      ->group(group);
+  app.add_option("--top-p", sampling.top_p, "Only the likeliest tokens that have probability X together; 1: all")
+      ->option_text(fmt::format("X (default {})", sampling.top_p))
+      ->group(group);
+  app.add_option("--min-p", sampling.min_p, "Only tokens at least X times as likely as the likeliest; 0: all")
+      ->option_text(fmt::format("X (default {})", sampling.min_p))
+      ->group(group);
+  app.add_option("--seed", sampling.seed, "The same seed gives the same text")
+      ->option_text(fmt::format("N (default {})", sampling.seed))
+      ->group(group);
+}
+
+Json Generation::json(const Tokenizer& tokenizer) const {
+  Json token_texts = Json::array();
+  for (const std::int32_t token : tokens) token_texts.push_back(tokenizer.token_text(token));
+  Json result{{"text", text}, {"token_ids", tokens}, {"tokens", std::move(token_texts)}, {"stop_reason", stop_reason}};
+  if (!stop_string.empty()) result["stop_string"] = stop_string;
+  result["prompt_tokens"] = prompt_tokens;
+  result["cached_tokens"] = cached_tokens;
+  result["prefill_seconds"] = prefill_seconds;
+  result["decode_seconds"] = decode_seconds;
+  result["prefill_tokens_per_second"] = rate(prompt_tokens - cached_tokens, prefill_seconds);
+  result["decode_tokens_per_second"] = decoded_tokens > 0 ? Json(rate(decoded_tokens, decode_seconds)) : Json(nullptr);
+  return result;
+}
+
+std::string Generation::summary() const {
+  const auto count = [](std::int64_t n, std::string_view noun) {
+    return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
+  };
+  const std::int64_t run_tokens = prompt_tokens - cached_tokens;
+  std::string line = count(run_tokens, "prompt token");
+  if (cached_tokens > 0) line += fmt::format(" (and {} cached)", cached_tokens);
+  line += fmt::format(" at {:.1f} tokens/s, ", rate(run_tokens, prefill_seconds));
+  line += fmt::format("{} generated", count(static_cast<std::int64_t>(tokens.size()), "token"));
+  if (decoded_tokens > 0) line += fmt::format(" at {:.1f} tokens/s", rate(decoded_tokens, decode_seconds));
+  if (stop_reason == "max_tokens") line += " (--max-tokens reached)";
+  if (stop_reason == "context") line += " (the context is full)";
+  if (stop_reason == "interrupted") line += " (interrupted)";
+  return line;
+}
+
+Generator::Generator(const GenerationOptions& options, Tokenizer tokenizer)
+    : options_(options),
+      tokenizer_(std::move(tokenizer)),
+      model_(runtime::Model::load(options.model, {.lm_head_bits = options.lm_head_bits})),
+      session_(new_session(model_, options)),
+      end_ids_(end_ids(model_->spec(), tokenizer_)) {}
+
+void Generator::prefill(std::span<const std::int32_t> prompt, std::string_view where, Generation& generation) {
+  const auto size = static_cast<std::int64_t>(prompt.size());
+  if (prompt.empty())
+    throw InputError(where, "the prompt is empty, and the tokenizer adds no BOS", "give the text to start from");
+  if (size > context()) {
+    throw InputError(where, fmt::format("has {} tokens, but the context holds {}", size, context()),
+                     "shorten it, or raise --context");
+  }
+  const auto common =
+      std::mismatch(prompt.begin(), prompt.end() - 1, held_.begin(), held_.end()).first - prompt.begin();
+  const Clock::time_point start = Clock::now();
+  session_.truncate(common);
+  held_.resize(static_cast<std::size_t>(common));
+  session_.append(prompt.subspan(static_cast<std::size_t>(common)));
+  held_.assign(prompt.begin(), prompt.end());
+  session_.logits();
+  generation.prefill_seconds = seconds_since(start);
+  generation.prompt_tokens = size;
+  generation.cached_tokens = common;
+}
+
+Generation Generator::run(std::span<const std::int32_t> prompt, bool with_prompt, std::string_view where,
+                          const std::function<void(std::string_view)>& on_text) {
+  Generation generation;
+  prefill(prompt, where, generation);
+  runtime::Sampler sampler(options_.sampling);
+  sampler.accept(prompt);
+  StreamDecoder decoder(tokenizer_, true);
+  if (with_prompt) {
+    for (const std::int32_t token : prompt) decoder.push(token);
+  }
+  StopStrings stop(options_.stop);
+  const auto show = [&](const std::string& text) {
+    if (text.empty()) return;
+    generation.text += text;
+    on_text(text);
+  };
+  const InterruptNote interrupt;
+  const Clock::time_point start = Clock::now();
+  while (generation.stop_reason.empty()) {
+    const std::int32_t token = sampler.sample(session_.logits());
+    if (!options_.ignore_eos && end_ids_.contains(token)) {
+      generation.stop_reason = "end_of_text";
+      break;
+    }
+    generation.tokens.push_back(token);
+    sampler.accept(token);
+    show(stop.push(decoder.push(token)));
+    if (stop.stopped()) {
+      generation.stop_reason = "stop_string";
+    } else if (static_cast<std::int64_t>(generation.tokens.size()) == options_.max_tokens) {
+      generation.stop_reason = "max_tokens";
+    } else if (session_.length() == session_.capacity()) {
+      generation.stop_reason = "context";
+    } else if (interrupt.interrupted_now()) {
+      generation.stop_reason = "interrupted";
+    } else {
+      session_.append({&token, 1});
+      held_.push_back(token);
+      ++generation.decoded_tokens;
+    }
+  }
+  generation.decode_seconds = seconds_since(start);
+  show(stop.push(decoder.finish()));
+  show(stop.finish());
+  if (stop.stopped()) generation.stop_reason = "stop_string";
+  generation.stop_string = stop.met();
+  return generation;
+}
+
+void require_utf8(std::string_view text, std::string_view where) {
+  if (const std::size_t at = find_invalid_utf8(text); at != std::string_view::npos)
+    throw InputError(where, fmt::format("byte {} is not valid UTF-8", at), "convert the text to UTF-8");
+}
+
+void print_now(std::string_view text) {
+  print_result(text);
+  std::fflush(stdout);
+}
+
+}  // namespace pq::cli

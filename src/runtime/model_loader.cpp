@@ -1,0 +1,124 @@
+#include "runtime/model_loader.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <utility>
+
+#include "base/half.h"
+
+namespace pq::runtime {
+namespace {
+
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+/// The layers that read one site.
+struct Reader {
+  Site site;
+  LinearInput PackedBlock::*input;
+  std::vector<LinearId> linears;
+};
+
+const std::array<Reader, 4>& readers() {
+  static const std::array<Reader, 4> rows{{
+      {Site::qkv_input, &PackedBlock::qkv_input, {LinearId::q, LinearId::k, LinearId::v}},
+      {Site::o_input, &PackedBlock::o_input, {LinearId::o}},
+      {Site::gate_up_input, &PackedBlock::gate_up_input, {LinearId::gate, LinearId::up}},
+      {Site::down_input, &PackedBlock::down_input, {LinearId::down}},
+  }};
+  return rows;
+}
+
+/// Packs a block whose sizes were checked against spec and recipe.
+PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource source) {
+  const ModelSpec& spec = parts.spec;
+  const Recipe& recipe = parts.recipe;
+  PackedBlock packed;
+  packed.input_norm = std::move(source.parameters.input_norm);
+  packed.post_attention_norm = std::move(source.parameters.post_attention_norm);
+  packed.window = spec.window_of_block(block);
+  const auto site = [&](Site of) -> const SiteQuantizer& {
+    return source.parameters.sites[index(quantized_site_index(of))];
+  };
+  packed.key = make_kv_quantizer(parts.kv, site(Site::k_cache));
+  packed.value = make_kv_quantizer(parts.kv, site(Site::v_cache));
+  for (const Reader& reader : readers()) {
+    const SiteQuantizer& parameters = site(reader.site);
+    const QuantizerFormat& format = recipe.activation;
+    const std::int64_t columns = linear_shape(spec, reader.linears[0]).in_features;
+    SegmentPlan plan =
+        plan_segments(recipe.weight, format, columns, parameters.zero_point.empty() ? 0 : parameters.zero_point[0]);
+    std::vector<QuantizedSource> sources;
+    for (const LinearId id : reader.linears) {
+      const io::TensorView& weight = source.weights[index(static_cast<int>(id))];
+      const QuantizedLinear& linear = source.parameters.linears[index(static_cast<int>(id))];
+      if (!recipe.weight.enabled()) {
+        packed[id] = PackedLinear::pack_floats(weight, linear.bias);
+        continue;
+      }
+      sources.push_back({.where = fmt::format("{}: tensor '{}'", weight.file, weight.name),
+                         .shape = linear_shape(spec, id),
+                         .format = recipe.weight,
+                         .codes = weight.bytes,
+                         .scales = linear.scales,
+                         .zero_points = linear.zero_points,
+                         .bias = linear.bias});
+      plan.integer = plan.integer && sums_fit(sources.back(), plan);
+    }
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+      packed[reader.linears[i]] =
+          plan.integer ? PackedLinear::pack_codes(sources[i], plan) : PackedLinear::dequantize(sources[i]);
+    }
+    packed.*reader.input = make_linear_input(format, parameters, plan);
+  }
+  return packed;
+}
+
+/// Packs lm_head as options.lm_head_bits says.
+void set_lm_head(ModelParts& parts, const io::TensorView& weight) {
+  if (parts.options.lm_head_bits == 8) {
+    parts.lm_head = PackedLinear::pack_rows_to_8_bits(weight, parts.table);
+    parts.head_input = make_linear_input(QuantizerFormat{}, {}, plan_8_bit_rows(parts.spec.hidden_size));
+  } else {
+    parts.lm_head = PackedLinear::pack_floats(weight, {});
+    parts.head_input =
+        make_linear_input(QuantizerFormat{}, {}, plan_segments({}, QuantizerFormat{}, parts.spec.hidden_size, 0));
+  }
+}
+
+/// Prefix K or V [kv_heads, tokens, head_dim] as float32 with padded rows.
+AlignedBuffer unpack_prefix(const ModelParts& parts, std::span<const std::uint16_t> halves) {
+  const std::int64_t dim = parts.spec.head_dim;
+  const std::int64_t padded = parts.kv.layout.padded_dim;
+  const std::int64_t rows = parts.spec.kv_head_count * parts.prefix();
+  AlignedBuffer floats = AlignedBuffer::of<float>(index(rows * padded));
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t i = 0; i < dim; ++i) {
+      floats.as<float>()[index(row * padded + i)] = f16_to_float(halves[index(row * dim + i)]);
+    }
+  }
+  return floats;
+}
+
+}  // namespace
+
+std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& options,
+                                        const kernels::KernelTable& table) {
+  auto parts = std::make_unique<ModelParts>(source.spec, source.recipe, options, table);
+  parts->directory = source.directory;
+  parts->files = source.files;
+  parts->embedding = source.embedding;
+  parts->final_norm = std::move(source.final_norm);
+  parts->prefix_ids = source.prefix.token_ids;
+  for (std::int64_t i = 0; i < parts->spec.block_count; ++i) {
+    parts->blocks.push_back(pack_block(*parts, i, source.block(i)));
+    if (parts->prefix() == 0) continue;
+    const Prefix::BlockKv& kv = source.prefix.blocks[index(i)];
+    parts->blocks.back().prefix_key = unpack_prefix(*parts, kv.key);
+    parts->blocks.back().prefix_value = unpack_prefix(*parts, kv.value);
+  }
+  set_lm_head(*parts, source.lm_head);
+  return parts;
+}
+
+}  // namespace pq::runtime

@@ -1,0 +1,204 @@
+#include "runtime/packed_linear.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "base/random.h"
+#include "kernels/scalar/stored_code.h"
+#include "kernels/select.h"
+#include "numerics/packing.h"
+#include "numerics/quantize.h"
+
+namespace pq::runtime {
+namespace {
+
+using kernels::panel_channels;
+using testing::HasSubstr;
+
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+/// A random layer in the checkpoint's packing.
+struct Layer {
+  Layer(std::int64_t out, std::int64_t in, int bits, bool symmetric, std::int64_t group, std::uint64_t seed) {
+    Random random(seed, "layer");
+    format = {bits, symmetric, ScaleMode::static_scale, group > 0 ? Granularity::group : Granularity::channel, group};
+    shape = {out, in, true};
+    const std::int64_t row_bytes = packed_row_bytes(in, bits);
+    packed.resize(index(out * row_bytes));
+    for (std::int64_t row = 0; row < out; ++row) {
+      std::vector<std::int32_t> of_row(index(in));
+      for (std::int32_t& code : of_row) code = static_cast<std::int32_t>(random.below(std::uint64_t{1} << bits));
+      pack_row(of_row, bits, false, std::span(packed).subspan(index(row * row_bytes), index(row_bytes)));
+      codes.push_back(of_row);
+      bias.push_back(static_cast<float>(random.normal()));
+      // Bits behind a row's last code mean nothing.
+      if (in * bits % 8 != 0)
+        packed[index((row + 1) * row_bytes - 1)] |= static_cast<std::uint8_t>(0xff << (in * bits % 8));
+    }
+    const QuantizedSource source = view();
+    for (std::int64_t i = 0; i < out * source.groups(); ++i) {
+      scales.push_back(static_cast<float>(0.01 + random.uniform()));
+      if (!symmetric) zero_points.push_back(static_cast<std::int16_t>(static_cast<int>(random.below(40)) - 20));
+    }
+  }
+  QuantizedSource view() const {
+    return {"file: tensor 'w'", shape, format, std::as_bytes(std::span(packed)), scales, zero_points, bias};
+  }
+
+  LinearShape shape{};
+  QuantizerFormat format;
+  std::vector<std::uint8_t> packed;
+  std::vector<std::vector<std::int32_t>> codes;
+  std::vector<float> scales;
+  std::vector<std::int16_t> zero_points;
+  std::vector<float> bias;
+};
+
+QuantizerFormat activation_of(int bits) {
+  QuantizerFormat format;
+  format.bits = bits;
+  return format;
+}
+
+void expect_packed(const Layer& layer, const PackedLinear& packed, const SegmentPlan& plan) {
+  const kernels::IntWeights& weights = packed.codes();
+  ASSERT_EQ(weights.columns, plan.padded);
+  ASSERT_EQ(weights.channels, layer.shape.out_features);
+  for (std::int64_t channel = 0; channel < weights.panels * panel_channels; ++channel) {
+    const std::int64_t panel = channel / panel_channels;
+    const std::int64_t lane = channel % panel_channels;
+    const bool real = channel < weights.channels;
+    EXPECT_EQ(weights.bias[channel], real ? layer.bias[index(channel)] : 0.0F);
+    for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
+      const std::int64_t at = (panel * weights.segments + segment) * panel_channels + lane;
+      const std::int32_t zero = weights.zero != nullptr ? weights.zero[at] : weights.common_zero;
+      std::int32_t sum = 0;
+      for (std::int64_t c = segment * weights.segment; c < std::min((segment + 1) * weights.segment, plan.columns);
+           ++c) {
+        const std::int32_t code =
+            kernels::scalar::stored_code(weights.codes + panel * weights.panel_bytes, weights.bits, c, lane);
+        ASSERT_EQ(code, real ? layer.codes[index(channel)][index(c)] : 0) << "channel " << channel << " column " << c;
+        if (!real) continue;
+        const std::int64_t group = layer.format.granularity == Granularity::group ? c / layer.format.group : 0;
+        ASSERT_EQ(weights.scale[at], layer.scales[index(channel * layer.view().groups() + group)]);
+        ASSERT_EQ(zero, layer.view().zero(channel, group));
+        sum += code - zero;
+      }
+      EXPECT_EQ(weights.sum[at], sum) << "channel " << channel << " segment " << segment;
+    }
+  }
+}
+
+TEST(PackedLinear, HoldsTheCodesOfTheCheckpoint) {
+  std::uint64_t seed = 0;
+  for (int bits = 2; bits <= 8; ++bits) {
+    for (const bool symmetric : {true, false}) {
+      for (const std::int64_t group : {0, 32, 96, 128}) {
+        for (const std::int64_t in : {7, 32, 45, 160, 257}) {
+          const Layer layer(in % 2 == 0 ? 16 : 35, in, bits, symmetric, group, ++seed);
+          for (const int activation : {8, 16}) {
+            const SegmentPlan plan = plan_segments(layer.format, activation_of(activation), in, 0);
+            ASSERT_TRUE(plan.integer);
+            SCOPED_TRACE(testing::Message() << bits << " bits, group " << group << ", " << in << " columns");
+            expect_packed(layer, PackedLinear::pack_codes(layer.view(), plan), plan);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PackedLinear, FloatPathHoldsTheDequantizedWeights) {
+  const Layer layer(19, 45, 3, false, 20, 1);
+  const PackedLinear packed = PackedLinear::dequantize(layer.view());
+  const auto* values = static_cast<const float*>(packed.floats().values);
+  ASSERT_EQ(packed.floats().columns, 46);
+  for (std::int64_t channel = 0; channel < 19; ++channel) {
+    for (std::int64_t c = 0; c < 45; ++c) {
+      const float expected =
+          dequantize(layer.codes[index(channel)][index(c)], layer.scales[index(channel * 3 + c / 20)],
+                     layer.zero_points[index(channel * 3 + c / 20)]);
+      EXPECT_EQ(values[(channel / 16 * 46 + c) * 16 + channel % 16], expected);
+    }
+  }
+}
+
+TEST(PackedLinear, EightBitRowsAreThoseOfNumerics) {
+  Random random(3, "rows");
+  std::vector<std::uint16_t> halves(18 * 150);
+  for (std::uint16_t& half : halves) half = float_to_f16(static_cast<float>(random.normal()));
+  const io::TensorView view{"lm_head.weight", io::DType::f16, {18, 150}, std::as_bytes(std::span(halves)), "file"};
+  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
+    if (!kernels::supported(*table)) continue;
+    const PackedLinear packed = PackedLinear::pack_rows_to_8_bits(view, *table);
+    const kernels::IntWeights& weights = packed.codes();
+    for (std::int64_t channel = 0; channel < 18; ++channel) {
+      std::vector<float> row(150);
+      for (std::size_t i = 0; i < row.size(); ++i) row[i] = f16_to_float(halves[index(channel) * 150 + i]);
+      const float scale = symmetric_scale(max_abs(row), 1, 8);
+      for (std::int64_t c = 0; c < 150; ++c) {
+        const std::int32_t code =
+            kernels::scalar::stored_code(weights.codes + channel / 16 * weights.panel_bytes, 8, c, channel % 16);
+        ASSERT_EQ(code - weights.common_zero, quantize(row[index(c)], scale, 0, quant_range(8, true)));
+      }
+      EXPECT_EQ(weights.scale[channel / 16 * weights.segments * 16 + channel % 16], scale);
+    }
+  }
+  halves[1000] = 0x7c00;
+  EXPECT_THROW(PackedLinear::pack_rows_to_8_bits(view, *kernels::kernel_tables().front()), FormatError);
+  EXPECT_THROW(PackedLinear::pack_floats(view, {}), FormatError);
+}
+
+TEST(PackedLinear, RefusesWhatDoesNotFit) {
+  Layer layer(16, 64, 4, false, 0, 1);
+  const SegmentPlan plan = plan_segments(layer.format, activation_of(8), 64, 0);
+  const auto message = [&] {
+    try {
+      PackedLinear::pack_codes(layer.view(), plan);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message(), "");
+  layer.packed.pop_back();
+  EXPECT_THAT(message(), HasSubstr("file: tensor 'w': has 511 bytes of codes, its shape asks for 512"));
+  layer.packed.push_back(0);
+  layer.scales.pop_back();
+  EXPECT_THAT(message(), HasSubstr("scales"));
+  layer.scales.push_back(1);
+  layer.zero_points[3] = -32768;
+  EXPECT_EQ(message(), "");
+  layer.shape.in_features = 1024;
+  layer.packed.resize(16 * 512);
+  EXPECT_THROW(PackedLinear::pack_codes(layer.view(), plan_segments(layer.format, activation_of(8), 1024, 0)),
+               UnsupportedError);
+}
+
+TEST(SegmentPlan, KnowsWhichFormatsFitTheKernels) {
+  const auto plan = [](std::int64_t weight_group, const char* setting, std::int64_t columns) {
+    Recipe recipe = named_recipe("w4a4kv4-dynamic");
+    if (weight_group > 0) recipe.weight = {4, true, ScaleMode::static_scale, Granularity::group, weight_group};
+    if (*setting != '\0') {
+      apply_setting(recipe, "activation.granularity=group");
+      apply_setting(recipe, setting);
+    }
+    return plan_segments(recipe.weight, recipe.activation, columns, 0);
+  };
+  EXPECT_EQ(plan(0, "", 100).segment, 128);
+  EXPECT_EQ(plan(64, "", 256).segments, 4);
+  EXPECT_EQ(plan(64, "activation.group=128", 256).segment, 64);
+  EXPECT_EQ(plan(128, "activation.group=64", 256).segment, 64);
+  EXPECT_EQ(plan(0, "activation.group=64", 250).segments, 4);
+  EXPECT_FALSE(plan(48, "", 256).integer);
+  EXPECT_FALSE(plan(96, "activation.group=64", 256).integer);
+  EXPECT_FALSE(plan(0, "activation.group=40", 256).integer);
+}
+
+}  // namespace
+}  // namespace pq::runtime

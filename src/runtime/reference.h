@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "runtime/model.h"
+#include "runtime/model_source.h"
+
+namespace pq::runtime {
+
+/// The model's arithmetic once more, plainly, in float64 over numerics: what `pq verify` holds the kernels to. Weights
+/// are decoded row by row from the files, quantizers are those of numerics/quantize.h on float32 inputs.
+
+struct Matrix {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::vector<double> values;  ///< [rows, columns]
+
+  Matrix() = default;
+  Matrix(std::int64_t row_count, std::int64_t column_count)
+      : rows(row_count), columns(column_count), values(static_cast<std::size_t>(row_count * column_count)) {}
+  std::span<double> row(std::int64_t i) {
+    return std::span(values).subspan(static_cast<std::size_t>(i * columns), static_cast<std::size_t>(columns));
+  }
+  std::span<const double> row(std::int64_t i) const {
+    return std::span(values).subspan(static_cast<std::size_t>(i * columns), static_cast<std::size_t>(columns));
+  }
+};
+
+/// A linear layer whose rows are decoded when they are needed.
+struct ReferenceLinear {
+  const io::TensorView* weight;      ///< packed codes, or floating-point
+  const QuantizedLinear* quantized;  ///< scales, zero points, bias
+  LinearShape shape;
+  QuantizerFormat format;
+  bool rows_to_8_bits = false;  ///< lm_head_bits 8
+
+  /// Row `channel` [in].
+  void decode(std::int64_t channel, std::span<double> out) const;
+};
+ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spec, const Recipe& recipe, LinearId id);
+
+/// y [rows, out] = x * W^T + b; where `magnitude` is given it gets the sums of the absolute values of all that is
+/// added.
+Matrix multiply(const ReferenceLinear& linear, const Matrix& x, Matrix* magnitude = nullptr);
+Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps);
+/// Rows of heads of head_dim; row i stands at first_position + i.
+void apply_rope(Matrix& x, std::int64_t head_dim, double theta, std::int64_t first_position);
+/// Every `order` neighbouring values of every row.
+void apply_rotation(Matrix& x, std::int64_t order);
+
+/// What a site's quantizer makes of float32 rows.
+struct SiteCodes {
+  std::vector<std::int32_t> codes;  ///< [rows, columns], as the checkpoint has them; empty without a quantizer
+  Matrix values;                    ///< what they stand for
+};
+/// Linear inputs, or K and V rows [tokens, kv_heads * head_dim]. All rows share a dynamic per-tensor scale.
+SiteCodes quantize_site(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
+                        std::int64_t head_dim, const Matrix& x);
+
+/// Causal attention of the last query.rows tokens of key.rows, behind prefix K and V; query [tokens, heads * head_dim],
+/// key and value [tokens, kv_heads * head_dim], prefixes [prefix, kv_heads * head_dim].
+Matrix attend(const ModelSpec& spec, std::int64_t window, const Matrix& query, const Matrix& key, const Matrix& value,
+              const Matrix& prefix_key, const Matrix& prefix_value);
+/// K and V of the prefix in one block, [prefix, kv_heads * head_dim].
+Matrix prefix_rows(const ModelSource& source, std::int64_t block, bool key);
+Matrix silu_product(const Matrix& gate, const Matrix& up);
+
+/// The embedding rows of `tokens`.
+Matrix embed(const ModelSource& source, const ModelOptions& options, std::span<const std::int32_t> tokens);
+/// One block over a whole sequence that stands behind the prefix: residual stream in, residual stream out.
+Matrix reference_block(const ModelSource& source, const BlockSource& block, std::int64_t index,
+                       const ModelOptions& options, const Matrix& residual);
+/// [tokens, vocab]
+Matrix reference_logits(const ModelSource& source, const ModelOptions& options, const Matrix& residual);
+
+}  // namespace pq::runtime

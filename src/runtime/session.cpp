@@ -1,0 +1,268 @@
+#include "runtime/session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/mapped_file.h"
+#include "runtime/forward.h"
+
+namespace pq::runtime {
+namespace {
+
+constexpr std::int64_t largest_capacity = std::int64_t{1} << 28;
+constexpr std::array<char, 8> magic{'P', 'Q', 'S', 'E', 'S', 'S', '\n', '\1'};
+
+std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+/// Begins a saved session; all numbers little-endian.
+struct FileHeader {
+  std::array<char, 8> magic;
+  std::uint64_t model;  ///< fingerprint of all that the cache's meaning depends on
+  std::int64_t capacity;
+  std::int64_t length;
+  std::uint64_t cache_bytes;
+  std::int64_t hidden;  ///< floats of the last token's residual stream that follow the header; 0: none
+};
+
+void check_token(std::int32_t token, const ModelSpec& spec) {
+  if (token >= 0 && token < spec.vocab_size) return;
+  throw InputError("tokens", fmt::format("token id {} is outside the vocabulary of {}", token, spec.vocab_size),
+                   "use the tokenizer that belongs to this model");
+}
+
+[[noreturn]] void refuse_length(std::int64_t length, std::int64_t added, std::int64_t capacity) {
+  throw InputError("context",
+                   fmt::format("{} tokens do not fit behind {}: the session holds at most {}", added, length, capacity),
+                   "use a larger context, or fewer tokens");
+}
+
+/// FNV-1a of a text that says what a cache's bytes mean.
+std::uint64_t fingerprint(const ModelParts& parts) {
+  const ModelSpec& spec = parts.spec;
+  const kernels::KvLayout& layout = parts.kv.layout;
+  std::string text =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", static_cast<int>(spec.family), spec.hidden_size,
+                  spec.intermediate_size, spec.block_count, spec.head_count, spec.kv_head_count, spec.head_dim,
+                  spec.vocab_size, spec.rms_norm_eps, spec.rope_theta, spec.sliding_window, spec.first_sliding_block,
+                  static_cast<int>(layout.format), layout.dynamic_scales, layout.group, layout.groups, parts.kv.packed);
+  text += recipe_to_json(parts.recipe).dump();
+  for (const std::int32_t id : parts.prefix_ids) text += fmt::format(" {}", id);
+  std::uint64_t hash = 0xcbf29ce484222325ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  return hash;
+}
+
+std::int64_t checked_capacity(std::int64_t capacity) {
+  if (capacity < 1 || capacity > largest_capacity) {
+    throw InputError("context", fmt::format("a session for {} tokens cannot be made", capacity),
+                     fmt::format("use 1 to {}", largest_capacity));
+  }
+  return capacity;
+}
+
+}  // namespace
+
+struct Session::State {
+  State(std::shared_ptr<const Model> of, std::int64_t capacity)
+      : model(std::move(of)), sequence(model->parts(), checked_capacity(capacity)) {}
+
+  std::shared_ptr<const Model> model;
+  Sequence sequence;
+  std::vector<float> last;    // residual stream of the last token; empty when it is not known
+  std::vector<float> logits;  // of it
+  bool logits_known = false;
+
+  void keep_last(const float* residual) {
+    last.assign(residual, residual + model->spec().hidden_size);
+    logits_known = false;
+  }
+};
+
+Session::Session(std::shared_ptr<const Model> model, std::int64_t capacity)
+    : state_(std::make_unique<State>(std::move(model), capacity)) {}
+Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+const std::shared_ptr<const Model>& Session::model() const { return state_->model; }
+std::int64_t Session::length() const { return state_->sequence.length; }
+std::int64_t Session::capacity() const { return state_->sequence.capacity; }
+
+void Session::append(std::span<const std::int32_t> tokens) {
+  const ModelParts& parts = state_->model->parts();
+  Sequence& sequence = state_->sequence;
+  for (const std::int32_t token : tokens) check_token(token, parts.spec);
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  if (count > sequence.capacity - sequence.length) refuse_length(sequence.length, count, sequence.capacity);
+  if (count == 0) return;
+  sequence.cover(parts, sequence.length + count);
+  BorrowedWorkspace workspace(parts);
+  const std::int64_t before = sequence.length;
+  try {
+    for (std::int64_t first = 0; first < count; first += most_rows) {
+      const std::int64_t rows = std::min(most_rows, count - first);
+      const std::array runs{Run{&sequence, tokens.subspan(index(first), index(rows))}};
+      forward(parts, *workspace, runs);
+      sequence.length += rows;
+      if (first + rows == count) {
+        state_->keep_last(workspace->residual.as<float>().data() + (rows - 1) * workspace->hidden_stride);
+      }
+    }
+  } catch (...) {
+    sequence.length = before;
+    throw;
+  }
+}
+
+std::span<const float> Session::logits() {
+  if (state_->last.empty()) {
+    throw InputError("session",
+                     length() == 0 ? "no token was appended yet, so there are no logits"
+                                   : "it was truncated, so the logits of its last token are gone",
+                     "append a token first");
+  }
+  if (!state_->logits_known) {
+    const ModelParts& parts = state_->model->parts();
+    state_->logits.resize(index(parts.spec.vocab_size));
+    BorrowedWorkspace workspace(parts);
+    project_logits(parts, *workspace, state_->last.data(), parts.spec.hidden_size, 1, state_->logits.data());
+    state_->logits_known = true;
+  }
+  return state_->logits;
+}
+
+Session Session::fork() const {
+  auto copy = std::make_unique<State>(state_->model, capacity());
+  copy->sequence.cache.copy_tokens(state_->sequence.cache, length());
+  copy->sequence.length = length();
+  copy->sequence.rope = state_->sequence.rope;
+  copy->last = state_->last;
+  copy->logits = state_->logits;
+  copy->logits_known = state_->logits_known;
+  return Session(std::move(copy));
+}
+
+void Session::truncate(std::int64_t length) {
+  Sequence& sequence = state_->sequence;
+  if (length < 0 || length > sequence.length) {
+    throw InputError("session", fmt::format("cannot be truncated to {} of its {} tokens", length, sequence.length));
+  }
+  if (length == sequence.length) return;
+  sequence.length = length;
+  state_->last.clear();
+  state_->logits_known = false;
+}
+
+void Session::save(const std::filesystem::path& path) const {
+  const Sequence& sequence = state_->sequence;
+  const FileHeader header{.magic = magic,
+                          .model = fingerprint(state_->model->parts()),
+                          .capacity = sequence.capacity,
+                          .length = sequence.length,
+                          .cache_bytes = sequence.cache.bytes_of(sequence.length),
+                          .hidden = static_cast<std::int64_t>(state_->last.size())};
+  OutputFile file(path);
+  file.write(std::as_bytes(std::span(&header, 1)));
+  file.write(std::as_bytes(std::span(state_->last)));
+  state_->sequence.cache.visit_tokens(sequence.length, [&](std::span<std::byte> piece) { file.write(piece); });
+  file.finish();
+}
+
+Session Session::load(std::shared_ptr<const Model> model, const std::filesystem::path& path) {
+  const MappedFile file(path);
+  const std::string where = path.string();
+  const auto damaged = [&](std::string_view what) { throw FormatError(where, what, "save the session again"); };
+  std::span<const std::byte> bytes = file.bytes();
+  FileHeader header{};
+  if (bytes.size() < sizeof header) damaged("is too short for a saved session");
+  std::memcpy(&header, bytes.data(), sizeof header);
+  bytes = bytes.subspan(sizeof header);
+  if (header.magic != magic) damaged("is not a saved session of this version");
+  if (header.model != fingerprint(model->parts())) {
+    throw InputError(where, "was saved with another model, recipe or KV format",
+                     "load the model that it was saved with");
+  }
+  if (header.capacity < 1 || header.capacity > largest_capacity || header.length < 0 ||
+      header.length > header.capacity) {
+    damaged(fmt::format("says it holds {} of {} tokens", header.length, header.capacity));
+  }
+  const std::int64_t hidden = model->spec().hidden_size;
+  if (header.hidden != 0 && (header.hidden != hidden || header.length == 0)) {
+    damaged(fmt::format("keeps {} values of its last token, the model has {}", header.hidden, hidden));
+  }
+  auto state = std::make_unique<State>(std::move(model), header.capacity);
+  Sequence& sequence = state->sequence;
+  const std::size_t last_bytes = index(header.hidden) * sizeof(float);
+  const std::uint64_t cache_bytes = sequence.cache.bytes_of(header.length);
+  if (header.cache_bytes != cache_bytes || bytes.size() != last_bytes + cache_bytes) {
+    damaged(fmt::format("{} tokens take {} bytes, but {} follow the header", header.length, last_bytes + cache_bytes,
+                        bytes.size()));
+  }
+  state->last.resize(index(header.hidden));
+  if (last_bytes > 0) std::memcpy(state->last.data(), bytes.data(), last_bytes);
+  bytes = bytes.subspan(last_bytes);
+  sequence.cache.visit_tokens(header.length, [&](std::span<std::byte> piece) {
+    std::memcpy(piece.data(), bytes.data(), piece.size());
+    bytes = bytes.subspan(piece.size());
+  });
+  const bool finite = std::all_of(state->last.begin(), state->last.end(), [](float x) { return std::isfinite(x); });
+  if (!finite || !sequence.cache.sound(header.length)) damaged("holds values that cannot be computed with");
+  sequence.length = header.length;
+  sequence.cover(state->model->parts(), header.length);
+  return Session(std::move(state));
+}
+
+void append_batch(std::span<Session* const> sessions, std::span<const std::int32_t> one_token_each) {
+  if (sessions.size() != one_token_each.size()) {
+    throw InputError("batch", fmt::format("{} tokens for {} sessions", one_token_each.size(), sessions.size()));
+  }
+  if (sessions.empty()) return;
+  const ModelParts& parts = sessions[0]->model()->parts();
+  std::unordered_set<const Session*> seen;
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    const Session& session = *sessions[i];
+    if (session.model() != sessions[0]->model()) throw InputError("batch", "its sessions are of several models");
+    if (!seen.insert(&session).second) throw InputError("batch", "holds one session twice");
+    check_token(one_token_each[i], parts.spec);
+    if (session.length() == session.capacity()) refuse_length(session.length(), 1, session.capacity());
+  }
+  BorrowedWorkspace workspace(parts);
+  std::vector<float> logits;
+  for (std::size_t first = 0; first < sessions.size(); first += most_rows) {
+    const std::size_t count = std::min(sessions.size() - first, index(most_rows));
+    std::vector<Run> runs;
+    for (std::size_t i = first; i < first + count; ++i) {
+      Sequence& sequence = sessions[i]->state_->sequence;
+      sequence.cover(parts, sequence.length + 1);
+      runs.push_back({&sequence, one_token_each.subspan(i, 1)});
+    }
+    forward(parts, *workspace, runs);
+    const std::size_t vocab = index(parts.spec.vocab_size);
+    logits.resize(count * vocab);
+    for (std::size_t i = 0; i < count; ++i) {
+      Session::State& state = *sessions[first + i]->state_;
+      ++state.sequence.length;
+      state.keep_last(workspace->residual.as<float>().data() + i * index(workspace->hidden_stride));
+    }
+    project_logits(parts, *workspace, workspace->residual.as<float>().data(), workspace->hidden_stride,
+                   static_cast<std::int64_t>(count), logits.data());
+    for (std::size_t i = 0; i < count; ++i) {
+      Session::State& state = *sessions[first + i]->state_;
+      state.logits.assign(logits.begin() + static_cast<std::ptrdiff_t>(i * vocab),
+                          logits.begin() + static_cast<std::ptrdiff_t>((i + 1) * vocab));
+      state.logits_known = true;
+    }
+  }
+}
+
+}  // namespace pq::runtime

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/model.h"
+#include "runtime/model_source.h"
+
+namespace pq::runtime {
+
+/// One tensor of the runtime against the reference arithmetic fed the runtime's own inputs, over all blocks.
+struct VerifyRow {
+  std::string tensor;
+  std::int64_t values = 0;       ///< floats compared
+  double max_error = 0;          ///< largest absolute error
+  double share = 0;              ///< largest error as a share of its computed bound; above 1: outside
+  std::int64_t worst_block = 0;  ///< where that was
+  std::int64_t codes = 0;        ///< integers compared
+  std::int64_t differing = 0;    ///< of them; any is outside
+
+  bool passed() const { return share <= 1 && differing == 0; }
+};
+
+struct VerifyReport {
+  std::string kernels;
+  std::int64_t tokens = 0;
+  std::vector<VerifyRow> rows;
+  // The whole model against the whole reference, each on its own values: rounding may put values on the other side of a
+  // quantizer's step, so this is a distance, not an error.
+  double logit_max_error = 0;
+  double logit_rms_error = 0;
+  double logit_rms = 0;      ///< of the reference's logits
+  double kl_divergence = 0;  ///< mean of KL(reference || runtime), in nats
+  double top1_agreement = 0;
+
+  bool passed() const;
+};
+
+/// The largest mean KL divergence that passes.
+inline constexpr double largest_kl_divergence = 0.02;
+
+/// Runs `tokens` (inside the vocabulary, at most most_rows) through the model and the reference over the source that it
+/// was packed from. `progress` is called after each block.
+VerifyReport verify(const Model& model, const ModelSource& source, std::span<const std::int32_t> tokens,
+                    const std::function<void()>& progress = {});
+
+}  // namespace pq::runtime
