@@ -1,8 +1,8 @@
-// What this instruction set can do at best, on the vocabulary of vec.h (machine_limits.h). Included inside the namespace
-// of one instruction set.
+// What this instruction set can do at best, on the vocabulary of vec.h (machine_limits.h). Included inside the
+// namespace of one instruction set.
 
-/// Makes the compiler believe that x has changed, one register after the other: nothing that depends on it is folded, and
-/// no instruction is added.
+/// Makes the compiler believe that x has changed, one register after the other: nothing that depends on it is folded,
+/// and no instruction is added.
 template <typename V>
 inline __attribute__((always_inline)) void touch(V& x) {
   if constexpr (requires { x.val; }) {
@@ -27,7 +27,9 @@ inline __attribute__((always_inline)) void touch(V& x) {
 /// Returns how many steps were done.
 template <typename V, typename Step>
 inline __attribute__((always_inline)) double run_chains(std::int64_t rounds, V start, Step step) {
-  constexpr int chains = requires { start.a; } || requires { start.val; } ? 5 : 16;
+  constexpr int chains = requires { start.a; }
+  || requires { start.val; }
+  ? 5 : 16;
   V sums[chains];
 #pragma GCC unroll 16
   for (int i = 0; i < chains; ++i) sums[i] = start;
