@@ -104,7 +104,7 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
 }
 
 KvCache::KvCache(const KvPlan& plan, std::int64_t block_count, std::int64_t capacity)
-    : plan_(plan), block_count_(block_count), capacity_(capacity) {
+    : plan_(plan), block_count_(block_count) {
   const kernels::KvLayout& layout = plan.layout;
   const std::size_t dim = index(layout.padded_dim);
   std::size_t key = dim * 32;

@@ -86,7 +86,6 @@ class KvCache {
 
   KvPlan plan_;
   std::int64_t block_count_;
-  std::int64_t capacity_;
   std::array<Region, field_count> regions_{};
   std::size_t head_bytes_ = 0;
   AlignedBuffer memory_;

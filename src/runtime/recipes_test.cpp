@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,31 @@ TEST(Recipes, EveryStageAgreesWithTheReference) {
     if (!kernels::supported(*table)) continue;
     for (const Case& row : cases()) check(row, *table);
   }
+}
+
+// The comparison sees one wrong scale of one channel, and a quantizer whose scale is off by a thousandth.
+TEST(Recipes, ABrokenModelIsSeen) {
+  const ModelSource source = random_source(small_spec(), named_recipe("w4a8kv4-static"), 3);
+  const auto failures = [&](const std::function<void(BlockSource&)>& damage) {
+    ModelSource broken = source;
+    broken.block = [&](std::int64_t index) {
+      BlockSource block = source.block(index);
+      if (index == 1) damage(block);
+      return block;
+    };
+    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
+    std::string names;
+    for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
+      if (!row.passed()) names += row.tensor + ";";
+    }
+    return names;
+  };
+  EXPECT_EQ(failures([](BlockSource&) {}), "");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[6].scales[5] *= 1.001F; }), "mlp.down_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[1].scales[2] *= 1.001F; }), "self_attn.k_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[3].scale[0] *= 1.001F; }),
+            "self_attn.o_input;self_attn.o_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[2].scale[1] *= 1.05F; }), "self_attn.v_cache;");
 }
 
 }  // namespace
