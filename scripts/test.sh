@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # test.sh [--fast]: installs, builds and tests all of it: the dev build with every test, the part without LibTorch under the
-# address and undefined-behaviour sanitizers and under the thread sanitizer, then formatting and clang-tidy. --fast stops after the
+# address and undefined-behaviour sanitizers, what has threads under the thread sanitizer, then formatting and clang-tidy. --fast stops after the
 # dev build's tests. The last line counts the tests: "N passed, N failed, N skipped".
 set -uo pipefail
 
@@ -100,7 +100,7 @@ say "packages"
 build_and_test dev
 if [ "${1:-}" = --fast ]; then finish; fi
 build_and_test asan
-build_and_test tsan base io tokenizer
+build_and_test tsan base runtime
 
 say "format and clang-tidy"
 "$top/scripts/lint.sh" --seconds 75 || fail "lint"

@@ -272,7 +272,7 @@ constexpr std::string_view help =
     "pp2048 and tg256@2048. t/s counts the tokens of all sequences.\n\n"
     "All recipes of a shape run in turns, and each number is the median of the repetitions; spread is largest less\n"
     "smallest over it. The machine's limits are measured with the same threads before every run: products of bytes,\n"
-    "of bf16 and multiply-adds of float32 in registers, and reads of 1 GiB. Two bounds follow for a run: the\n"
+    "of bf16 and multiply-adds of float32 in registers, and reads of 2 GiB. Two bounds follow for a run: the\n"
     "operations of its linear layers (2 a weight and token; attention and lm_head are left out) at the peak rate of\n"
     "their kind, and the bytes of weights, lm_head and KV cache that it has to read at the read bandwidth. `limit` is\n"
     "the one that binds, `share of limit` how near the run came. 16-bit activations on integer weights count as float\n"

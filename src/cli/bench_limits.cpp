@@ -47,7 +47,7 @@ Peak peak_of(const Work& work, const MachineLimits& limits) {
 
 /// Larger than the caches of most machines, smaller than what is left over.
 std::size_t probe_bytes() {
-  constexpr std::uint64_t wanted = std::uint64_t{1} << 30;
+  constexpr std::uint64_t wanted = std::uint64_t{2} << 30;
   constexpr std::uint64_t least = std::uint64_t{64} << 20;
   return static_cast<std::size_t>(std::clamp(available_bytes() / 8, least, wanted));
 }

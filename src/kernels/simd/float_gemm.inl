@@ -34,6 +34,7 @@ __attribute__((noinline)) void multiply_floats(const float* panels, const float*
   }
   const float* lower_rows = rows + 3 * row_stride;
   const std::int64_t twice = 2 * row_stride;
+#pragma GCC unroll 4
   for (std::int64_t column = 0; column < columns; ++column) {
     F weights[P];
 #pragma GCC unroll 4
@@ -193,6 +194,7 @@ __attribute__((noinline)) void multiply_pairs(const std::uint8_t* panels, const 
   }
   const std::uint16_t* lower_rows = rows + 3 * row_stride;
   const std::int64_t twice = 2 * row_stride;
+#pragma GCC unroll 4
   for (std::int64_t pair = 0; pair < pairs; ++pair) {
     B weights[P];
 #pragma GCC unroll 4

@@ -76,12 +76,12 @@ __attribute__((noinline)) void multiply_planes(const std::uint8_t* panels, const
     const std::int8_t* row_of = rows + plane * plane_stride;
     // Two bases and the strides 0, 1 and 2: six rows are addressed with three registers.
     const std::int8_t* lower_rows = row_of + 3 * row_stride;
+    // Unrolled, so that no pointer arithmetic takes a port from the products.
+#pragma GCC unroll 4
     for (std::int64_t quad = 0; quad < quads; ++quad) {
       B weights[P];
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) weights[p] = b_load(weight + 64 * p);
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) prefetch<512>(weight + 64 * p);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const std::int8_t* base = r < 3 ? row_of : lower_rows;
