@@ -196,7 +196,7 @@ struct Attention {
 };
 
 struct KernelTable {
-  const char* name;  ///< "scalar", "avx2", "avx2-vnni", "avx512", "neon"
+  const char* name;  ///< as cmake/Isa.cmake has it: "scalar", "avx2", "avx512", "amx", "neon", ..
   /// Panels [first_panel, last_panel) of the product. `scratch` has gemm_scratch_bytes(columns) bytes, 64-byte aligned.
   void (*int_gemm)(const IntGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) noexcept;
   void (*float_gemm)(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) noexcept;

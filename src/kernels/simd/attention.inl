@@ -30,12 +30,6 @@ struct AttentionRows {
   std::uint8_t* tile;         ///< unpacked keys or values
 };
 
-/// The two bytes of 16-bit codes, both signed: code = 256 * high + low.
-inline void store_wide_codes(I code, std::int8_t* low, std::int8_t* high) {
-  i_store_bytes(low, code);
-  i_store_bytes(high, i_shift_right<8>(i_add(code, i_set(128))));
-}
-
 inline void quantize_queries(const Attention& attention, const AttentionRows& state) {
   const KvLayout& layout = attention.layout;
   for (std::int64_t row = 0; row < state.rows; ++row) {
@@ -53,7 +47,7 @@ inline void quantize_queries(const Attention& attention, const AttentionRows& st
       for (std::int64_t c = group * layout.group; c < end; c += 16) {
         const I code = i_from_f(f_mul(f_load(query + c), inverse));
         sum = i_add(sum, code);
-        store_wide_codes(code, low + c, high + c);
+        store_codes<2>(low + c, high - low, code);
       }
       state.query_sum[row * layout.groups + group] = static_cast<float>(i_sum(sum));
     }
@@ -257,9 +251,9 @@ inline void exponentiate_to_codes(const Attention& attention, const AttentionRow
     total = f_add(total, p);
     const I code = i_from_f(f_mul(p, unit));
     codes = i_add(codes, code);
-    store_wide_codes(code, low + t, high + t);
+    store_codes<2>(low + t, high - low, code);
   }
-  for (std::int64_t t = padded; t < (padded + 31) / 32 * 32; t += 16) store_wide_codes(i_zero(), low + t, high + t);
+  for (std::int64_t t = padded; t < (padded + 31) / 32 * 32; t += 16) store_codes<2>(low + t, high - low, i_zero());
   const float of_row = f_first(f_exp2(f_set(tile - shift)));
   state.total[row] = state.total[row] * state.decay[row] + f_sum(total) * of_row;
   state.probability_scale[row] = of_row / static_cast<float>(wide_code_max) * *attention.head.value_scale;
@@ -282,7 +276,7 @@ inline void quantize_probabilities(const AttentionRows& state, std::int64_t row,
   for (std::int64_t t = 0; t < padded; t += 16) {
     const I code = i_from_f(f_mul(f_mul(f_load(probability + t), f_load(scales + t)), inverse));
     zero_sum = f_fma(f_from_i(code), f_load(zeros + t), zero_sum);
-    store_wide_codes(code, low + t, high + t);
+    store_codes<2>(low + t, high - low, code);
   }
   state.probability_scale[row] = max > 0 ? max / static_cast<float>(wide_code_max) : 0.0F;
   state.zero_sum[row] = f_sum(zero_sum);
