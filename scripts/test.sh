@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# test.sh [--fast]: installs, builds and tests all of it: the dev build with every test, the part without LibTorch under the
-# address and undefined-behaviour sanitizers, what has threads under the thread sanitizer, then formatting and clang-tidy. --fast stops after the
-# dev build's tests. The last line counts the tests: "N passed, N failed, N skipped".
+# test.sh [--fast | --all]: installs, builds and tests: the dev build with every test, what reads files and what computes under the
+# address and undefined-behaviour sanitizers, formatting and some clang-tidy. --fast stops after the dev build's tests. --all runs
+# everything without LibTorch under the address and undefined-behaviour sanitizers, what has threads under the thread sanitizer, and
+# clang-tidy over all. The last line counts the tests: "N passed, N failed, N skipped".
 set -uo pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -99,9 +100,15 @@ say "packages"
 
 build_and_test dev
 if [ "${1:-}" = --fast ]; then finish; fi
-build_and_test asan
-build_and_test tsan base runtime
+if [ "${1:-}" = --all ]; then
+  build_and_test asan
+  build_and_test tsan base runtime
+  lint=()
+else
+  build_and_test asan io tokenizer kernels kernels_products runtime
+  lint=(--seconds 30)
+fi
 
 say "format and clang-tidy"
-"$top/scripts/lint.sh" --seconds 75 || fail "lint"
+"$top/scripts/lint.sh" "${lint[@]}" || fail "lint"
 finish
