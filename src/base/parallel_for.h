@@ -26,9 +26,9 @@ enum class Split {
 /// outlives the call.
 class RangeBody {
  public:
-  template <typename Body>
-  requires std::is_invocable_v<const Body&, std::size_t, std::size_t, std::size_t> RangeBody(
-      const Body& body)  // NOLINT(google-explicit-constructor): stands for the callable
+  template <typename Body,
+            typename = std::enable_if_t<std::is_invocable_v<const Body&, std::size_t, std::size_t, std::size_t>>>
+  RangeBody(const Body& body)  // NOLINT(google-explicit-constructor): stands for the callable
       : object_(std::addressof(body)),
         call_([](const void* object, std::size_t begin, std::size_t end, std::size_t thread) {
           (*static_cast<const Body*>(object))(begin, end, thread);

@@ -42,7 +42,7 @@ struct VerifyReport {
   bool passed() const;
 };
 
-/// Relative movement of the control's embedding: a rounding to binary16, which engines that compute in it do everywhere.
+/// Relative movement of the control's embedding: a rounding to binary16, as engines that compute in it do everywhere.
 inline constexpr double control_movement = 1.0 / 2048;
 /// A mean KL divergence up to this passes, and one up to so many times that of the control.
 inline constexpr double small_kl_divergence = 0.001;
