@@ -28,7 +28,7 @@ std::int64_t int_or(Run& run, std::string_view filter, const std::optional<Value
 
 /// "a.b.0" of a value, as `attribute=` of many filters names it. `fallback` stands for every part that is undefined.
 Value dotted(Run& run, const Value& value, const Value& path, const std::optional<Value>& fallback = std::nullopt) {
-  const auto or_fallback = [&](Value found) { return found.is_undefined() && fallback ? *fallback : found; };
+  const auto or_fallback = [&](const Value& found) { return found.is_undefined() && fallback ? *fallback : found; };
   if (path.as_int()) return or_fallback(item(run, value, path));
   Value at = value;
   const std::string dot = ".";

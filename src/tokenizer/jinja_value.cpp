@@ -73,16 +73,17 @@ Value Value::dict(Run& run, std::vector<std::pair<Value, Value>> items) {
   run.spend(2 * item_units * (1 + items.size()));
   auto dict = std::make_shared<Dict>();
   dict->items.reserve(items.size());
-  for (auto& [key, value] : items) {
+  for (std::pair<Value, Value>& item : items) {
+    const Value& key = item.first;
     if (!is_hashable(key)) run.fail(fmt::format("a {} cannot be the key of a dict", key.type_name()));
-    dict->depth = std::max({dict->depth, 1 + key.depth(), 1 + value.depth()});
+    dict->depth = std::max({dict->depth, 1 + key.depth(), 1 + item.second.depth()});
     const Value* old = dict->find(run, key);
-    if (old != nullptr) {
-      for (auto& entry : dict->items) {
-        if (&entry.second == old) entry.second = std::move(value);
-      }
+    const auto same = std::find_if(dict->items.begin(), dict->items.end(),
+                                   [&](const std::pair<Value, Value>& entry) { return &entry.second == old; });
+    if (same != dict->items.end()) {
+      same->second = std::move(item.second);
     } else {
-      dict->items.emplace_back(std::move(key), std::move(value));
+      dict->items.push_back(std::move(item));
     }
   }
   if (dict->depth > max_nesting) run.unsupported("a dict is nested too deep");
