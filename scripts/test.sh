@@ -105,7 +105,7 @@ if [ "${1:-}" = --all ]; then
   build_and_test tsan base runtime
   lint=()
 else
-  build_and_test asan io tokenizer kernels kernels_products runtime
+  build_and_test asan io kernels kernels_products runtime
   lint=(--seconds 30)
 fi
 
