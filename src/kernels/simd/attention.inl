@@ -64,32 +64,19 @@ inline void quantize_queries(const Attention& attention, const AttentionRows& st
 template <int P, typename Use>
 inline void for_each_product(const std::uint8_t* tile, const std::int8_t* codes, std::int64_t row_stride,
                              std::int64_t plane_stride, std::int64_t rows, std::int64_t quads, Use&& use) {
-  const auto tiles_of = [&]<int R>(std::int64_t row) {
+  for_each_row_tile<tile_rows>(rows, [&]<int R>(std::int64_t row) {
     I sums[R][P];
     multiply_planes<R, P>(tile, codes + row * row_stride, row_stride, plane_stride, 2, quads, sums);
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) use(row + r, p, sums[r][p]);
     }
-  };
-  std::int64_t row = 0;
-  for (; row + tile_rows <= rows; row += tile_rows) tiles_of.template operator()<tile_rows>(row);
-  if constexpr (tile_rows > 4) {
-    if (row + 4 <= rows) {
-      tiles_of.template operator()<4>(row);
-      row += 4;
-    }
-  }
-  if (row + 2 <= rows) {
-    tiles_of.template operator()<2>(row);
-    row += 2;
-  }
-  if (row < rows) tiles_of.template operator()<1>(row);
+  });
 }
 
 template <int P, typename Use>
 inline void for_each_float_product(const float* tile, const float* rows_of, std::int64_t row_stride, std::int64_t rows,
                                    std::int64_t columns, Use&& use) {
-  const auto tiles_of = [&]<int R>(std::int64_t row) {
+  for_each_row_tile<tile_rows>(rows, [&]<int R>(std::int64_t row) {
     F sums[R][P];
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) sums[r][p] = f_zero();
@@ -98,30 +85,7 @@ inline void for_each_float_product(const float* tile, const float* rows_of, std:
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) use(row + r, p, sums[r][p]);
     }
-  };
-  std::int64_t row = 0;
-  for (; row + tile_rows <= rows; row += tile_rows) tiles_of.template operator()<tile_rows>(row);
-  if constexpr (tile_rows > 4) {
-    if (row + 4 <= rows) {
-      tiles_of.template operator()<4>(row);
-      row += 4;
-    }
-  }
-  if (row + 2 <= rows) {
-    tiles_of.template operator()<2>(row);
-    row += 2;
-  }
-  if (row < rows) tiles_of.template operator()<1>(row);
-}
-
-/// Calls with<P>(panel) for all of `panels` panels, P = tile_panels as often as it goes.
-template <typename With>
-inline void for_each_panel_group(std::int64_t panels, With&& with) {
-  std::int64_t panel = 0;
-  for (; panel + tile_panels <= panels; panel += tile_panels) with.template operator()<tile_panels>(panel);
-  if constexpr (tile_panels > 1) {
-    for (; panel < panels; ++panel) with.template operator()<1>(panel);
-  }
+  });
 }
 
 inline int bits_of(KvFormat format) { return format == KvFormat::int4 ? 4 : 8; }
@@ -132,7 +96,7 @@ inline void integer_scores(const Attention& attention, const AttentionRows& stat
   const KvLayout& layout = attention.layout;
   const int bits = bits_of(layout.format);
   const std::int64_t bytes_of_panel = panel_bytes(state.dim, bits);
-  for_each_panel_group((tokens + 15) / 16, [&]<int P>(std::int64_t panel) {
+  for_each_panel_group(0, (tokens + 15) / 16, [&]<int P>(std::int64_t panel) {
     for (int p = 0; p < P; ++p) {
       unpack_blocks(attention.head.key + (first / 16 + panel + p) * bytes_of_panel, state.dim / column_block, bits,
                     64 * P, state.tile + 64 * p);
@@ -181,7 +145,7 @@ inline void float_scores(const Attention& attention, const AttentionRows& state,
   const KvLayout& layout = attention.layout;
   auto* tile = reinterpret_cast<float*>(state.tile);
   const std::int64_t values = layout.head_dim * 16;
-  for_each_panel_group((tokens + 15) / 16, [&]<int P>(std::int64_t panel) {
+  for_each_panel_group(0, (tokens + 15) / 16, [&]<int P>(std::int64_t panel) {
     for (int p = 0; p < P; ++p) {
       const std::int64_t from = (first / 16 + panel + p) * values;
       for (std::int64_t c = 0; c < layout.head_dim; ++c) {
@@ -304,16 +268,16 @@ inline void integer_values(const Attention& attention, const AttentionRows& stat
     const std::int64_t first_panel = group * layout.group / panel_channels;
     const std::int64_t last_panel =
         group + 1 == layout.groups ? panels : (group + 1) * layout.group / panel_channels;
-    for_each_panel_group(last_panel - first_panel, [&]<int P>(std::int64_t panel) {
+    for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
       for (std::int64_t block = 0; block < blocks; ++block) {
         for (int p = 0; p < P; ++p) {
-          const std::int64_t at = (first / column_block + block) * panels + first_panel + panel + p;
+          const std::int64_t at = (first / column_block + block) * panels + panel + p;
           unpack_blocks(attention.head.value + at * 64 * bits, 1, bits, 64 * P, state.tile + block * 512 * P + 64 * p);
         }
       }
       for_each_product<P>(state.tile, state.probability, key_tile, state.rows * key_tile, state.rows, blocks * 8,
                           [&](std::int64_t row, int p, I sum) __attribute__((always_inline)) {
-                            float* to = state.sum + row * state.dim + (first_panel + panel + p) * panel_channels;
+                            float* to = state.sum + row * state.dim + (panel + p) * panel_channels;
                             const F codes = f_sub(f_from_i(sum), f_set(state.zero_sum[row]));
                             const F decayed = f_mul(f_load(to), f_set(state.decay[row]));
                             f_store(to, f_fma(codes, f_set(state.probability_scale[row]), decayed));
@@ -325,7 +289,7 @@ inline void integer_values(const Attention& attention, const AttentionRows& stat
 inline void float_values(const Attention& attention, const AttentionRows& state, std::int64_t first,
                          std::int64_t tokens) {
   auto* tile = reinterpret_cast<float*>(state.tile);
-  for_each_panel_group(state.dim / panel_channels, [&]<int P>(std::int64_t panel) {
+  for_each_panel_group(0, state.dim / panel_channels, [&]<int P>(std::int64_t panel) {
     for (std::int64_t t = 0; t < tokens; ++t) {
       for (int p = 0; p < P; ++p) {
         const std::int64_t at = (first + t) * state.dim + (panel + p) * panel_channels;

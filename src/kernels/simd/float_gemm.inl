@@ -57,17 +57,12 @@ __attribute__((noinline)) void multiply_floats(const float* panels, const float*
   }
 }
 
-template <int P>
-inline F start_of_panel(const FloatWeights& weights, std::int64_t panel) {
-  return weights.bias != nullptr ? f_load(weights.bias + panel * panel_channels) : f_zero();
-}
-
 template <int R, int P>
 inline void float_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t row, const float* widened,
                        const float* up_widened) {
   const auto values_of = [&](const FloatWeights& weights, const float* panels, F(&values)[R][P]) {
     for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) values[r][p] = start_of_panel<P>(weights, panel + p);
+      for (int p = 0; p < P; ++p) values[r][p] = start_value(weights, panel + p);
     }
     multiply_floats<R, P>(panels, gemm.activations + row * gemm.row_stride, gemm.row_stride, weights.columns, values);
   };
@@ -81,23 +76,6 @@ inline void float_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
   store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
 
-template <int P>
-inline void float_rows(const FloatGemm& gemm, std::int64_t panel, const float* widened, const float* up_widened) {
-  std::int64_t row = 0;
-  for (; row + tile_rows <= gemm.rows; row += tile_rows) float_tile<tile_rows, P>(gemm, panel, row, widened, up_widened);
-  if constexpr (tile_rows > 3) {
-    if (row + 3 <= gemm.rows) {
-      float_tile<3, P>(gemm, panel, row, widened, up_widened);
-      row += 3;
-    }
-  }
-  if (row + 2 <= gemm.rows) {
-    float_tile<2, P>(gemm, panel, row, widened, up_widened);
-    row += 2;
-  }
-  if (row < gemm.rows) float_tile<1, P>(gemm, panel, row, widened, up_widened);
-}
-
 /// One packed panel and R rows: every weight is read once, from where it lies. Four sums a row hide the latency.
 template <int R>
 inline void streamed_values(const FloatWeights& weights, std::int64_t panel, const float* rows,
@@ -106,7 +84,7 @@ inline void streamed_values(const FloatWeights& weights, std::int64_t panel, con
   F acc[R][chains];
   for (int r = 0; r < R; ++r) {
     for (int i = 0; i < chains; ++i) acc[r][i] = f_zero();
-    acc[r][0] = start_of_panel<1>(weights, panel);
+    acc[r][0] = start_value(weights, panel);
   }
   const auto step = [&](F w, std::int64_t column, int chain) __attribute__((always_inline)) {
 #pragma GCC unroll 4
@@ -222,7 +200,7 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
                        const std::uint8_t* up_lines) {
   const auto values_of = [&](const FloatWeights& weights, const std::uint8_t* panels, F(&values)[R][P]) {
     for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) values[r][p] = start_of_panel<P>(weights, panel + p);
+      for (int p = 0; p < P; ++p) values[r][p] = start_value(weights, panel + p);
     }
     multiply_pairs<R, P>(panels, gemm.rounded + row * gemm.rounded_stride, gemm.rounded_stride, weights.columns / 2,
                          values);
@@ -237,15 +215,6 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
   store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
 
-template <int P>
-inline void pairs_rows(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
-                       const std::uint8_t* up_lines) {
-  std::int64_t row = 0;
-  for (; row + tile_rows <= gemm.rows; row += tile_rows) pairs_tile<tile_rows, P>(gemm, panel, row, lines, up_lines);
-  for (; row + 2 <= gemm.rows; row += 2) pairs_tile<2, P>(gemm, panel, row, lines, up_lines);
-  if (row < gemm.rows) pairs_tile<1, P>(gemm, panel, row, lines, up_lines);
-}
-
 #ifdef PQ_MATRIX_TILES
 inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
                                 std::int64_t panel, std::int64_t row, F (&values)[matrix_rows][tile_panels]) {
@@ -257,7 +226,7 @@ inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weigh
   }
   for (int r = 0; r < matrix_rows; ++r) {
     for (int p = 0; p < tile_panels; ++p) {
-      values[r][p] = f_add(f_load(sums[r] + 16 * p), start_of_panel<1>(weights, panel + p));
+      values[r][p] = f_add(f_load(sums[r] + 16 * p), start_value(weights, panel + p));
     }
   }
 }
@@ -280,26 +249,21 @@ inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const
 #endif
 
 inline void bf16_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) {
-  const std::int64_t bytes = gemm.weights.columns * panel_channels * 2;
   auto* lines = static_cast<std::uint8_t*>(scratch);
-  for (std::int64_t panel = first_panel; panel < last_panel;) {
-    const std::int64_t count = last_panel - panel >= tile_panels ? tile_panels : 1;
-    std::uint8_t* up_lines = lines + count * bytes;
-    for (std::int64_t p = 0; p < count; ++p) {
-      interleave_panel(gemm.weights, panel + p, 64 * count, lines + 64 * p);
-      if (gemm.up != nullptr) interleave_panel(*gemm.up, panel + p, 64 * count, up_lines + 64 * p);
+  auto* up_lines = lines + tile_panels * gemm.weights.columns * panel_channels * 2;
+  for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
+    for (int p = 0; p < P; ++p) {
+      interleave_panel(gemm.weights, panel + p, 64 * P, lines + 64 * p);
+      if (gemm.up != nullptr) interleave_panel(*gemm.up, panel + p, 64 * P, up_lines + 64 * p);
     }
-    if (count == 1) {
-      pairs_rows<1>(gemm, panel, lines, up_lines);
 #ifdef PQ_MATRIX_TILES
-    } else if (gemm.rows >= matrix_rows && gemm.weights.columns * 2 % matrix_bytes == 0) {
-      float_matrix_blocks(gemm, panel, lines, up_lines);
-#endif
-    } else {
-      pairs_rows<tile_panels>(gemm, panel, lines, up_lines);
+    if (P == tile_panels && gemm.rows >= matrix_rows && gemm.weights.columns * 2 % matrix_bytes == 0) {
+      return float_matrix_blocks(gemm, panel, lines, up_lines);
     }
-    panel += count;
-  }
+#endif
+    for_each_row_tile<tile_rows>(
+        gemm.rows, [&]<int R>(std::int64_t row) { pairs_tile<R, P>(gemm, panel, row, lines, up_lines); });
+  });
 }
 #endif
 
@@ -307,13 +271,7 @@ inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int
                        void* scratch) noexcept {
   if (gemm.rows <= few_rows) {
     for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      std::int64_t row = 0;
-      for (; row + 4 <= gemm.rows; row += 4) streamed_tile<4>(gemm, panel, row);
-      if (row + 2 <= gemm.rows) {
-        streamed_tile<2>(gemm, panel, row);
-        row += 2;
-      }
-      if (row < gemm.rows) streamed_tile<1>(gemm, panel, row);
+      for_each_row_tile<4>(gemm.rows, [&]<int R>(std::int64_t row) { streamed_tile<R>(gemm, panel, row); });
     }
     return;
   }
@@ -322,20 +280,14 @@ inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int
     return bf16_gemm(gemm, first_panel, last_panel, scratch);
   }
 #endif
-  const std::int64_t floats = gemm.weights.columns * panel_channels;
   auto* widened = static_cast<float*>(scratch);
-  for (std::int64_t panel = first_panel; panel < last_panel;) {
-    const std::int64_t count = last_panel - panel >= tile_panels ? tile_panels : 1;
-    float* up_widened = widened + count * floats;
-    for (std::int64_t p = 0; p < count; ++p) {
-      widen_panel(gemm.weights, panel + p, 16 * count, widened + 16 * p);
-      if (gemm.up != nullptr) widen_panel(*gemm.up, panel + p, 16 * count, up_widened + 16 * p);
+  float* up_widened = widened + tile_panels * gemm.weights.columns * panel_channels;
+  for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
+    for (int p = 0; p < P; ++p) {
+      widen_panel(gemm.weights, panel + p, 16 * P, widened + 16 * p);
+      if (gemm.up != nullptr) widen_panel(*gemm.up, panel + p, 16 * P, up_widened + 16 * p);
     }
-    if (count == tile_panels) {
-      float_rows<tile_panels>(gemm, panel, widened, up_widened);
-    } else {
-      float_rows<1>(gemm, panel, widened, up_widened);
-    }
-    panel += count;
-  }
+    for_each_row_tile<tile_rows>(
+        gemm.rows, [&]<int R>(std::int64_t row) { float_tile<R, P>(gemm, panel, row, widened, up_widened); });
+  });
 }

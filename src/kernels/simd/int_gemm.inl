@@ -121,7 +121,9 @@ inline F segment_value(I acc, const IntWeights& weights, std::int64_t panel, con
   return f_fma(f_from_i(exact), scale, so_far);
 }
 
-inline F start_value(const IntWeights& weights, std::int64_t panel) {
+/// The bias of a panel's channels. Weights: IntWeights or FloatWeights.
+template <typename Weights>
+inline F start_value(const Weights& weights, std::int64_t panel) {
   return weights.bias != nullptr ? f_load(weights.bias + panel * panel_channels) : f_zero();
 }
 
@@ -318,26 +320,6 @@ inline bool fits_matrix_tiles(const IntGemm& gemm) {
 }
 #endif
 
-/// All rows: whole tiles, then the rest.
-template <int P>
-inline void dense_rows(const IntGemm& gemm, std::int64_t panel, const std::uint8_t* bytes,
-                       const std::uint8_t* up_bytes) {
-  const std::int64_t rows = gemm.activations.rows;
-  std::int64_t row = 0;
-  for (; row + tile_rows <= rows; row += tile_rows) dense_tile<tile_rows, P>(gemm, panel, row, bytes, up_bytes);
-  if constexpr (tile_rows > 3) {
-    if (row + 3 <= rows) {
-      dense_tile<3, P>(gemm, panel, row, bytes, up_bytes);
-      row += 3;
-    }
-  }
-  if (row + 2 <= rows) {
-    dense_tile<2, P>(gemm, panel, row, bytes, up_bytes);
-    row += 2;
-  }
-  if (row < rows) dense_tile<1, P>(gemm, panel, row, bytes, up_bytes);
-}
-
 template <int R>
 inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row) {
   F values[R][1];
@@ -357,38 +339,25 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
   const std::int64_t rows = gemm.activations.rows;
   if (rows <= few_rows) {
     for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      std::int64_t row = 0;
-      for (; row + 4 <= rows; row += 4) packed_tile<4>(gemm, panel, row);
-      if (row + 2 <= rows) {
-        packed_tile<2>(gemm, panel, row);
-        row += 2;
-      }
-      if (row < rows) packed_tile<1>(gemm, panel, row);
+      for_each_row_tile<4>(rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row); });
     }
     return;
   }
-  const std::int64_t bytes_of_panel = gemm.weights.columns * panel_channels;
   auto* bytes = static_cast<std::uint8_t*>(scratch);
-  auto* up_bytes = bytes + tile_panels * bytes_of_panel;
-  for (std::int64_t panel = first_panel; panel < last_panel;) {
-    const std::int64_t count = last_panel - panel >= tile_panels ? tile_panels : 1;
-    for (std::int64_t p = 0; p < count; ++p) {
-      const std::int64_t blocks = gemm.weights.columns / column_block;
-      const std::int64_t from = (panel + p) * gemm.weights.panel_bytes;
-      unpack_blocks(gemm.weights.codes + from, blocks, gemm.weights.bits, 64 * count, bytes + 64 * p);
-      if (gemm.up != nullptr) {
-        unpack_blocks(gemm.up->codes + from, blocks, gemm.up->bits, 64 * count, up_bytes + 64 * p);
+  auto* up_bytes = bytes + tile_panels * gemm.weights.columns * panel_channels;
+  for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
+    const auto unpack = [&](const IntWeights& weights, std::uint8_t* out) {
+      for (int p = 0; p < P; ++p) {
+        unpack_blocks(weights.codes + (panel + p) * weights.panel_bytes, weights.columns / column_block, weights.bits,
+                      64 * P, out + 64 * p);
       }
-    }
-    if (count == 1) {
-      dense_rows<1>(gemm, panel, bytes, up_bytes);
+    };
+    unpack(gemm.weights, bytes);
+    if (gemm.up != nullptr) unpack(*gemm.up, up_bytes);
 #ifdef PQ_MATRIX_TILES
-    } else if (fits_matrix_tiles(gemm)) {
-      matrix_blocks(gemm, panel, bytes, up_bytes);
+    if (P == tile_panels && fits_matrix_tiles(gemm)) return matrix_blocks(gemm, panel, bytes, up_bytes);
 #endif
-    } else {
-      dense_rows<tile_panels>(gemm, panel, bytes, up_bytes);
-    }
-    panel += count;
-  }
+    for_each_row_tile<tile_rows>(
+        rows, [&]<int R>(std::int64_t row) { dense_tile<R, P>(gemm, panel, row, bytes, up_bytes); });
+  });
 }

@@ -12,6 +12,8 @@ namespace {
 
 #include "kernels/simd/hadamard.inl"
 
+#include "kernels/simd/tiles.inl"
+
 #include "kernels/simd/int_gemm.inl"
 
 #include "kernels/simd/float_gemm.inl"
