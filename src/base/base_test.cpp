@@ -167,6 +167,22 @@ TEST(Files, ReadsPlainAndGzipText) {
   EXPECT_THROW(read_text_file(dir / "none"), InputError);
 }
 
+TEST(Files, AFileThatCannotBeFinishedLeavesTheOldOne) {
+  const fs::path path = fs::path(testing::TempDir()) / "pq_atomic_file";
+  write_file_atomically(path, "old");
+  EXPECT_THROW(write_file_atomically(path,
+                                     [](OutputFile& file) {
+                                       file.write("half");
+                                       throw SystemError("disk", "is full");
+                                     }),
+               SystemError);
+  EXPECT_EQ(read_text_file(path), "old");
+  EXPECT_FALSE(fs::exists(path.string() + ".partial"));
+  write_file_atomically(path, [](OutputFile& file) { file.write("new"); });
+  EXPECT_EQ(read_text_file(path), "new");
+  fs::remove(path);
+}
+
 TEST(Files, OutputDirectoryAppearsWholeOrNotAtAll) {
   const fs::path dir = fresh_directory("pq_output");
   const fs::path out = dir / "out";

@@ -107,11 +107,15 @@ void OutputFile::finish() {
 }
 
 void write_file_atomically(const fs::path& path, std::string_view text) {
+  write_file_atomically(path, [&](OutputFile& file) { file.write(text); });
+}
+
+void write_file_atomically(const fs::path& path, const std::function<void(OutputFile&)>& write) {
   fs::path temporary = path;
   temporary += ".partial";
   try {
     OutputFile file(temporary);
-    file.write(text);
+    write(file);
     file.finish();
     if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(path.string(), "cannot rename into place", "");
   } catch (...) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,6 +39,8 @@ class OutputFile {
 /// Writes `text` beside `path` and renames it into place, so that the old file or the new one is there, never half of
 /// one.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+/// The same for a file that `write` fills; what it throws leaves the old file as it was.
+void write_file_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write);
 
 /// A directory that appears whole or not at all: work goes to `OUT.partial`, commit() renames it to OUT.
 /// A finished OUT is refused unless `replace` is set, in which case it is removed only when its successor is complete.

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/hash.h"
+
 namespace pq {
 namespace {
 
@@ -17,9 +19,7 @@ std::uint64_t splitmix(std::uint64_t& state) noexcept {
 }  // namespace
 
 Random::Random(std::uint64_t seed, std::string_view stream) noexcept {
-  std::uint64_t mixed = 0xcbf29ce484222325ULL;  // FNV-1a of the stream's name
-  for (const char c : stream) mixed = (mixed ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  mixed ^= splitmix(seed);
+  std::uint64_t mixed = fnv1a(stream) ^ splitmix(seed);
   for (auto& word : state_) word = splitmix(mixed);
 }
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/index.h"
 #include "base/memory_usage.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
@@ -27,8 +28,6 @@ constexpr std::array<Precision, 4> precisions{{{"bf16", ""},
                                                {"w8a8-static", "w8a8kv8-static"},
                                                {"w4a8-static", "w4a8kv4-static"},
                                                {"w4a4-static", "w4a4kv4-static"}}};
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 std::vector<std::byte> random_bytes(std::size_t count, std::uint64_t keep, std::uint64_t set) {
   std::vector<std::byte> bytes(count);

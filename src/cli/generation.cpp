@@ -96,29 +96,18 @@ void add_generation_options(CLI::App& app, GenerationOptions& options) {
       ->option_text("8|16 (default 16)");
   const std::string group = "Sampling (in this order, as Hugging Face transformers does it)";
   runtime::SamplingOptions& sampling = options.sampling;
-  app.add_option("--repetition-penalty", sampling.repetition_penalty,
-                 "Makes tokens that the text has already less likely; 1: off")
-      ->option_text(fmt::format("X (default {})", sampling.repetition_penalty))
-      ->group(group);
-  app.add_option("--repetition-window", sampling.repetition_window,
-                 "How many of the last tokens that penalty looks at; 0: all")
-      ->option_text(fmt::format("N (default {})", sampling.repetition_window))
-      ->group(group);
-  app.add_option("--temperature", sampling.temperature, "0: always the likeliest token; 1: as the model says")
-      ->option_text(fmt::format("X (default {})", sampling.temperature))
-      ->group(group);
-  app.add_option("--top-k", sampling.top_k, "Only the N likeliest tokens; 0: all")
-      ->option_text(fmt::format("N (default {})", sampling.top_k))
-      ->group(group);
-  app.add_option("--top-p", sampling.top_p, "Only the likeliest tokens that have probability X together; 1: all")
-      ->option_text(fmt::format("X (default {})", sampling.top_p))
-      ->group(group);
-  app.add_option("--min-p", sampling.min_p, "Only tokens at least X times as likely as the likeliest; 0: all")
-      ->option_text(fmt::format("X (default {})", sampling.min_p))
-      ->group(group);
-  app.add_option("--seed", sampling.seed, "The same seed gives the same text")
-      ->option_text(fmt::format("N (default {})", sampling.seed))
-      ->group(group);
+  const auto add = [&](const char* flag, auto& value, std::string_view unit, const char* help) {
+    app.add_option(flag, value, help)->option_text(fmt::format("{} (default {})", unit, value))->group(group);
+  };
+  add("--repetition-penalty", sampling.repetition_penalty, "X",
+      "Makes tokens that the text has already less likely; 1: off");
+  add("--repetition-window", sampling.repetition_window, "N",
+      "How many of the last tokens that penalty looks at; 0: all");
+  add("--temperature", sampling.temperature, "X", "0: always the likeliest token; 1: as the model says");
+  add("--top-k", sampling.top_k, "N", "Only the N likeliest tokens; 0: all");
+  add("--top-p", sampling.top_p, "X", "Only the likeliest tokens that have probability X together; 1: all");
+  add("--min-p", sampling.min_p, "X", "Only tokens at least X times as likely as the likeliest; 0: all");
+  add("--seed", sampling.seed, "N", "The same seed gives the same text");
 }
 
 Json Generation::json(const Tokenizer& tokenizer) const {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "base/index.h"
 #include "base/parallel_for.h"
 
 namespace pq::runtime {
@@ -13,8 +14,6 @@ using kernels::Store;
 
 constexpr std::size_t rows_are_worth_a_thread = 8192;        // values to norm or quantize
 constexpr std::int64_t product_is_worth_a_thread = 1 << 16;  // multiplications
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// A linear layer to apply to the prepared rows: out (+)= rows * weights, or silu(rows * weights) * (rows * up).
 struct Product {

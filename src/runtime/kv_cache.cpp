@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/half.h"
+#include "base/index.h"
 
 namespace pq::runtime {
 namespace {
@@ -15,7 +16,6 @@ using kernels::KvFormat;
 constexpr std::int64_t tokens_together = 32;  // of a body block
 constexpr std::int64_t largest_row = 8192;    // padded head_dim; checked when a model is loaded
 
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 std::int64_t blocks_of(std::int64_t tokens) { return (tokens + tokens_together - 1) / tokens_together; }
 int code_bits(KvFormat format) { return format == KvFormat::int4 ? 4 : 8; }
 

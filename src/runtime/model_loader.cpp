@@ -6,11 +6,10 @@
 #include <utility>
 
 #include "base/half.h"
+#include "base/index.h"
 
 namespace pq::runtime {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// The layers that read one site.
 struct Reader {

@@ -5,15 +5,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/index.h"
 #include "numerics/quantize.h"
 #include "runtime/workspace.h"
 
 namespace pq::runtime {
-namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-}  // namespace
+namespace {}  // namespace
 
 OnlineRotation::OnlineRotation(std::int64_t order) : plan_(plan_hadamard(order)) {
   if (plan_.base == 1) return;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/index.h"
 #include "base/parallel_for.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
@@ -30,8 +31,6 @@ constexpr std::string_view again = "quantize the model again";
 
 /// Width of a packed code: 5 to 7 bits are kept in 8.
 int packed_bits(int bits) { return bits <= 4 ? bits : 8; }
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 std::uint32_t load32(const unsigned char* bytes) {
   std::uint32_t word = 0;

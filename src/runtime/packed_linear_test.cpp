@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "base/index.h"
 #include "base/random.h"
 #include "kernels/scalar/stored_code.h"
 #include "kernels/select.h"
@@ -19,8 +20,6 @@ namespace {
 
 using kernels::panel_channels;
 using testing::HasSubstr;
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// A random layer in the checkpoint's packing.
 struct Layer {

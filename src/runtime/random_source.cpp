@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "base/index.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
 #include "numerics/packing.h"
@@ -17,8 +18,6 @@
 
 namespace pq::runtime {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// The same bytes for the same seed and stream, whatever the number of threads.
 void fill_random(AlignedBuffer& buffer, std::string_view stream, std::uint64_t keep, std::uint64_t set) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "base/index.h"
 #include "base/parallel_for.h"
 #include "io/safetensors.h"
 #include "numerics/hadamard.h"
@@ -13,8 +14,6 @@
 
 namespace pq::runtime {
 namespace {
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// One slice that shares a scale.
 struct Slice {

@@ -12,6 +12,8 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/hash.h"
+#include "base/index.h"
 #include "base/mapped_file.h"
 #include "runtime/forward.h"
 
@@ -20,8 +22,6 @@ namespace {
 
 constexpr std::int64_t largest_capacity = std::int64_t{1} << 28;
 constexpr std::array<char, 8> magic{'P', 'Q', 'S', 'E', 'S', 'S', '\n', '\1'};
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 /// Begins a saved session; all numbers little-endian.
 struct FileHeader {
@@ -45,7 +45,7 @@ void check_token(std::int32_t token, const ModelSpec& spec) {
                    "use a larger context, or fewer tokens");
 }
 
-/// FNV-1a of a text that says what a cache's bytes mean.
+/// Hash of a text that says what a cache's bytes mean.
 std::uint64_t fingerprint(const ModelParts& parts) {
   const ModelSpec& spec = parts.spec;
   const kernels::KvLayout& layout = parts.kv.layout;
@@ -56,9 +56,7 @@ std::uint64_t fingerprint(const ModelParts& parts) {
                   static_cast<int>(layout.format), layout.dynamic_scales, layout.group, layout.groups, parts.kv.packed);
   text += recipe_to_json(parts.recipe).dump();
   for (const std::int32_t id : parts.prefix_ids) text += fmt::format(" {}", id);
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  return hash;
+  return fnv1a(text);
 }
 
 std::int64_t checked_capacity(std::int64_t capacity) {
@@ -171,11 +169,11 @@ void Session::save(const std::filesystem::path& path) const {
                           .length = sequence.length,
                           .cache_bytes = sequence.cache.bytes_of(sequence.length),
                           .hidden = static_cast<std::int64_t>(state_->last.size())};
-  OutputFile file(path);
-  file.write(std::as_bytes(std::span(&header, 1)));
-  file.write(std::as_bytes(std::span(state_->last)));
-  state_->sequence.cache.visit_tokens(sequence.length, [&](std::span<std::byte> piece) { file.write(piece); });
-  file.finish();
+  write_file_atomically(path, [&](OutputFile& file) {
+    file.write(std::as_bytes(std::span(&header, 1)));
+    file.write(std::as_bytes(std::span(state_->last)));
+    state_->sequence.cache.visit_tokens(sequence.length, [&](std::span<std::byte> piece) { file.write(piece); });
+  });
 }
 
 Session Session::load(std::shared_ptr<const Model> model, const std::filesystem::path& path) {

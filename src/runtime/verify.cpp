@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "base/index.h"
 #include "runtime/forward.h"
 #include "runtime/reference.h"
 
@@ -13,8 +14,6 @@ namespace {
 
 // Rounding of float32: half a unit in the last place of 1.
 constexpr double unit = 0x1p-24;
-
-std::size_t index(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 Matrix matrix_of(const AlignedBuffer& buffer, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   Matrix result(rows, columns);
