@@ -6,7 +6,7 @@
 
 #include "base/half.h"
 #include "kernels/kernels.h"
-#include "kernels/select.h"
+#include "kernels/test_tables.h"
 
 namespace pq::kernels {
 namespace {
@@ -137,7 +137,7 @@ float bound_of(const Case& shape) {
 TEST(Attention, IsWithinTheBoundOfItsSixteenBitCodes) {
   for (const Case& shape : cases()) {
     AttentionCase attention(shape);
-    const std::vector<float> expected = attention.run(*kernel_tables().front());
+    const std::vector<float> expected = attention.run(definition());
     const float bound = bound_of(shape);
     for (const KernelTable* table : kernel_tables()) {
       if (!supported(*table)) continue;
@@ -155,7 +155,7 @@ TEST(Attention, IsWithinTheBoundOfItsSixteenBitCodes) {
 TEST(Attention, BoundCatchesAKeyTooMany) {
   const Case shape{KvFormat::int4, false, 64, 128, 4, 3, 60, 1, 0};
   AttentionCase attention(shape);
-  const std::vector<float> expected = attention.run(*kernel_tables().front());
+  const std::vector<float> expected = attention.run(definition());
   attention.attention().first = 61;
   for (const KernelTable* table : kernel_tables()) {
     if (!supported(*table)) continue;

@@ -8,17 +8,15 @@
 
 #include "base/half.h"
 #include "kernels/kernels.h"
-#include "kernels/select.h"
+#include "kernels/test_tables.h"
 
 namespace pq::kernels {
 namespace {
 
-const KernelTable& scalar_table() { return *kernel_tables().front(); }
-
 std::vector<const KernelTable*> vector_tables() {
   std::vector<const KernelTable*> tables;
   for (const KernelTable* table : kernel_tables()) {
-    if (table != &scalar_table() && supported(*table)) tables.push_back(table);
+    if (table != &definition() && supported(*table)) tables.push_back(table);
   }
   return tables;
 }
@@ -31,6 +29,12 @@ class Aligned {
     const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
     data_ = reinterpret_cast<T*>(bytes_.data() + (64 - address % 64) % 64);
   }
+  // A copy would point into the original; moving keeps the memory where it is.
+  Aligned(Aligned&&) noexcept = default;
+  Aligned& operator=(Aligned&&) noexcept = default;
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+
   T* data() { return data_; }
   T& operator[](std::size_t i) { return data_[i]; }
   std::size_t size() const { return count_; }
@@ -206,7 +210,7 @@ TEST(IntGemm, EqualsTheScalarDefinitionBitForBit) {
     for (const bool asymmetric : {false, true}) {
       Product product(shape, Fill::random, seed++, asymmetric, false);
       for (const Store store : {Store::overwrite, Store::add}) {
-        const std::vector<float> expected = product.run(scalar_table(), store);
+        const std::vector<float> expected = product.run(definition(), store);
         for (const KernelTable* table : vector_tables()) {
           EXPECT_EQ(product.run(*table, store), expected) << describe(*table, shape);
         }
@@ -220,7 +224,7 @@ TEST(IntGemm, LargestSumsDoNotSaturate) {
                             Case{13, 80, 4096, 4096, 8, 1}, Case{40, 80, 8192, 8192, 8, 1},
                             Case{40, 80, 128, 128, 8, 2}, Case{2, 16, 128, 128, 8, 2}, Case{9, 64, 128, 128, 8, 2}}) {
     Product product(shape, Fill::extreme, 7, false, false);
-    const std::vector<float> expected = product.run(scalar_table());
+    const std::vector<float> expected = product.run(definition());
     for (const KernelTable* table : vector_tables())
       EXPECT_EQ(product.run(*table), expected) << describe(*table, shape);
   }
@@ -230,9 +234,9 @@ TEST(IntGemm, ACommonZeroPointIsOneForEveryChannel) {
   for (const std::int64_t rows : {1, 9, 40}) {
     Product product({rows, 70, 128, 64, 4, 1}, Fill::random, 5, true, false);
     product.share_zero(8);
-    const std::vector<float> expected = product.run(scalar_table());
+    const std::vector<float> expected = product.run(definition());
     product.fill_zeros(8);
-    EXPECT_EQ(product.run(scalar_table()), expected);
+    EXPECT_EQ(product.run(definition()), expected);
     product.share_zero(8);
     for (const KernelTable* table : vector_tables()) EXPECT_EQ(product.run(*table), expected) << table->name;
   }
@@ -261,7 +265,7 @@ TEST(IntGemm, GatedProductsAreWithinTheBoundOfTheExponential) {
   for (const std::int64_t rows : {1, 3, 8, 9, 25, 40}) {
     const Case shape{rows, 70, 128, 64, 4, 1};
     Product product(shape, Fill::random, static_cast<unsigned>(rows), true, true);
-    const std::vector<float> expected = product.run(scalar_table());
+    const std::vector<float> expected = product.run(definition());
     for (const KernelTable* table : vector_tables()) {
       const std::vector<float> actual = product.run(*table);
       for (std::size_t i = 0; i < actual.size(); ++i) {
@@ -332,7 +336,7 @@ TEST(FloatGemm, IsWithinTheBoundOfReordering) {
         for (const std::int64_t columns : {2, 6, 64, 130}) {
           for (const bool with_up : {false, true}) {
             FloatProduct product(rows, channels, columns, format, with_up);
-            const std::vector<float> expected = product.run(scalar_table(), Store::add);
+            const std::vector<float> expected = product.run(definition(), Store::add);
             const auto n = static_cast<float>(columns);
             const float bound = 2 * n * (2 * n + 1) * 6e-8F * (with_up ? 2 * (2 * n + 1) : 1);
             for (const KernelTable* table : vector_tables()) {
@@ -357,10 +361,10 @@ TEST(FloatGemm, RoundedActivationsGiveTheSame) {
         for (const bool with_up : {false, true}) {
           FloatProduct product(rows, channels, columns, FloatFormat::bf16, with_up);
           std::vector<std::uint16_t> rounded(product.rows.size() + 64);
-          scalar_table().float_to_bf16(product.rows.data(), static_cast<std::int64_t>(product.rows.size()),
-                                       rounded.data());
+          definition().float_to_bf16(product.rows.data(), static_cast<std::int64_t>(product.rows.size()),
+                                     rounded.data());
           for (std::size_t i = 0; i < product.rows.size(); ++i) product.rows[i] = bf16_to_float(rounded[i]);
-          const std::vector<float> expected = product.run(scalar_table(), Store::add);
+          const std::vector<float> expected = product.run(definition(), Store::add);
           product.gemm.rounded = rounded.data();
           product.gemm.rounded_stride = product.gemm.row_stride;
           const auto n = static_cast<float>(columns);

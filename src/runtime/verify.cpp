@@ -7,6 +7,7 @@
 #include "base/half.h"
 #include "base/index.h"
 #include "runtime/forward.h"
+#include "runtime/logit_distance.h"
 #include "runtime/reference.h"
 
 namespace pq::runtime {
@@ -67,7 +68,6 @@ class Verification {
   void check_product();
   void check_rotated_product();
   void check_head(const std::vector<float>& logits);
-  void compare_whole(const std::vector<float>& logits);
   Matrix rounding(const LinearInput& input, const PackedLinear& linear, Matrix magnitude) const;
 
   const ModelParts& parts_;
@@ -416,58 +416,6 @@ void Verification::check_head(const std::vector<float>& logits) {
   compare("lm_head", actual, reference, rounding(parts_.head_input, parts_.lm_head, std::move(magnitude)));
 }
 
-namespace {
-
-/// log of the softmax of a row of logits.
-template <typename T>
-std::vector<double> log_probabilities(std::span<const T> logits) {
-  const auto largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-  double total = 0;
-  for (const T logit : logits) total += std::exp(static_cast<double>(logit) - largest);
-  std::vector<double> logs;
-  logs.reserve(logits.size());
-  for (const T logit : logits) logs.push_back(static_cast<double>(logit) - largest - std::log(total));
-  return logs;
-}
-
-double kl_divergence(const std::vector<double>& expected, const std::vector<double>& actual) {
-  double sum = 0;
-  for (std::size_t v = 0; v < expected.size(); ++v) sum += std::exp(expected[v]) * (expected[v] - actual[v]);
-  return sum;
-}
-
-}  // namespace
-
-void Verification::compare_whole(const std::vector<float>& logits) {
-  const Matrix reference = reference_logits(source_, parts_.options, stream_);
-  const Matrix control = reference_logits(source_, parts_.options, control_);
-  const std::size_t vocab = index(spec().vocab_size);
-  double squares = 0;
-  double reference_squares = 0;
-  for (std::int64_t i = 0; i < count_; ++i) {
-    const std::span<const double> expected = reference.row(i);
-    const std::span<const float> actual = std::span(logits).subspan(index(i) * vocab, vocab);
-    const auto best = std::max_element(expected.begin(), expected.end());
-    const auto actual_best = std::max_element(actual.begin(), actual.end());
-    report_.top1_agreement += best - expected.begin() == actual_best - actual.begin() ? 1 : 0;
-    for (std::size_t v = 0; v < vocab; ++v) {
-      const double error = std::fabs(static_cast<double>(actual[v]) - expected[v]);
-      report_.logit_max_error = std::max(report_.logit_max_error, error);
-      squares += error * error;
-      reference_squares += expected[v] * expected[v];
-    }
-    const std::vector<double> logs = log_probabilities(expected);
-    report_.kl_divergence += kl_divergence(logs, log_probabilities(actual));
-    report_.control_kl_divergence += kl_divergence(logs, log_probabilities(control.row(i)));
-  }
-  const auto rows = static_cast<double>(count_);
-  report_.logit_rms_error = std::sqrt(squares / rows / static_cast<double>(vocab));
-  report_.logit_rms = std::sqrt(reference_squares / rows / static_cast<double>(vocab));
-  report_.kl_divergence /= rows;
-  report_.control_kl_divergence /= rows;
-  report_.top1_agreement /= rows;
-}
-
 VerifyReport Verification::run() {
   sequence_.cover(parts_, count_);
   stream_ = embed(source_, parts_.options, tokens_);
@@ -481,7 +429,8 @@ VerifyReport Verification::run() {
   residual_ = matrix_of(work_.residual, count_, spec().hidden_size, work_.hidden_stride);
   project_logits(parts_, work_, work_.residual.as<float>().data(), work_.hidden_stride, count_, logits.data());
   check_head(logits);
-  compare_whole(logits);
+  compare_logits(reference_logits(source_, parts_.options, stream_),
+                 reference_logits(source_, parts_.options, control_), logits, report_);
   return report_;
 }
 
