@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # install-deps.sh [--tests]: installs the Debian 12 packages that the build needs; with --tests also those of the tests and the
-# lint step. Does nothing when all are there.
+# lint step. Does nothing when all are there. Optional, for several processes (docs/mpi.md): libopenmpi-dev openmpi-bin.
 #
 # libopenblas0-openmp, not libopenblas-dev: the latter brings the pthread build of OpenBLAS, which fights LibTorch's OpenMP threads.
 set -euo pipefail
 
 packages=(g++ cmake ninja-build pkg-config
   libtorch-dev libopenblas0-openmp
-  libcli11-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libpcre2-dev libutf8proc-dev zlib1g-dev)
+  libcli11-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libpcre2-dev libutf8proc-dev zlib1g-dev
+  libxxhash-dev)
 if [ "${1:-}" = --tests ]; then
   packages+=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev clang clang-format clang-tidy
-    qemu-user g++-aarch64-linux-gnu googletest)
+    qemu-user g++-aarch64-linux-gnu googletest libopenmpi-dev openmpi-bin)
 elif [ $# -gt 0 ]; then
   echo "error: install-deps.sh: unknown argument '$1'; usage: install-deps.sh [--tests]" >&2
   exit 2

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <thread>
 #include <vector>
@@ -210,6 +211,86 @@ TEST(Files, OutputDirectoryAppearsWholeOrNotAtAll) {
   fs::create_directories(dir / "precious");
   std::ofstream(dir / "precious" / "thesis.txt") << "x";
   EXPECT_THROW(OutputDirectory(dir / "precious", "config.json", true), InputError);
+}
+
+TEST(Files, UnfinishedWorkStaysUntilItIsFinishedOrReplaced) {
+  const fs::path dir = fresh_directory("pq_unfinished");
+  const fs::path out = dir / "out";
+  const fs::path partial = dir / "out.partial";
+  const auto error = [&](const std::function<void()>& action) -> std::string {
+    try {
+      action();
+    } catch (const InputError& caught) {
+      return caught.what();
+    }
+    return "none";
+  };
+  { const OutputDirectory nothing(out, "config.json", false, Unfinished::keep); }
+  EXPECT_FALSE(fs::exists(partial));
+  {
+    const OutputDirectory target(out, "config.json", false, Unfinished::keep);
+    EXPECT_FALSE(fs::exists(target.resume()));  // made by whoever has work to save
+    fs::create_directories(target.resume());
+    std::ofstream(target.partial() / "half") << "x";
+  }
+  EXPECT_FALSE(fs::exists(partial));  // an empty one holds no work
+  {
+    const OutputDirectory target(out, "config.json", false, Unfinished::keep);
+    fs::create_directories(target.resume() / "deep");
+    std::ofstream(target.resume() / "work") << "hours";
+    std::ofstream(target.partial() / "half") << "x";
+    fs::create_directories(target.partial() / "folder");
+    EXPECT_NE(error([&] { OutputDirectory(out, "config.json", false, Unfinished::keep); }).find("another run"),
+              std::string::npos);
+    EXPECT_NE(error([&] { OutputDirectory(out, "config.json", false); }).find("another run is writing"),
+              std::string::npos);
+  }
+  EXPECT_EQ(read_text_file(partial / "resume" / "work"), "hours");
+  EXPECT_TRUE(fs::exists(partial / "resume" / "deep"));
+  EXPECT_FALSE(fs::exists(partial / "half"));
+  EXPECT_FALSE(fs::exists(partial / "folder"));
+
+  const std::string refusal = partial.string() +
+                              ": holds the unfinished work of another run; finish it with the command that began it, "
+                              "or remove " +
+                              partial.string() + ", which --restart does too";
+  EXPECT_EQ(error([&] { OutputDirectory(out, "config.json", false); }), refusal);
+  EXPECT_EQ(error([&] { OutputDirectory::check(out, "config.json", false); }), refusal);
+  EXPECT_EQ(error([&] { OutputDirectory::check(out / "", "config.json", true); }), refusal);
+  EXPECT_EQ(error([&] { OutputDirectory::check(out, "config.json", false, Unfinished::keep); }), "none");
+  EXPECT_EQ(error([&] { OutputDirectory::check(out, "config.json", false, Unfinished::discard, true); }), "none");
+  EXPECT_EQ(read_text_file(partial / "resume" / "work"), "hours");
+  {
+    // A killed run's half-written output goes, its work stays.
+    std::ofstream(partial / "half") << "x";
+    OutputDirectory target(out, "config.json", false, Unfinished::keep);
+    EXPECT_FALSE(fs::exists(partial / "half"));
+    EXPECT_EQ(read_text_file(target.resume() / "work"), "hours");
+    std::ofstream(target.partial() / "config.json") << "{}";
+    target.commit();
+  }
+  EXPECT_FALSE(fs::exists(partial));
+  EXPECT_EQ(read_text_file(out / "config.json"), "{}");
+  EXPECT_FALSE(fs::exists(out / "resume"));
+
+  for (const Unfinished unfinished : {Unfinished::keep, Unfinished::discard}) {
+    fs::create_directories(partial / "resume");
+    std::ofstream(partial / "resume" / "work") << "hours";
+    const OutputDirectory target(out, "config.json", true, unfinished, true);
+    EXPECT_TRUE(fs::is_empty(partial));
+  }
+  EXPECT_EQ(read_text_file(out / "config.json"), "{}");
+}
+
+TEST(Files, WhatIsCalledResumeButIsNoFolderIsNoWork) {
+  const fs::path dir = fresh_directory("pq_no_work");
+  fs::create_directories(dir / "out.partial");
+  fs::create_directories(dir / "elsewhere");
+  std::ofstream(dir / "elsewhere" / "thesis.txt") << "x";
+  fs::create_directory_symlink(dir / "elsewhere", dir / "out.partial" / "resume");
+  { const OutputDirectory target(dir / "out", "config.json", false); }
+  EXPECT_FALSE(fs::exists(dir / "out.partial"));
+  EXPECT_EQ(read_text_file(dir / "elsewhere" / "thesis.txt"), "x");
 }
 
 TEST(Files, AFullDiskIsAnErrorThatNamesTheFile) {

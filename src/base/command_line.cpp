@@ -2,18 +2,22 @@
 
 #include <fmt/color.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <system_error>
+#include <thread>
 
+#include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/parallel_for.h"
@@ -34,7 +38,8 @@ extern "C" void end_on_signal(int signal) {
 }
 
 void install_signal_handlers() {
-  std::signal(SIGPIPE, SIG_IGN);  // a failed write is noticed where it happens
+  std::signal(SIGPIPE, SIG_IGN);        // a failed write is noticed where it happens
+  if (!launch().one_process()) return;  // the launcher ends all by signals, and says why
   for (const int number : {SIGINT, SIGTERM}) {
     struct sigaction old {};
     if (::sigaction(number, nullptr, &old) == 0 && old.sa_handler == SIG_IGN)
@@ -72,34 +77,44 @@ void flush_stdout() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw_stdout_error();
 }
 
-int exit_code_of_current_exception() {
+/// How the program ends. `message` is empty where nothing went wrong.
+struct Ending {
+  int code = 0;
+  std::string message{};
+};
+
+Ending ending_of_current_exception() {
   try {
     throw;
   } catch (const ReaderGone&) {
-    return 0;
+    return {};
   } catch (const Error& error) {
-    print_error(error.what());
-    return error.exit_code();
+    return {error.exit_code(), error.what()};
   } catch (const std::bad_alloc&) {
-    print_error(
-        "memory: there is not enough of it; close other programs, or use a smaller --threads or a smaller model");
-    return 2;
+    return {2,
+            "memory: there is not enough of it; close other programs, or use a smaller --threads or a smaller model"};
   } catch (const std::system_error& error) {
-    print_error(error.what());
-    return 2;
+    return {2, error.what()};
   } catch (const std::exception& error) {
     // LibTorch reports exhausted memory as an ordinary error, with a stack trace below the first line.
     const std::string line = printable_line(error.what());
     if (line.find("llocate memory") != std::string::npos || line.find("out of memory") != std::string::npos) {
-      print_error(fmt::format("memory: {}; use a smaller model, or a device with more memory", line));
-      return 2;
+      return {2, fmt::format("memory: {}; use a smaller model, or a device with more memory", line)};
     }
-    print_error(fmt::format("internal error: {}; please report this with the command that caused it", line));
-    return 1;
+    return {1, fmt::format("internal error: {}; please report this with the command that caused it", line)};
   } catch (...) {
-    print_error("internal error: an exception of unknown type; please report this with the command that caused it");
-    return 1;
+    return {1, "internal error: an exception of unknown type; please report this with the command that caused it"};
   }
+}
+
+/// Reports an error and, under a launcher, ends the other ranks, which may wait for this one for ever. Most errors (a
+/// wrong flag, a damaged file) all ranks meet at once: the first rank reports them, and ends the others while they wait
+/// here. A rank that is still there after that reports an error of its own.
+void fail(const Ending& ending) {
+  const int rank = launch().rank;
+  if (rank > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 100 * std::min(rank, 20)));
+  print_error(rank > 0 ? fmt::format("rank {}: {}", rank, ending.message) : ending.message);
+  Communicator::abort(ending.code);
 }
 
 bool is_device(std::string_view name) {
@@ -181,6 +196,17 @@ void tidy_help(CLI::App& app) {
   }
 }
 
+/// "a, b and c".
+std::string verbs_of_several_processes() {
+  std::vector<std::string_view> names;
+  for (const VerbRow& row : verbs()) {
+    if (row.several_processes) names.push_back(row.name);
+  }
+  const std::string_view last = names.back();
+  names.pop_back();
+  return fmt::format("{} and {}", fmt::join(names, ", "), last);
+}
+
 int run_verb(const Program& program, const Verb& verb, int argc, char** argv) {
   const auto row = std::find_if(verbs().begin(), verbs().end(), [&](const VerbRow& r) { return r.name == verb.name; });
   CLI::App app(row == verbs().end() ? "" : std::string(row->summary), "pq " + verb.name);
@@ -196,6 +222,10 @@ int run_verb(const Program& program, const Verb& verb, int argc, char** argv) {
   }
   if (!is_device(common.device)) {
     throw InputError("--device", fmt::format("'{}' is not a device", common.device), "one of: cpu, cuda, cuda:N");
+  }
+  if (!launch().one_process() && row != verbs().end() && !row->several_processes) {
+    throw UnsupportedError(app.get_name(), "works in one process",
+                           fmt::format("mpirun is for {}", verbs_of_several_processes()));
   }
   set_log_level(common.quiet ? LogLevel::quiet : common.verbose ? LogLevel::verbose : LogLevel::normal);
   set_thread_count(common.threads);
@@ -260,9 +290,9 @@ const std::vector<VerbRow>& verbs() {
   static const std::vector<VerbRow> rows{
       {"run", "Continue a text with a model, on the integer runtime", false},
       {"chat", "Talk with a model, on the integer runtime", false},
-      {"quantize", "Quantize a model: find the prefix, rotate, search scales, write a checkpoint", true},
-      {"compare", "Measure each step of the method on one model, as a table", true},
-      {"eval", "Perplexity of a model or a quantized checkpoint, and its distance from another", false},
+      {"quantize", "Quantize a model: find the prefix, rotate, search scales, write a checkpoint", true, true},
+      {"compare", "Measure each step of the method on one model, as a table", true, true},
+      {"eval", "Perplexity of a model or a quantized checkpoint, and its distance from another", false, true},
       {"analyze", "Show a model's outlier tokens and the prefix they call for", true},
       {"bench", "Measure speed beside the machine's own limits", false},
       {"verify", "Compare the runtime with the reference arithmetic on this machine", false},
@@ -279,8 +309,14 @@ int run_program(const Program& program, int argc, char** argv) {
     code = dispatch(program, argc, argv);
     flush_stdout();
   } catch (...) {
-    code = exit_code_of_current_exception();
+    const Ending ending = ending_of_current_exception();
+    code = ending.code;
+    if (!ending.message.empty()) {
+      fail(ending);
+      return code;
+    }
   }
+  Communicator::finish();
   return code;
 }
 
@@ -290,6 +326,7 @@ void add_help_text(CLI::App& app, std::string_view text) {
 }
 
 void print_result(std::string_view text) {
+  if (launch().rank != 0) return;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) throw_stdout_error();
 }
 

@@ -45,20 +45,23 @@ struct Program {
 struct VerbRow {
   std::string_view name;
   std::string_view summary;
-  bool needs_lab;  ///< runs in pq-lab
+  bool needs_lab;                  ///< runs in pq-lab
+  bool several_processes = false;  ///< shares its work between the processes of an mpirun
 };
 const std::vector<VerbRow>& verbs();
 
 /// Parses the command line and runs the verb. Errors are one line on stderr, "error: WHERE: WHAT; REMEDY". Returns the
 /// exit code: the action's, 2 for a pq::Error, a wrong command line, memory that ran out or a refusal of the system, 1
 /// for any other exception (a bug). Ctrl-C ends the process by its signal (130 in a shell). A reader that closes stdout
-/// early ends the program quietly with 0.
+/// early ends the program quietly with 0. Under mpirun an error of one process ends all; where all meet the same one,
+/// the first process alone reports it.
 int run_program(const Program& program, int argc, char** argv);
 
 /// Appends a paragraph to what `--help` shows below the flags.
 void add_help_text(CLI::App& app, std::string_view text);
 
-/// Writes a result to stdout. Throws SystemError when stdout cannot take it (disk full).
+/// Writes a result to stdout; of several processes (Launch) the first one alone does. Throws SystemError when stdout
+/// cannot take it (disk full).
 void print_result(std::string_view text);
 
 /// `json` on one line of stdout. Not-a-number and infinities become null, bytes that are not UTF-8 the replacement

@@ -55,11 +55,27 @@ void make_directory(const fs::path& path) {
                       "choose another place");
 }
 
+fs::path parent_directory(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : "."; }
+
 void sync_directory(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return;
   ::fsync(fd);
   ::close(fd);
+}
+
+fs::path without_slash(fs::path path) { return path.has_filename() ? std::move(path) : path.parent_path(); }
+
+/// "OUT.partial"
+fs::path partial_path(const fs::path& path) {
+  fs::path partial = without_slash(path);
+  partial += ".partial";
+  return partial;
+}
+
+bool holds_work(const fs::path& resume) {
+  std::error_code code;
+  return fs::is_directory(fs::symlink_status(resume, code)) && !fs::is_empty(resume, code);
 }
 
 }  // namespace
@@ -118,13 +134,15 @@ void write_file_atomically(const fs::path& path, const std::function<void(Output
     write(file);
     file.finish();
     if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno(path.string(), "cannot rename into place", "");
+    sync_directory(parent_directory(path));
   } catch (...) {
     ::unlink(temporary.c_str());
     throw;
   }
 }
 
-void OutputDirectory::check(const fs::path& path, std::string_view marker, bool replace) {
+void OutputDirectory::check(const fs::path& path, std::string_view marker, bool replace, Unfinished unfinished,
+                            bool replace_unfinished) {
   std::error_code code;
   if (fs::exists(path, code) && !(fs::is_directory(path, code) && fs::is_empty(path, code))) {
     if (!replace) throw InputError(path.string(), "already exists", "choose another -o, or --force to replace it");
@@ -134,29 +152,49 @@ void OutputDirectory::check(const fs::path& path, std::string_view marker, bool 
                        "choose another -o");
     }
   }
+  if (unfinished == Unfinished::keep || replace_unfinished) return;
+  const fs::path partial = partial_path(path);
+  if (!holds_work(partial / "resume")) return;
+  throw InputError(partial.string(), "holds the unfinished work of another run",
+                   fmt::format("finish it with the command that began it, or remove {}, which --restart does too",
+                               partial.string()));
 }
 
-OutputDirectory::OutputDirectory(fs::path path, std::string_view marker, bool replace)
-    : path_(path.has_filename() ? std::move(path) : path.parent_path()), partial_(path_), replace_(replace) {
-  partial_ += ".partial";
-  check(path_, marker, replace);
+OutputDirectory::OutputDirectory(fs::path path, std::string_view marker, bool replace, Unfinished unfinished,
+                                 bool replace_unfinished)
+    : path_(without_slash(std::move(path))), partial_(partial_path(path_)), unfinished_(unfinished), replace_(replace) {
+  check(path_, marker, replace, Unfinished::keep);
   std::error_code code;
   if (!path_.parent_path().empty()) make_directory(path_.parent_path());
   make_directory(partial_);
   lock_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+  try {
+    if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+      throw InputError(partial_.string(), "another run is writing here", "wait for it, or choose another -o");
+    }
+    check(path_, marker, replace, unfinished, replace_unfinished);
+  } catch (...) {
     if (lock_ >= 0) ::close(lock_);
-    throw InputError(partial_.string(), "another run is writing here", "wait for it, or choose another -o");
+    throw;
   }
-  for (const auto& entry : fs::directory_iterator(partial_, code)) fs::remove_all(entry.path(), code);  // a dead run's
+  clear(!replace_unfinished);  // a dead run's half-written output
 }
 
 OutputDirectory::~OutputDirectory() {
   if (!committed_) {
-    std::error_code code;
-    fs::remove_all(partial_, code);
+    clear(unfinished_ == Unfinished::keep);
+    ::rmdir(partial_.c_str());  // fails, rightly, when something was kept
   }
   ::close(lock_);
+}
+
+void OutputDirectory::clear(bool keep_resume) noexcept {
+  std::error_code code;
+  for (fs::directory_iterator entry(partial_, code), end; !code && entry != end; entry.increment(code)) {
+    if (keep_resume && entry->path().filename() == "resume" && holds_work(entry->path())) continue;
+    std::error_code ignored;
+    fs::remove_all(entry->path(), ignored);
+  }
 }
 
 void OutputDirectory::commit() {
@@ -182,7 +220,9 @@ void OutputDirectory::commit() {
   }
   committed_ = true;
   fs::remove_all(old, code);
-  sync_directory(path_.parent_path().empty() ? "." : path_.parent_path());
+  sync_directory(parent_directory(path_));
+  // Not before: a process killed between removal and rename would have lost the work and not got the result.
+  fs::remove_all(path_ / "resume", code);
 }
 
 }  // namespace pq

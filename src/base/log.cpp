@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "base/communicator.h"
 #include "base/progress.h"
 
 namespace pq {
@@ -39,7 +40,7 @@ bool stderr_has_color() {
 }
 
 void log_line(LogLevel level, std::string_view tag, std::string_view text) {
-  if (static_cast<int>(level) > static_cast<int>(current_level)) return;
+  if (static_cast<int>(level) > static_cast<int>(current_level) || launch().rank != 0) return;
   Progress::clear_line();
   if (tag.empty()) {
     logger().info(text);

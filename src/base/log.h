@@ -8,7 +8,7 @@
 
 namespace pq {
 
-/// Everything here goes to stderr; stdout belongs to results.
+/// Everything here goes to stderr; stdout belongs to results. Of several processes (Launch) the first one alone writes.
 enum class LogLevel { quiet, normal, verbose };
 void set_log_level(LogLevel level);
 LogLevel log_level();

@@ -14,7 +14,7 @@
 namespace pq {
 namespace {
 
-int available_processors() {
+int processors_of_system() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
@@ -150,17 +150,27 @@ class Pool {
   std::atomic<bool> stop_{false};
 };
 
-std::mutex pool_mutex;  // one region at a time; also guards the two below
+std::mutex pool_mutex;  // one region at a time; also guards the three below
 std::unique_ptr<Pool> pool;
 int threads_wanted = 0;
+int available_processors = 0;
 
-int wanted() { return threads_wanted > 0 ? threads_wanted : available_processors(); }
+int wanted() {
+  if (threads_wanted > 0) return threads_wanted;
+  return available_processors > 0 ? available_processors : processors_of_system();
+}
 
 }  // namespace
 
 void set_thread_count(int threads) {
   const std::lock_guard lock(pool_mutex);
   threads_wanted = threads;
+  pool.reset();
+}
+
+void set_available_processors(int processors) {
+  const std::lock_guard lock(pool_mutex);
+  available_processors = processors;
   pool.reset();
 }
 

@@ -10,6 +10,8 @@ namespace pq {
 /// Number of threads parallel_for uses; 0 at start means one for each processor this process may use.
 void set_thread_count(int threads);
 int thread_count();
+/// What 0 stands for where this process may use fewer processors than the system says: it shares them with others.
+void set_available_processors(int processors);
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, count), each at least `grain` long except the last, on
 /// thread_count() threads (the caller is one). Returns when all are done; the first exception thrown is rethrown.

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "base/communicator.h"
 #include "base/log.h"
 
 namespace pq {
@@ -55,7 +56,7 @@ void Progress::advance(std::size_t steps, std::string_view detail) {
 }
 
 void Progress::draw(bool last) {
-  if (log_level() == LogLevel::quiet) return;
+  if (log_level() == LogLevel::quiet || launch().rank != 0) return;
   const double elapsed = seconds();
   const double share = static_cast<double>(done_) / static_cast<double>(total_);
   std::string time = last ? format_duration(elapsed) : "";

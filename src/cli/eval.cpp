@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "base/communicator.h"
 #include "base/table.h"
 #include "cli/verbs.h"
 #include "eval/evaluation_text.h"
@@ -32,6 +33,7 @@ struct Options {
 };
 
 int evaluate(Options options, const CommonOptions& common) {
+  Communicator::world();  // before threads are counted
   options.runtime.float_attention = options.attention == "float32";
   const auto model = runtime::Model::load(options.model, options.runtime);
   const auto stream = options.text.load(Tokenizer::load(model->directory()), model->spec());

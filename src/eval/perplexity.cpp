@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 
+#include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/parallel_for.h"
@@ -177,16 +179,31 @@ void warn_beyond_context(const LanguageModel& model, std::int64_t length) {
   }
 }
 
+// Every rank has scored its own chunks.
+void add_over_ranks(std::vector<Scores>& scores) {
+  Communicator& world = Communicator::world();
+  for (Scores& s : scores) {
+    std::array<double, 2> sums{s.sum_of_means, s.kl_divergence};
+    world.sum(std::span<double>(sums));
+    s.sum_of_means = sums[0];
+    s.kl_divergence = sums[1];
+    world.sum(std::span(&s.agreements, 1));
+    world.max(std::span(&s.seconds, 1));
+  }
+}
+
 // The one pass behind both public functions: scores of `models`, against `reference` unless that is null.
 std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* const> models, const Chunks& chunks) {
   std::vector<Scores> scores(models.size());
   const std::int64_t vocab_size = (reference != nullptr ? *reference : *models[0]).spec().vocab_size;
   LogitTile tile(vocab_size);
   LogitTile reference_tile(vocab_size);
-  Progress progress("evaluate", static_cast<std::size_t>(chunks.count));
+  const auto own = Communicator::world().share(static_cast<std::size_t>(chunks.count));
+  const auto end = static_cast<std::int64_t>(own.end);
+  Progress progress("evaluate", own.size());
   double reference_seconds = 0;
-  for (std::int64_t chunk = 0; chunk < chunks.count; chunk += chunks.per_batch) {
-    const std::int64_t sequences = std::min(chunks.per_batch, chunks.count - chunk);
+  for (auto chunk = static_cast<std::int64_t>(own.begin); chunk < end; chunk += chunks.per_batch) {
+    const std::int64_t sequences = std::min(chunks.per_batch, end - chunk);
     const auto tokens = chunks.tokens(chunk, sequences);
     if (reference != nullptr) {
       const Stopwatch watch;
@@ -222,6 +239,7 @@ std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* con
   for (std::size_t m = 0; m < models.size(); ++m) {
     if (models[m] == reference) scores[m].seconds += reference_seconds;
   }
+  add_over_ranks(scores);
   return scores;
 }
 

@@ -33,14 +33,16 @@ struct PerplexityResult {
   double mean_nll = 0;  ///< natural logarithm; perplexity = exp(mean_nll)
   std::int64_t chunks = 0;
   std::int64_t tokens = 0;  ///< tokens predicted: chunks * (length - 1)
-  double seconds = 0;       ///< wall time of this model's runs, logits and scores
+  double seconds = 0;       ///< wall time of this model's runs, logits and scores; of the slowest rank
 };
 
 /// Perplexity of `stream` cut into floor(N / length) chunks, the tail dropped, each chunk behind the model's own
 /// prefix: the mean over chunks of the mean negative log-likelihood of a chunk's length - 1 predictions, exponentiated.
 /// Sums are float64; the result does not depend on batch_tokens or on the number of threads, as long as the logits do
-/// not. Throws InputError (options; a token outside the vocabulary; a stream shorter than one chunk), FormatError (a
-/// logit that is not finite, with its chunk and position).
+/// not. Under mpirun every rank calls this with the same arguments, runs its own part of the chunks and gets the same
+/// result, equal to a single process's but for the order of float64 sums. Throws InputError (options; a token outside
+/// the vocabulary; a stream shorter than one chunk), FormatError (a logit that is not finite, with its chunk and
+/// position).
 PerplexityResult perplexity(LanguageModel& model, std::span<const std::int32_t> stream,
                             const PerplexityOptions& options);
 
@@ -49,7 +51,8 @@ struct ComparisonResult : PerplexityResult {
   double top1_agreement = 0;  ///< share of them where both models' most likely tokens are equal (ties: the lowest id)
 };
 
-/// Perplexity of every model and its distance from `reference`, over the same chunks in one pass. The reference itself
+/// Perplexity of every model and its distance from `reference`, over the same chunks in one pass, which ranks share as
+/// in perplexity(). The reference itself
 /// may be among the models: it is run once, and its distance is 0. Results are in the order of `models`. Throws what
 /// perplexity() throws, and InputError when vocabulary sizes differ.
 std::vector<ComparisonResult> compare_models(LanguageModel& reference, std::span<LanguageModel* const> models,

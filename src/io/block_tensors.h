@@ -1,10 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <functional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/dtype.h"
+#include "io/safetensors.h"
 #include "model/model_spec.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
@@ -54,6 +59,30 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
     }
   }
 }
+
+/// Copies the elements; T is what the view's type, checked before, stands for.
+template <typename T>
+std::vector<T> copy_values(const TensorView& view) {
+  std::vector<T> values(view.bytes.size() / sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), view.bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+/// Scales and clip factors (known by the tensor's name) divide or multiply, so they must be above 0; any other float
+/// must be finite. Throws FormatError naming file, tensor and element.
+void check_floats(const TensorView& view, std::span<const float> values, std::string_view remedy);
+/// Finite binary16 numbers.
+void check_halves(const TensorView& view, std::span<const std::uint16_t> values, std::string_view remedy);
+
+enum class BlockWeights {
+  read,
+  leave,  ///< `codes` and `weight` of the linear layers stay empty
+};
+
+/// Block `index`, copied from the tensors that `tensor(name)` gives. Throws FormatError when one has another type or
+/// shape, or does not pass check_floats; what `tensor` throws comes through.
+QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, BlockWeights weights,
+                          const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy);
 
 /// Names of the prefix's tensors.
 namespace prefix_names {

@@ -2,15 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
 
 #include "base/error.h"
-#include "base/half.h"
 #include "io/block_tensors.h"
 #include "io/hf_config.h"
 
@@ -19,45 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-static_assert(std::endian::native == std::endian::little, "tensors are read as they stand in the file");
-
 constexpr std::string_view again = "quantize the model again";
-
-[[noreturn]] void fail_tensor(const TensorView& view, std::string_view what) {
-  throw FormatError(fmt::format("{}: tensor '{}'", view.file, view.name), what, again);
-}
-
-/// Copies the elements; the view's type was checked against T's declaration before.
-template <typename T>
-std::vector<T> copy_values(const TensorView& view) {
-  std::vector<T> values(view.bytes.size() / sizeof(T));
-  if (!values.empty()) std::memcpy(values.data(), view.bytes.data(), values.size() * sizeof(T));
-  return values;
-}
-
-template <typename T>
-void read_into(const TensorView& view, std::vector<T>& values) {
-  values = copy_values<T>(view);
-}
-void read_into(const TensorView& view, std::array<float, 2>& values) {
-  const auto copied = copy_values<float>(view);
-  std::copy(copied.begin(), copied.end(), values.begin());
-}
-
-/// Scales and clip factors divide or multiply, so they must be above 0; any other float must be finite.
-void check_floats(const TensorView& view, std::span<const float> values) {
-  const bool factor = view.name.ends_with(".scales") || view.name.ends_with(".scale") || view.name.ends_with(".clip");
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i])) fail_tensor(view, fmt::format("element {} is not finite", i));
-    if (factor && !(values[i] > 0)) fail_tensor(view, fmt::format("element {} is {}, not above 0", i, values[i]));
-  }
-}
-
-void check_halves(const TensorView& view, std::span<const std::uint16_t> values) {
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(f16_to_float(values[i]))) fail_tensor(view, fmt::format("element {} is not finite", i));
-  }
-}
 
 Json without_quantization(Json config) {
   config.erase("quantization_config");
@@ -165,41 +123,39 @@ void QuantizedCheckpoint::check_layout() const {
 void QuantizedCheckpoint::load_prefix() {
   if (prefix_.token_ids.empty()) return;
   const TensorView ids = tensors_.tensor(prefix_names::token_ids);
-  if (copy_values<std::int32_t>(ids) != prefix_.token_ids) fail_tensor(ids, "differs from the prefix in config.json");
+  if (copy_values<std::int32_t>(ids) != prefix_.token_ids) {
+    throw FormatError(fmt::format("{}: tensor '{}'", ids.file, ids.name), "differs from the prefix in config.json",
+                      again);
+  }
   for (std::int64_t block = 0; block < spec_.block_count; ++block) {
     Prefix::BlockKv kv;
     const TensorView key = tensors_.tensor(prefix_names::key(block));
     const TensorView value = tensors_.tensor(prefix_names::value(block));
     kv.key = copy_values<std::uint16_t>(key);
     kv.value = copy_values<std::uint16_t>(value);
-    check_halves(key, kv.key);
-    check_halves(value, kv.value);
+    check_halves(key, kv.key, again);
+    check_halves(value, kv.value, again);
     prefix_.blocks.push_back(std::move(kv));
   }
 }
 
-QuantizedBlock QuantizedCheckpoint::block(std::int64_t index) const { return read_block(index, true); }
-QuantizedBlock QuantizedCheckpoint::block_without_weights(std::int64_t index) const { return read_block(index, false); }
+QuantizedBlock QuantizedCheckpoint::block(std::int64_t index) const { return copy_block(index, BlockWeights::read); }
+QuantizedBlock QuantizedCheckpoint::block_without_weights(std::int64_t index) const {
+  return copy_block(index, BlockWeights::leave);
+}
 
-QuantizedBlock QuantizedCheckpoint::read_block(std::int64_t index, bool with_weights) const {
+QuantizedBlock QuantizedCheckpoint::copy_block(std::int64_t index, BlockWeights weights) const {
   if (index < 0 || index >= spec_.block_count) {
     throw std::logic_error(fmt::format("there is no block {} of {}", index, spec_.block_count));
   }
-  QuantizedBlock block;
-  visit_block(spec_, recipe_, index, block, [&](const TensorDeclaration& declaration, auto& values) {
-    const bool weights = declaration.dtype == DType::u8 || declaration.dtype == DType::f16;
-    if (weights && !with_weights) return;
-    const TensorView view = tensors_.tensor(declaration.name);
-    read_into(view, values);
-    if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values);
-  });
-  return block;
+  return read_block(
+      spec_, recipe_, index, weights, [&](std::string_view name) { return tensors_.tensor(name); }, again);
 }
 
 std::vector<float> QuantizedCheckpoint::final_norm() const {
   const TensorView view = tensors_.tensor(tensor_names::final_norm);
   auto values = copy_values<float>(view);
-  check_floats(view, values);
+  check_floats(view, values, again);
   return values;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "io/block_tensors.h"
 #include "io/hf_checkpoint.h"
 #include "io/safetensors.h"
 #include "model/model_spec.h"
@@ -39,6 +40,17 @@ class QuantizedCheckpointWriter {
   QuantizedCheckpointWriter(const HfCheckpoint& source, const std::filesystem::path& out, const Recipe& recipe,
                             std::vector<std::int32_t> prefix_token_ids, std::string_view prefix_text,
                             const Json& provenance, bool replace, std::uint64_t max_shard_bytes = default_shard_bytes);
+  /// The same into a directory that is open already (with marker `output_marker`), because unfinished work lies in it.
+  /// check_output has been called before.
+  QuantizedCheckpointWriter(const HfCheckpoint& source, std::unique_ptr<OutputDirectory> directory,
+                            const Recipe& recipe, std::vector<std::int32_t> prefix_token_ids,
+                            std::string_view prefix_text, const Json& provenance,
+                            std::uint64_t max_shard_bytes = default_shard_bytes);
+  /// Refuses, before long work, an OUT that may not be written: throws the InputErrors of OutputDirectory::check, and
+  /// one when replacing OUT would destroy the source or an unquantized model.
+  static void check_output(const HfCheckpoint& source, const std::filesystem::path& out, bool replace,
+                           Unfinished unfinished = Unfinished::discard, bool replace_unfinished = false);
+  static constexpr std::string_view output_marker = "config.json";
   ~QuantizedCheckpointWriter();
 
   /// Needed (and allowed) only with prefix tokens; `prefix.token_ids` must be those of the constructor.
@@ -73,7 +85,7 @@ class QuantizedCheckpointWriter {
   std::vector<TensorDeclaration> layout_;
   std::uint64_t tensor_bytes_ = 0;
   std::vector<Shard> shards_;
-  OutputDirectory directory_;
+  std::unique_ptr<OutputDirectory> directory_;
   std::unique_ptr<SafetensorsWriter> shard_writer_;  // of shards_[shard_]
   std::size_t shard_ = 0;
   std::size_t tensor_ = 0;    // of layout_: the one that is being written
@@ -127,7 +139,7 @@ class QuantizedCheckpoint {
   void read_quantization_config();
   void check_layout() const;
   void load_prefix();
-  QuantizedBlock read_block(std::int64_t index, bool with_weights) const;
+  QuantizedBlock copy_block(std::int64_t index, BlockWeights weights) const;
 
   std::filesystem::path directory_;
   std::string where_;  // config.json, for errors

@@ -1,22 +1,23 @@
 #include "io/quantized_checkpoint.h"
 
 #include <gmock/gmock.h>
-#include <sys/resource.h>
 
-#include <csignal>
 #include <limits>
 #include <stdexcept>
 
+#include "base/disk_space.h"
 #include "base/half.h"
 #include "io/block_tensors.h"
-#include "io/disk_space.h"
 #include "io/hf_config.h"
+#include "io/test_blocks.h"
 #include "io/test_files.h"
 
 namespace pq::io {
 namespace {
 
 using ::testing::AllOf;
+using testing::expect_equal;
+using testing::FileSizeLimit;
 using ::testing::HasSubstr;
 using testing::message_of;
 using testing::read_bytes;
@@ -39,17 +40,6 @@ struct Contents {
   std::vector<float> final_norm;
 };
 
-void fill(Random& random, std::vector<float>& values) {
-  for (float& value : values) value = static_cast<float>(random.uniform() + 0.001);
-}
-void fill(Random& random, std::array<float, 2>& values) {
-  for (float& value : values) value = static_cast<float>(random.uniform() + 0.001);
-}
-template <typename T>
-void fill(Random& random, std::vector<T>& values) {
-  for (T& value : values) value = static_cast<T>(random.next());
-}
-
 std::vector<std::uint16_t> random_halves(Random& random, std::int64_t count) {
   std::vector<std::uint16_t> values(static_cast<std::size_t>(count));
   for (auto& value : values) value = float_to_f16(static_cast<float>(random.normal()));
@@ -64,14 +54,7 @@ Contents random_contents(const ModelSpec& spec, const Recipe& recipe, std::int64
   for (std::int64_t i = 0; i < spec.block_count; ++i) {
     const std::int64_t size = prefix_tokens * spec.kv_size();
     if (prefix_tokens > 0) contents.prefix.blocks.push_back({random_halves(random, size), random_halves(random, size)});
-    QuantizedBlock block;
-    visit_block(spec, recipe, i, block, [&](const TensorDeclaration& declaration, auto& values) {
-      if constexpr (requires { values.resize(1); }) {
-        values.resize(static_cast<std::size_t>(*element_count(declaration.shape)));
-      }
-      fill(random, values);
-    });
-    contents.blocks.push_back(std::move(block));
+    contents.blocks.push_back(testing::random_block(random, spec, recipe, i));
   }
   contents.embedding = random_halves(random, spec.vocab_size * spec.hidden_size);
   contents.lm_head = random_halves(random, spec.vocab_size * spec.hidden_size);
@@ -158,23 +141,6 @@ class Quantized : public ::testing::Test {
   fs::path source_ = directory_.path() / "source";
   fs::path out_ = directory_.path() / "deep" / "out";
 };
-
-void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expected) {
-  EXPECT_EQ(found.input_norm, expected.input_norm);
-  EXPECT_EQ(found.post_attention_norm, expected.post_attention_norm);
-  for (std::size_t i = 0; i < all_linears.size(); ++i) {
-    EXPECT_EQ(found.linears[i].codes, expected.linears[i].codes);
-    EXPECT_EQ(found.linears[i].scales, expected.linears[i].scales);
-    EXPECT_EQ(found.linears[i].zero_points, expected.linears[i].zero_points);
-    EXPECT_EQ(found.linears[i].weight, expected.linears[i].weight);
-    EXPECT_EQ(found.linears[i].bias, expected.linears[i].bias);
-  }
-  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-    EXPECT_EQ(found.sites[i].scale, expected.sites[i].scale);
-    EXPECT_EQ(found.sites[i].zero_point, expected.sites[i].zero_point);
-    EXPECT_EQ(found.sites[i].clip, expected.sites[i].clip);
-  }
-}
 
 std::vector<std::uint16_t> halves(const TensorView& view) {
   std::vector<std::uint16_t> values(view.bytes.size() / 2);
@@ -316,6 +282,35 @@ TEST_F(Quantized, ALeftWriterLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(out_.parent_path()));
 }
 
+TEST_F(Quantized, AWriterIntoAnOpenDirectoryLeavesItsUnfinishedWork) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  const Recipe recipe = recipe_with("w4a4kv4-static");
+  const Contents contents = random_contents(source.spec(), recipe, 0);
+  const fs::path partial = out_.string() + ".partial";
+  const auto open = [&] {
+    auto directory =
+        std::make_unique<OutputDirectory>(out_, QuantizedCheckpointWriter::output_marker, false, Unfinished::keep);
+    fs::create_directory(directory->resume());
+    write_bytes(directory->resume() / "work", "x");
+    return std::make_unique<QuantizedCheckpointWriter>(source, std::move(directory), recipe,
+                                                       std::vector<std::int32_t>{}, "", Json::object());
+  };
+  open();
+  EXPECT_EQ(read_bytes(partial / "resume" / "work"), "x");
+  EXPECT_FALSE(fs::exists(partial / "config.json"));
+  EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpointWriter::check_output(source, out_, false); }),
+              AllOf(HasSubstr("out.partial"), HasSubstr("unfinished work")));
+  EXPECT_THROW(QuantizedCheckpointWriter(source, out_, recipe, {}, "", {}, false), InputError);
+  EXPECT_NO_THROW(QuantizedCheckpointWriter::check_output(source, out_, false, Unfinished::keep));
+  EXPECT_NO_THROW(QuantizedCheckpointWriter::check_output(source, out_, false, Unfinished::discard, true));
+  const auto writer = open();
+  write_all(*writer, contents);
+  writer->commit();
+  EXPECT_FALSE(fs::exists(out_ / "resume"));
+  EXPECT_FALSE(fs::exists(partial));
+  expect_equal(QuantizedCheckpoint::open(out_.string()).block(1), contents.blocks[1]);
+}
+
 TEST_F(Quantized, WriterRefusesCallsThatDoNotFit) {
   const HfCheckpoint source = HfCheckpoint::open(source_.string());
   const Recipe recipe = recipe_with("w4a4kv4-static");
@@ -409,26 +404,6 @@ TEST_F(Quantized, RefusesABlockOutOfRange) {
   EXPECT_THROW(checkpoint.block(-1), std::logic_error);
 }
 
-/// Files of this process may grow to `bytes` only, as on a full disk; the signal that comes with it is ignored.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &saved_);
-    const rlimit limit{bytes, saved_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &saved_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  FileSizeLimit(const FileSizeLimit&) = delete;
-  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
-
- private:
-  rlimit saved_{};
-  void (*handler_)(int);
-};
-
 TEST_F(Quantized, AFullDiskLeavesNothingBehind) {
   const HfCheckpoint source = HfCheckpoint::open(source_.string());
   const Recipe recipe = recipe_with("w4a4kv4-static");
@@ -453,9 +428,10 @@ TEST_F(Quantized, AFullDiskLeavesNothingBehind) {
 }
 
 TEST_F(Quantized, TooLittleFreeSpaceIsSaidBeforeAnythingIsWritten) {
-  EXPECT_NO_THROW(require_free_space(directory_.path(), 1));
-  EXPECT_THAT(message_of<SystemError>([&] { require_free_space(directory_.path(), std::uint64_t{1} << 60); }),
-              AllOf(HasSubstr("needs 1"), HasSubstr("has only"), HasSubstr("free")));
+  EXPECT_NO_THROW(require_free_space(directory_.path(), 1, "it"));
+  EXPECT_THAT(
+      message_of<SystemError>([&] { require_free_space(directory_.path(), std::uint64_t{1} << 60, "the checkpoint"); }),
+      AllOf(HasSubstr("the checkpoint needs 1"), HasSubstr("has only"), HasSubstr("free")));
   // A sparse file makes a model that is larger than any disk it is tested on.
   Json config = small_config();
   config["vocab_size"] = std::int64_t{1} << 27;

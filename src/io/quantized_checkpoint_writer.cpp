@@ -6,10 +6,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/disk_space.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "io/block_tensors.h"
-#include "io/disk_space.h"
 #include "io/quantized_checkpoint.h"
 
 namespace pq::io {
@@ -22,22 +22,6 @@ static_assert(std::endian::native == std::endian::little, "tensors are written a
 constexpr std::array companion_files{"tokenizer.json",         "tokenizer_config.json", "special_tokens_map.json",
                                      "generation_config.json", "chat_template.json",    "chat_template.jinja"};
 
-/// Refuses an OUT whose replacement would destroy something that this program did not write, or the source itself.
-const fs::path& check_output(const fs::path& out, const HfCheckpoint& source, bool replace) {
-  std::error_code code;
-  if (!replace || !fs::exists(out, code)) return out;
-  const fs::path target = fs::canonical(out, code);
-  const fs::path origin = fs::canonical(source.directory(), code);
-  if (std::mismatch(target.begin(), target.end(), origin.begin(), origin.end()).first == target.end()) {
-    throw InputError(out.string(), "holds the model that is being quantized and will not be replaced",
-                     "choose another -o");
-  }
-  if (fs::exists(out / "config.json", code) && !is_quantized_checkpoint(out)) {
-    throw InputError(out.string(), "holds an unquantized model and will not be replaced", "choose another -o");
-  }
-  return out;
-}
-
 std::uint64_t companion_bytes(const fs::path& directory) {
   std::uint64_t sum = 0;
   for (const char* name : companion_files) {
@@ -46,6 +30,11 @@ std::uint64_t companion_bytes(const fs::path& directory) {
     if (!code) sum += size;
   }
   return sum;
+}
+
+std::unique_ptr<OutputDirectory> open_output(const HfCheckpoint& source, const fs::path& out, bool replace) {
+  QuantizedCheckpointWriter::check_output(source, out, replace);
+  return std::make_unique<OutputDirectory>(out, QuantizedCheckpointWriter::output_marker, replace);
 }
 
 void write_whole_file(const fs::path& path, std::span<const std::byte> bytes) {
@@ -60,9 +49,6 @@ void write_json(const fs::path& path, const Json& json) {
 }
 
 }  // namespace
-
-std::string prefix_names::key(std::int64_t block) { return fmt::format("prefix.layers.{}.key", block); }
-std::string prefix_names::value(std::int64_t block) { return fmt::format("prefix.layers.{}.value", block); }
 
 std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Recipe& recipe,
                                                  std::int64_t prefix_tokens) {
@@ -86,14 +72,39 @@ std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Re
   return layout;
 }
 
+void QuantizedCheckpointWriter::check_output(const HfCheckpoint& source, const fs::path& out, bool replace,
+                                             Unfinished unfinished, bool replace_unfinished) {
+  std::error_code code;
+  if (replace && fs::exists(out, code)) {
+    const fs::path target = fs::canonical(out, code);
+    const fs::path origin = fs::canonical(source.directory(), code);
+    if (std::mismatch(target.begin(), target.end(), origin.begin(), origin.end()).first == target.end()) {
+      throw InputError(out.string(), "holds the model that is being quantized and will not be replaced",
+                       "choose another -o");
+    }
+    if (fs::exists(out / "config.json", code) && !is_quantized_checkpoint(out)) {
+      throw InputError(out.string(), "holds an unquantized model and will not be replaced", "choose another -o");
+    }
+  }
+  OutputDirectory::check(out, output_marker, replace, unfinished, replace_unfinished);
+}
+
 QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source, const fs::path& out,
                                                      const Recipe& recipe, std::vector<std::int32_t> prefix_token_ids,
                                                      std::string_view prefix_text, const Json& provenance, bool replace,
                                                      std::uint64_t max_shard_bytes)
+    : QuantizedCheckpointWriter(source, open_output(source, out, replace), recipe, std::move(prefix_token_ids),
+                                prefix_text, provenance, max_shard_bytes) {}
+
+QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
+                                                     std::unique_ptr<OutputDirectory> directory, const Recipe& recipe,
+                                                     std::vector<std::int32_t> prefix_token_ids,
+                                                     std::string_view prefix_text, const Json& provenance,
+                                                     std::uint64_t max_shard_bytes)
     : recipe_(recipe),
       spec_(source.spec()),
       prefix_token_ids_(std::move(prefix_token_ids)),
-      directory_(check_output(out, source, replace), "config.json", replace) {
+      directory_(std::move(directory)) {
   validate_recipe(recipe_);
   spec_.tied_embeddings = false;
   for (const std::int32_t id : prefix_token_ids_) {
@@ -106,8 +117,10 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
   layout_ = checkpoint_layout(spec_, recipe_, static_cast<std::int64_t>(prefix_token_ids_.size()));
   for (const TensorDeclaration& declaration : layout_) tensor_bytes_ += declaration.byte_count();
   constexpr std::uint64_t header_bytes_a_tensor = 256;  // a generous estimate, index included
-  require_free_space(directory_.partial(), tensor_bytes_ + layout_.size() * header_bytes_a_tensor +
-                                               companion_bytes(source.directory()) + (1U << 16));
+  require_free_space(
+      directory_->partial(),
+      tensor_bytes_ + layout_.size() * header_bytes_a_tensor + companion_bytes(source.directory()) + (1U << 16),
+      "the checkpoint");
   plan_shards(max_shard_bytes);
   write_json_files(source, prefix_text, provenance);
 }
@@ -147,13 +160,13 @@ void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source, std
   block["prefix"] = {{"token_ids", prefix_token_ids_}, {"text", prefix_text}};
   block["provenance"] = std::move(origin);
   config["quantization_config"] = std::move(block);
-  write_json(directory_.partial() / "config.json", config);
+  write_json(directory_->partial() / "config.json", config);
 
   for (const char* name : companion_files) {
     std::error_code code;
     if (!fs::exists(source.directory() / name, code)) continue;
     const MappedFile file(source.directory() / name);
-    write_whole_file(directory_.partial() / name, file.bytes());
+    write_whole_file(directory_->partial() / name, file.bytes());
   }
   if (shards_.size() == 1) return;
   Json weight_map = Json::object();
@@ -163,7 +176,7 @@ void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source, std
   Json index = Json::object();
   index["metadata"] = {{"total_size", tensor_bytes_}};
   index["weight_map"] = std::move(weight_map);
-  write_json(directory_.partial() / "model.safetensors.index.json", index);
+  write_json(directory_->partial() / "model.safetensors.index.json", index);
 }
 
 void QuantizedCheckpointWriter::append(std::string_view name, std::span<const std::byte> bytes) {
@@ -178,7 +191,7 @@ void QuantizedCheckpointWriter::append(std::string_view name, std::span<const st
     const Shard& shard = shards_[shard_];
     const auto first = layout_.begin() + static_cast<std::ptrdiff_t>(shard.first);
     shard_writer_ = std::make_unique<SafetensorsWriter>(
-        directory_.partial() / shard.file, std::vector(first, first + static_cast<std::ptrdiff_t>(shard.count)));
+        directory_->partial() / shard.file, std::vector(first, first + static_cast<std::ptrdiff_t>(shard.count)));
   }
   shard_writer_->append(name, bytes);
   filled_ += bytes.size();
@@ -239,7 +252,7 @@ void QuantizedCheckpointWriter::commit() {
   if (tensor_ < layout_.size()) {
     throw std::logic_error(fmt::format("tensor '{}' was not written whole", layout_[tensor_].name));
   }
-  directory_.commit();
+  directory_->commit();
 }
 
 }  // namespace pq::io

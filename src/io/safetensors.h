@@ -75,6 +75,9 @@ class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorDeclaration> declarations,
                     const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+  /// The same into a file that is open and empty.
+  SafetensorsWriter(OutputFile file, std::vector<TensorDeclaration> declarations,
+                    const std::map<std::string, std::string>& metadata);
 
   /// The next bytes of tensor `name`; tensors come in the declared order, each in one call or in many.
   void append(std::string_view name, std::span<const std::byte> bytes);

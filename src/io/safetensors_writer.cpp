@@ -12,7 +12,11 @@ namespace pq::io {
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorDeclaration> declarations,
                                      const std::map<std::string, std::string>& metadata)
-    : where_(path.string()), declarations_(std::move(declarations)), file_(path) {
+    : SafetensorsWriter(OutputFile(path), std::move(declarations), metadata) {}
+
+SafetensorsWriter::SafetensorsWriter(OutputFile file, std::vector<TensorDeclaration> declarations,
+                                     const std::map<std::string, std::string>& metadata)
+    : where_(file.path().string()), declarations_(std::move(declarations)), file_(std::move(file)) {
   std::string header = "{\"__metadata__\":" + Json(metadata).dump();
   std::uint64_t offset = 0;
   std::unordered_set<std::string> seen;

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include "base/communicator.h"
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "lab/verbs.h"
@@ -9,6 +10,7 @@
 namespace pq::lab {
 
 void apply_common_options(const CommonOptions& common) {
+  Communicator::world();  // before threads are counted and anything is written
   at::set_num_threads(thread_count());
   if (common.device != "cpu" && !at::hasCUDA()) {
     throw UnsupportedError(fmt::format("--device {}", common.device), "LibTorch finds no CUDA device",

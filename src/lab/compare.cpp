@@ -6,6 +6,7 @@
 #include <chrono>
 #include <memory>
 
+#include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_usage.h"
@@ -162,14 +163,18 @@ class Comparison {
   }
 
   /// Quantizes as many rows as fit in half of the free memory, evaluates them in one pass beside the reference, and so
-  /// on.
+  /// on. Ranks of one machine share its memory, and all evaluate the same rows together.
   void evaluate(nn::Transformer& reference, const std::vector<std::int32_t>& stream) {
     const ModelSpec& spec = session_.checkpoint().spec();
     const double model_bytes =
         4.0 * static_cast<double>(spec.block_count * spec.block_parameters() + 2 * spec.vocab_size * spec.hidden_size);
+    Communicator& world = Communicator::world();
     for (std::size_t begin = 0; begin < rows_.size();) {
-      const auto room = static_cast<std::size_t>(static_cast<double>(available_bytes()) / 2 / model_bytes);
-      const std::size_t count = std::min(rows_.size() - begin, std::max<std::size_t>(1, room));
+      world.barrier();  // none has begun to fill the memory that another measures
+      auto room = static_cast<float>(static_cast<double>(available_bytes()) / 2 / world.local_size() / model_bytes);
+      world.min(std::span(&room, 1));
+      const std::size_t count =
+          std::min(rows_.size() - begin, std::max<std::size_t>(1, static_cast<std::size_t>(room)));
       std::vector<std::unique_ptr<nn::Transformer>> models;
       std::vector<LanguageModel*> pointers;
       for (std::size_t i = begin; i < begin + count; ++i) {

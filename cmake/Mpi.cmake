@@ -1,0 +1,20 @@
+# PQ_WITH_MPI (AUTO, ON, OFF): the target pq_mpi where MPI is to be used. Only the C interface is: C++ bindings are gone from MPI.
+set(PQ_WITH_MPI AUTO CACHE STRING "Several processes with mpirun: AUTO (where MPI is installed), ON or OFF")
+set_property(CACHE PQ_WITH_MPI PROPERTY STRINGS AUTO ON OFF)
+
+if(PQ_WITH_MPI STREQUAL "AUTO")
+  enable_language(C)
+  find_package(MPI QUIET COMPONENTS C)
+elseif(PQ_WITH_MPI)
+  enable_language(C)
+  find_package(MPI REQUIRED COMPONENTS C)
+endif()
+
+if(PQ_WITH_MPI AND MPI_C_FOUND)
+  message(STATUS "MPI: ${MPI_C_LIBRARIES}")
+  add_library(pq_mpi INTERFACE)
+  target_link_libraries(pq_mpi INTERFACE MPI::MPI_C)
+  target_compile_definitions(pq_mpi INTERFACE PQ_HAVE_MPI OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+else()
+  message(STATUS "MPI: not used; mpirun with several processes will be refused")
+endif()

@@ -1,0 +1,64 @@
+#include "io/block_tensors.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <cmath>
+#include <type_traits>
+
+#include "base/error.h"
+#include "base/half.h"
+
+namespace pq::io {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "tensors are read as they stand in the file");
+
+[[noreturn]] void fail_tensor(const TensorView& view, std::string_view what, std::string_view remedy) {
+  throw FormatError(fmt::format("{}: tensor '{}'", view.file, view.name), what, remedy);
+}
+
+template <typename T>
+void read_into(const TensorView& view, std::vector<T>& values) {
+  values = copy_values<T>(view);
+}
+void read_into(const TensorView& view, std::array<float, 2>& values) {
+  const auto copied = copy_values<float>(view);
+  std::copy(copied.begin(), copied.end(), values.begin());
+}
+
+}  // namespace
+
+std::string prefix_names::key(std::int64_t block) { return fmt::format("prefix.layers.{}.key", block); }
+std::string prefix_names::value(std::int64_t block) { return fmt::format("prefix.layers.{}.value", block); }
+
+void check_floats(const TensorView& view, std::span<const float> values, std::string_view remedy) {
+  const bool factor = view.name.ends_with(".scales") || view.name.ends_with(".scale") || view.name.ends_with(".clip");
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) fail_tensor(view, fmt::format("element {} is not finite", i), remedy);
+    if (factor && !(values[i] > 0))
+      fail_tensor(view, fmt::format("element {} is {}, not above 0", i, values[i]), remedy);
+  }
+}
+
+void check_halves(const TensorView& view, std::span<const std::uint16_t> values, std::string_view remedy) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(f16_to_float(values[i]))) fail_tensor(view, fmt::format("element {} is not finite", i), remedy);
+  }
+}
+
+QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, BlockWeights weights,
+                          const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy) {
+  QuantizedBlock block;
+  visit_block(spec, recipe, index, block, [&](const TensorDeclaration& declaration, auto& values) {
+    const bool weight = declaration.dtype == DType::u8 || declaration.dtype == DType::f16;
+    if (weight && weights == BlockWeights::leave) return;
+    const TensorView view = tensor(declaration.name);
+    expect_tensor(view, declaration);
+    read_into(view, values);
+    if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values, remedy);
+  });
+  return block;
+}
+
+}  // namespace pq::io

@@ -1,0 +1,78 @@
+#pragma once
+
+// Quantized blocks and a full disk for the tests of this folder.
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <array>
+#include <csignal>
+#include <cstdint>
+#include <vector>
+
+#include "base/random.h"
+#include "io/block_tensors.h"
+
+namespace pq::io::testing {
+
+inline void fill(Random& random, std::vector<float>& values) {
+  for (float& value : values) value = static_cast<float>(random.uniform() + 0.001);
+}
+inline void fill(Random& random, std::array<float, 2>& values) {
+  for (float& value : values) value = static_cast<float>(random.uniform() + 0.001);
+}
+template <typename T>
+void fill(Random& random, std::vector<T>& values) {
+  for (T& value : values) value = static_cast<T>(random.next());
+}
+
+/// A block with random values of the right sizes.
+inline QuantizedBlock random_block(Random& random, const ModelSpec& spec, const Recipe& recipe, std::int64_t index) {
+  QuantizedBlock block;
+  visit_block(spec, recipe, index, block, [&](const TensorDeclaration& declaration, auto& values) {
+    if constexpr (requires { values.resize(1); }) {
+      values.resize(static_cast<std::size_t>(*element_count(declaration.shape)));
+    }
+    fill(random, values);
+  });
+  return block;
+}
+
+inline void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expected) {
+  EXPECT_EQ(found.input_norm, expected.input_norm);
+  EXPECT_EQ(found.post_attention_norm, expected.post_attention_norm);
+  for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    EXPECT_EQ(found.linears[i].codes, expected.linears[i].codes);
+    EXPECT_EQ(found.linears[i].scales, expected.linears[i].scales);
+    EXPECT_EQ(found.linears[i].zero_points, expected.linears[i].zero_points);
+    EXPECT_EQ(found.linears[i].weight, expected.linears[i].weight);
+    EXPECT_EQ(found.linears[i].bias, expected.linears[i].bias);
+  }
+  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    EXPECT_EQ(found.sites[i].scale, expected.sites[i].scale);
+    EXPECT_EQ(found.sites[i].zero_point, expected.sites[i].zero_point);
+    EXPECT_EQ(found.sites[i].clip, expected.sites[i].clip);
+  }
+}
+
+/// Files of this process may grow to `bytes` only, as on a full disk; the signal that comes with it is ignored.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &saved_);
+    const rlimit limit{bytes, saved_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &saved_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit saved_{};
+  void (*handler_)(int);
+};
+
+}  // namespace pq::io::testing
