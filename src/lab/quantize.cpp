@@ -5,10 +5,14 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_usage.h"
 #include "base/progress.h"
+#include "base/version.h"
+#include "io/content_hash.h"
+#include "io/resume_journal.h"
 #include "lab/session.h"
 #include "lab/verbs.h"
 #include "model/recipe_options.h"
@@ -23,6 +27,8 @@ struct Options {
   std::string out;
   std::string calibration = "self";
   bool force = false;
+  bool restart = false;
+  std::string stream_dir;
   RecipeOptions recipe;
 };
 
@@ -34,12 +40,35 @@ std::uint64_t directory_bytes(const std::filesystem::path& directory) {
   return sum;
 }
 
+/// Whatever decides the result of a run: what a later one must share to go on where it stopped.
+Json fingerprint(const Session& session, const Options& options, const Recipe& recipe,
+                 const std::vector<std::int32_t>& prefix) {
+  const bool from_file = options.calibration != "self";
+  return {{"program", version()},
+          {"model", io::checkpoint_hash(session.checkpoint())},
+          {"calibration_text", from_file ? io::content_hash_of_file(options.calibration) : "self"},
+          {"prefix_token_ids", prefix},
+          {"recipe", recipe_to_json(recipe)}};
+}
+
+/// Where a checkpoint is made: OUT.partial with the journal of a fine-tuning in it, and the writer. Empty in processes
+/// other than the root.
+struct Destination {
+  std::unique_ptr<io::ResumeJournal> journal;
+  std::unique_ptr<io::QuantizedCheckpointWriter> writer;
+  std::filesystem::path scratch;
+};
+
 int quantize(const Options& options, const CommonOptions& common) {
   const auto start = std::chrono::steady_clock::now();
   const PrivateMemoryPeak memory;
+  Communicator& processes = Communicator::world();
   Recipe recipe = resolve(options.recipe);
-  OutputDirectory::check(options.out, "config.json", options.force);
+  const Unfinished unfinished = recipe.finetune.enabled() ? Unfinished::keep : Unfinished::discard;
+  OutputDirectory::check(options.out, "config.json", options.force, unfinished, options.restart);
   Session session(options.model, options.calibration, tensor_options(common));
+  io::QuantizedCheckpointWriter::check_output(session.checkpoint(), options.out, options.force, unfinished,
+                                              options.restart);
   recipe.calibration.source = session.calibration_name();
   const ModelSpec& spec = session.checkpoint().spec();
   const quant::CalibrationData& data = session.calibration(recipe);
@@ -53,17 +82,40 @@ int quantize(const Options& options, const CommonOptions& common) {
   Json provenance{{"calibration", session.calibration_name()},
                   {"calibration_sequences", {data.detection.samples(), data.detection.length()}},
                   {"search_sequences", {data.search.samples(), data.search.length()}}};
+  if (recipe.finetune.enabled()) {
+    provenance["training_sequences"] = {data.training.samples(), data.training.length()};
+    provenance["validation_sequences"] = {data.validation.samples(), data.validation.length()};
+  }
   if (quant::needs_outliers(recipe.prefix)) {
     Json report = quant::outlier_report_to_json(session.outliers(recipe));
     report.erase("seconds");  // the same seed gives the same bytes
     provenance["outliers"] = std::move(report);
   }
-  io::QuantizedCheckpointWriter writer(session.checkpoint(), options.out, recipe, prefix, prefix_text, provenance,
-                                       options.force);
-  quant::CheckpointSink sink(writer);
+  Destination destination;
+  std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
+  if (processes.is_root()) {
+    auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_marker,
+                                                       options.force, unfinished, options.restart);
+    destination.scratch = directory->partial();
+    if (recipe.finetune.enabled()) {
+      destination.journal = std::make_unique<io::ResumeJournal>(
+          directory->resume(), fingerprint(session, options, recipe, prefix), spec, recipe);
+      if (destination.journal->resumed()) {
+        log_info("{}: goes on with {} of {} blocks finished", destination.journal->directory().string(),
+                 destination.journal->finished_blocks(), spec.block_count);
+      }
+    }
+    destination.writer = std::make_unique<io::QuantizedCheckpointWriter>(session.checkpoint(), std::move(directory),
+                                                                         recipe, prefix, prefix_text, provenance);
+    sink = std::make_unique<quant::CheckpointSink>(*destination.writer);
+  } else {
+    destination.scratch = std::filesystem::absolute(options.out).parent_path();
+  }
   const quant::QuantizeSummary summary =
-      quant::quantize_model(session.checkpoint(), recipe, prefix, data, session.options(), sink);
-  writer.commit();
+      quant::quantize_model(session.checkpoint(), recipe, prefix, data, session.options(), *sink,
+                            {destination.journal.get(), options.stream_dir, destination.scratch});
+  if (!processes.is_root()) return 0;
+  destination.writer->commit();
 
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (common.json) {
@@ -78,7 +130,7 @@ int quantize(const Options& options, const CommonOptions& common) {
     details.erase("seconds");
     json.update(details);
     if (quant::needs_outliers(recipe.prefix)) json["find_prefix_seconds"] = session.outliers(recipe).seconds;
-    json["tensor_bytes"] = writer.tensor_bytes();
+    json["tensor_bytes"] = destination.writer->tensor_bytes();
     json["seconds"] = seconds;
     json["peak_memory_bytes"] = peak_resident_bytes();
     json["peak_private_memory_bytes"] = memory.bytes();
@@ -109,6 +161,14 @@ Verb quantize_verb() {
                 ->option_text("OUT");
             add_calibration_option(app, options->calibration);
             app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
+            app.add_flag(
+                "--restart", options->restart,
+                "Drop a fine-tuning that was stopped (OUT.partial) and begin anew; without it the same command "
+                "goes on where that stopped");
+            app.add_option("--stream-dir", options->stream_dir,
+                           "Directory for the fine-tuning's activation streams; without it they stay in memory where "
+                           "they fit, else go to OUT.partial")
+                ->option_text("DIR");
             add_recipe_options(app, options->recipe);
             return [options, &common] { return quantize(*options, common); };
           }};

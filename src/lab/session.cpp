@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "quant/pipeline.h"
 #include "quant/prefix.h"
+#include "quant/self_calibration.h"
 
 namespace pq::lab {
 
@@ -39,8 +40,10 @@ Session::Session(const std::string& model, std::string calibration, const at::Te
 }
 
 const quant::CalibrationData& Session::calibration(const Recipe& recipe) {
-  const std::string key = fmt::format("{} {} {} {} {}", recipe.seed, recipe.calibration.samples,
-                                      recipe.calibration.length, recipe.search.samples, recipe.search.length);
+  const FinetuneSettings& tuning = recipe.finetune;
+  const std::string key = fmt::format("{} {} {} {} {} {} {} {} {}", recipe.seed, recipe.calibration.samples,
+                                      recipe.calibration.length, recipe.search.samples, recipe.search.length,
+                                      tuning.enabled(), tuning.samples, tuning.length, tuning.validation);
   if (key != calibration_key_) {
     calibration_ = calibration_path_ == "self"
                        ? quant::calibration_from_model(checkpoint_, tokenizer_, recipe, options_)

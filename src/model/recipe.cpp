@@ -182,6 +182,49 @@ std::vector<RecipeField> make_fields() {
           "search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),
       number<int64_t>(
           "search.length", "tokens in each of them", [](auto& r) -> auto& { return r.search.length; }, 2, big),
+      RecipeField{"finetune.epochs", "0 for none to 1000, or auto: the paper's number for the precision",
+                  "epochs of block-wise fine-tuning",
+                  [](Recipe& recipe, std::string_view text) {
+                    const char* const allowed = "0 to 1000, or auto";
+                    const auto value = text == "auto" ? -1 : parse_number<int64_t>("finetune.epochs", text, allowed);
+                    if (text != "auto" && (value < 0 || value > 1000)) refuse("finetune.epochs", text, allowed);
+                    recipe.finetune.epochs = value;
+                  },
+                  [](const Recipe& recipe) { return Json(recipe.finetune.epochs); }},
+      number<int64_t>(
+          "finetune.samples", "training sequences", [](auto& r) -> auto& { return r.finetune.samples; }, 1, big),
+      number<int64_t>(
+          "finetune.length", "tokens in each of them", [](auto& r) -> auto& { return r.finetune.length; }, 2, big),
+      number<int64_t>(
+          "finetune.validation", "sequences held back to judge by",
+          [](auto& r) -> auto& { return r.finetune.validation; }, 0, big),
+      number<int64_t>(
+          "finetune.batch", "sequences in a step", [](auto& r) -> auto& { return r.finetune.batch; }, 1, big),
+      number<double>(
+          "finetune.weight_rate", "learning rate of the weights",
+          [](auto& r) -> auto& { return r.finetune.weight_rate; }, 0.0, 1e30),
+      number<double>(
+          "finetune.quantizer_rate", "learning rate of scales, zero points and clip factors",
+          [](auto& r) -> auto& { return r.finetune.quantizer_rate; }, 0.0, 1e30),
+      choice<TrainingTarget>("finetune.target", "stream that the full-precision block computes a block's target from",
+                             [](auto& r) -> auto& { return r.finetune.target; },
+                             {{"full-precision", TrainingTarget::full_precision},
+                              {"quantized", TrainingTarget::quantized},
+                              {"both", TrainingTarget::both}}),
+      flag(
+          "finetune.skip_mse", "leave each sequence's 3 largest tokens out of the loss",
+          [](auto& r) -> auto& { return r.finetune.skip_mse; }),
+      number<double>(
+          "finetune.clip_gradient", "largest norm of a step's gradients",
+          [](auto& r) -> auto& { return r.finetune.clip_gradient; }, 0.0, 1e30, "0 for no limit, or above"),
+      choice<ComputeType>("finetune.compute", "arithmetic of a training step; parameters are float32",
+                          [](auto& r) -> auto& { return r.finetune.compute; },
+                          {{"float32", ComputeType::float32}, {"bf16", ComputeType::bf16}}),
+      number<int64_t>(
+          "finetune.e2e_epochs", "epochs of tuning weight scales alone, end to end, after the blocks (E2E-QP)",
+          [](auto& r) -> auto& { return r.finetune.e2e_epochs; }, 0, 1000),
+      number<double>(
+          "finetune.e2e_rate", "its learning rate", [](auto& r) -> auto& { return r.finetune.e2e_rate; }, 0.0, 1e30),
       word(
           "calibration.source", "any", "where the calibration text came from",
           [](auto& r) -> auto& { return r.calibration.source; }),
@@ -216,6 +259,12 @@ Recipe weight_only(std::string name, int weight, std::int64_t group) {
   recipe.weight = {weight, false, ScaleMode::static_scale, Granularity::group, group};
   recipe.rotate.r3 = false;
   recipe.rotate.r4 = false;
+  recipe.finetune.samples = 4096;  // the paper's section F
+  recipe.finetune.length = 2048;
+  if (weight == 2) {
+    recipe.finetune.weight_rate = 2e-5;
+    recipe.finetune.quantizer_rate = 1e-4;
+  }
   return recipe;
 }
 
@@ -305,6 +354,10 @@ void validate_recipe(const Recipe& recipe) {
   if (recipe.weight.enabled() && recipe.weight.granularity == Granularity::group && recipe.weight.group < 1) {
     wrong("weight.group", "grouped weights need a group size", "for example --set weight.group=128");
   }
+  if (recipe.finetune.e2e_epochs > 0 && !recipe.weight.enabled()) {
+    wrong("finetune.e2e_epochs", "tunes weight scales, and the weights are not quantized",
+          "set weight.bits, or finetune.e2e_epochs=0");
+  }
   const QuantizerFormat& activation = recipe.activation;
   if (activation.enabled()) {
     if (activation.is_static() && activation.granularity != Granularity::tensor) {
@@ -322,6 +375,11 @@ void validate_recipe(const Recipe& recipe) {
             "set kv.granularity=group (of head_dim: one a head and token)");
     }
   }
+}
+
+std::int64_t recommended_epochs(const Recipe& recipe) {
+  if (!recipe.activation.enabled()) return 2;
+  return recipe.activation.bits <= 4 ? 20 : 10;
 }
 
 std::string precision_name(const Recipe& recipe) {

@@ -64,6 +64,35 @@ struct SearchSettings {
   bool operator==(const SearchSettings&) const = default;
 };
 
+/// What a fine-tuned block has to reproduce.
+enum class TrainingTarget {
+  full_precision,  ///< the full-precision block on the full-precision stream
+  quantized,       ///< the full-precision block on the stream that comes through the quantized blocks
+  both,            ///< the mean of both losses
+};
+
+/// The arithmetic of a training step; parameters and optimizer are float32 always.
+enum class ComputeType { float32, bf16 };
+
+/// Block-wise fine-tuning (ALGORITHM.md section 7; paper sections 4.3 and F; EfficientQAT, arXiv 2407.11062).
+struct FinetuneSettings {
+  std::int64_t epochs = 0;       ///< passes of every block over the training sequences; 0: none; -1: see resolve()
+  std::int64_t samples = 512;    ///< training sequences
+  std::int64_t length = 1024;    ///< tokens a sequence; a model with a shorter context gets more and shorter ones
+  std::int64_t validation = 64;  ///< sequences held back: they judge, they do not train
+  std::int64_t batch = 4;        ///< sequences a step
+  double weight_rate = 5e-6;     ///< learning rate of the weights; 0: weights stay
+  double quantizer_rate = 5e-5;  ///< of scales, zero points and clip factors; 0: they stay
+  TrainingTarget target = TrainingTarget::full_precision;
+  bool skip_mse = false;     ///< leave each sequence's 3 tokens of largest mean |target| out of the loss
+  double clip_gradient = 0;  ///< largest norm of all gradients of a step together; 0: no limit
+  ComputeType compute = ComputeType::float32;
+  std::int64_t e2e_epochs = 0;  ///< passes of the second phase: weight scales alone, end to end (E2E-QP); 0: none
+  double e2e_rate = 1e-5;       ///< its learning rate
+  bool enabled() const { return epochs != 0 || e2e_epochs != 0; }
+  bool operator==(const FinetuneSettings&) const = default;
+};
+
 struct CalibrationSettings {
   std::string source = "self";  ///< "self" (sampled from the model), or the name of the text it came from
   std::int64_t samples = 64;    ///< sequences for outlier detection and statistics
@@ -81,6 +110,7 @@ struct Recipe {
   RotationSettings rotate;
   PrefixSettings prefix;
   SearchSettings search;
+  FinetuneSettings finetune;
   CalibrationSettings calibration;
   std::uint64_t seed = 0;
 
@@ -107,6 +137,9 @@ Recipe named_recipe(std::string_view name);
 
 /// Applies "key=value". Throws InputError for an unknown key ("did you mean") or a value that is not allowed.
 void apply_setting(Recipe& recipe, std::string_view assignment);
+
+/// The paper's number of epochs for this precision: 20 for 4-bit activations, 10 for wider ones, 2 for weights alone.
+std::int64_t recommended_epochs(const Recipe& recipe);
 
 /// Throws InputError when fields contradict each other.
 void validate_recipe(const Recipe& recipe);

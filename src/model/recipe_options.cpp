@@ -33,6 +33,13 @@ const std::vector<Shortcut>& shortcuts() {
        "false"},
       {"--prefix", "TOKENS", "auto, none, ids:1,2, random:N, top1:N, or text", {"prefix.tokens"}, ""},
       {"--prefix-count", "N", "Number of prefix tokens, BOS included", {"prefix.count"}, ""},
+      {"--finetune",
+       "",
+       "Fine-tune block by block for as many epochs as the paper (20 for 4-bit activations, 10 for 8-bit, 2 for "
+       "weights)",
+       {"finetune.epochs"},
+       "auto"},
+      {"--compute", "TYPE", "Arithmetic of a training step: float32 or bf16", {"finetune.compute"}, ""},
       {"--seed", "N", "Seed of everything random; the same seed gives the same bytes", {"seed"}, ""},
   };
   return rows;
@@ -81,6 +88,7 @@ Recipe resolve(const RecipeOptions& options) {
   Recipe recipe = named_recipe(options.recipe);
   for (const std::string& setting : options.shortcuts) apply_setting(recipe, setting);
   for (const std::string& setting : options.settings) apply_setting(recipe, setting);
+  if (recipe.finetune.epochs < 0) recipe.finetune.epochs = recommended_epochs(recipe);
   validate_recipe(recipe);
   return recipe;
 }

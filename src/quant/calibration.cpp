@@ -61,6 +61,23 @@ SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int
   return {(samples * length + max_positions - 1) / max_positions, max_positions};
 }
 
+SequenceShape finetune_shape(const Recipe& recipe, std::int64_t max_positions) {
+  const FinetuneSettings& settings = recipe.finetune;
+  if (!settings.enabled()) return {};
+  return fit_to_context(settings.samples + settings.validation, settings.length, max_positions);
+}
+
+void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data) {
+  const FinetuneSettings& settings = recipe.finetune;
+  const std::int64_t count = drawn.samples();
+  std::int64_t held_back = count * settings.validation / (settings.samples + settings.validation);
+  if (settings.validation > 0) held_back = std::clamp<std::int64_t>(held_back, 1, std::max<std::int64_t>(1, count - 1));
+  const auto first = drawn.sequences.end() - std::min(held_back, count - 1);
+  data.validation.sequences.assign(std::make_move_iterator(first), std::make_move_iterator(drawn.sequences.end()));
+  drawn.sequences.erase(first, drawn.sequences.end());
+  data.training = std::move(drawn);
+}
+
 std::vector<std::string> read_documents(const std::filesystem::path& path) {
   const std::string text = read_text_file(path);
   std::vector<std::string> documents;
@@ -127,7 +144,12 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   data.source = path.filename().string();
   data.detection = draw_sequences(tokens, detection, eos, recipe.seed, "calibration", path.string());
   data.search = draw_sequences(tokens, search, eos, recipe.seed, "grid search", path.string());
-  for (const CalibrationSet* set : {&data.detection, &data.search}) {
+  if (recipe.finetune.enabled()) {
+    const SequenceShape shape = finetune_shape(recipe, spec.max_positions);
+    split_finetune_sequences(draw_sequences(tokens, shape, eos, recipe.seed, "fine-tuning", path.string()), recipe,
+                             data);
+  }
+  for (const CalibrationSet* set : {&data.detection, &data.search, &data.training, &data.validation}) {
     for (const auto& sequence : set->sequences) {
       for (const std::int32_t id : sequence) {
         if (id < 0 || id >= spec.vocab_size) {

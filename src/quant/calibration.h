@@ -18,10 +18,12 @@ struct CalibrationSet {
   std::int64_t samples() const { return static_cast<std::int64_t>(sequences.size()); }
 };
 
-/// The sequences for detection and statistics, and those for the grid search.
+/// The sequences for detection and statistics, those for the grid search, and those of the fine-tuning, if any.
 struct CalibrationData {
   CalibrationSet detection;
   CalibrationSet search;
+  CalibrationSet training;
+  CalibrationSet validation;  // held back from training
   std::string source;
 };
 
@@ -32,6 +34,11 @@ struct SequenceShape {
 };
 /// `samples` x `length`, cut to `max_positions` with as many more sequences as keep the number of tokens.
 SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int64_t max_positions);
+
+/// Sequences that fine-tuning draws together, training and validation, fitted to the context. None without fine-tuning.
+SequenceShape finetune_shape(const Recipe& recipe, std::int64_t max_positions);
+/// Gives the last of `drawn` to validation, as many as the recipe asks; where fewer were to be had, its share of them.
+void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data);
 
 /// Documents of a text file: the `text` field of every line of a .jsonl, the whole of anything else; plain or gzip.
 /// Throws InputError when there is no text at all, FormatError naming the line that is not JSON or has no `text`.
@@ -45,7 +52,7 @@ CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& docu
                               std::int32_t separator, std::uint64_t seed, std::string_view stream,
                               std::string_view where);
 
-/// Both sets from a file, as the recipe asks.
+/// All sets from a file, as the recipe asks.
 CalibrationData calibration_from_file(const std::filesystem::path& path, const Tokenizer& tokenizer,
                                       const ModelSpec& spec, const Recipe& recipe);
 

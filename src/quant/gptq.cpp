@@ -24,7 +24,7 @@ at::Tensor inverse_factor(const at::Tensor& gram) {
 }  // namespace
 
 WeightCodes quantize_weight_compensated(const at::Tensor& weight, const at::Tensor& clip, const at::Tensor& gram,
-                                        const QuantizerFormat& format) {
+                                        const QuantizerFormat& format, at::Tensor* compensated) {
   const std::int64_t columns = weight.size(1);
   const std::int64_t group = format.granularity == Granularity::group ? format.group : columns;
   WeightCodes result = quantize_weight(weight, clip, format);
@@ -54,6 +54,7 @@ WeightCodes quantize_weight_compensated(const at::Tensor& weight, const at::Tens
     }
   }
   result.codes = codes.t().contiguous();
+  if (compensated != nullptr) *compensated = left.t().contiguous();
   return result;
 }
 

@@ -299,14 +299,7 @@ SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) con
   } else if (recipe_.search.activation) {
     factor.fill_(search_activation_factor(site, format, start));
   }
-  const ScaleTensors scales = scaled_start(format, start, factor);
-  SiteQuantizer result;
-  result.scale = to_floats(scales.scale);
-  if (scales.zero_point.defined()) {
-    for (const float zero : to_floats(scales.zero_point))
-      result.zero_point.push_back(static_cast<std::int16_t>(std::lround(zero)));
-  }
-  return result;
+  return static_site_quantizer(scaled_start(format, start, factor));
 }
 
 SiteQuantizer GridSearch::dynamic_site(Site site) const {

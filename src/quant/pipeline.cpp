@@ -10,25 +10,18 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "nn/transformer.h"
-#include "quant/gptq.h"
-#include "quant/grid_search.h"
+#include "quant/block_start.h"
+#include "quant/exchange.h"
+#include "quant/finetune.h"
+#include "quant/outliers.h"
 #include "quant/rotate.h"
+#include "quant/stream_place.h"
 
 namespace pq::quant {
 namespace {
 
-constexpr double largest_half = 65504;
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-std::vector<std::uint16_t> checked_half(const at::Tensor& x, std::string_view name) {
-  if (x.numel() > 0 && x.abs().max().item<double>() > largest_half) {
-    throw UnsupportedError(name, "holds values beyond the range of binary16, which a quantized checkpoint keeps it in",
-                           "leave that rotation out (--set rotate.r1=false)");
-  }
-  return to_half_bits(x);
 }
 
 /// Runs `block` over a stream of sequences [samples, length, hidden] in place, a few sequences at a time.
@@ -37,7 +30,7 @@ void propagate(const nn::Block& block, const nn::BlockContext& context, at::Tens
   const std::int64_t batch = std::max<std::int64_t>(1, 2048 / std::max<std::int64_t>(1, stream.size(1)));
   for (std::int64_t begin = 0; begin < samples; begin += batch) {
     at::Tensor rows = stream.narrow(0, begin, std::min(batch, samples - begin));
-    rows.copy_(nn::forward(block, context, rows, tap));
+    rows.copy_(nn::forward(block, context, rows.to(block.input_norm.device()), tap));
   }
 }
 
@@ -52,30 +45,38 @@ at::Tensor without(const at::Tensor& x, const at::Tensor& skip) {
 class Quantizer {
  public:
   Quantizer(const io::HfCheckpoint& checkpoint, const Recipe& recipe, const std::vector<std::int32_t>& prefix_ids,
-            const CalibrationData& data, const at::TensorOptions& options, QuantizedModelSink& sink)
+            const CalibrationData& data, const at::TensorOptions& options, const QuantizeWork& work,
+            QuantizedModelSink& sink)
       : checkpoint_(checkpoint),
         spec_(checkpoint.spec()),
         recipe_(recipe),
         options_(options),
+        work_(work),
+        processes_(Communicator::world()),
         sink_(sink),
-        rotation_(spec_, recipe.rotate, recipe.seed, options.device()) {
+        rotation_(spec_, recipe.rotate, recipe.seed, options.device()),
+        shards_(data.training.samples(), data.validation.samples(), recipe.finetune.batch, processes_.rank(),
+                processes_.size()) {
     const auto prefix_tokens = static_cast<std::int64_t>(prefix_ids.size());
     needs_statistics_ = (recipe.activation.enabled() && recipe.activation.is_static()) ||
                         (recipe.kv.enabled() && recipe.kv.is_static());
-    needs_search_ = ((recipe.search.weight || recipe.search.gptq) && recipe.weight.enabled()) ||
-                    (recipe.search.activation && recipe.activation.enabled()) ||
-                    (recipe.search.kv && recipe.kv.enabled());
-    rope_ = nn::Rope(spec_, prefix_tokens + std::max(data.detection.length(), data.search.length()), options);
+    rope_ = nn::Rope(spec_,
+                     prefix_tokens + std::max({data.detection.length(), data.search.length(), data.training.length()}),
+                     options);
     if (recipe.rotate.r3) r3_ = std::make_unique<nn::Hadamard>(spec_.head_dim, options);
     if (recipe.rotate.r4) r4_ = std::make_unique<nn::Hadamard>(spec_.intermediate_size, options);
-    if (needs_statistics_) statistics_stream_ = start_stream(to_token_tensor(data.detection, options.device()));
-    if (needs_search_) search_stream_ = start_stream(to_token_tensor(data.search, options.device()));
+    // Statistics and search are the root's; the others wait for what it finds.
+    if (needs_statistics_ && processes_.is_root())
+      statistics_stream_ = start_stream(to_token_tensor(data.detection, options.device()));
+    if (needs_search(recipe) && processes_.is_root())
+      search_stream_ = start_stream(to_token_tensor(data.search, options.device()));
     if (prefix_tokens > 0) {
       prefix_.token_ids = prefix_ids;
       CalibrationSet alone;
       alone.sequences.push_back(prefix_ids);
       prefix_stream_ = start_stream(to_token_tensor(alone, options.device()));
     }
+    if (recipe.finetune.epochs > 0) start_training_streams(data);
   }
 
   QuantizeSummary run() {
@@ -114,7 +115,7 @@ class Quantizer {
       const std::int64_t count = std::min(chunk, spec_.vocab_size - begin);
       const at::Tensor rows = nn::load_rows(checkpoint_, name, begin, count, options_);
       const std::vector<std::uint16_t> bits =
-          checked_half(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name);
+          checked_half_bits(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name);
       head ? sink_.lm_head_rows(bits) : sink_.embedding_rows(bits);
     }
   }
@@ -130,82 +131,112 @@ class Quantizer {
     return context;
   }
 
+  /// The sequences that this process trains and judges with, as the first block reads them.
+  void start_training_streams(const CalibrationData& data) {
+    const std::int64_t length = data.training.length();
+    const auto rows = static_cast<std::int64_t>(shards_.owned().size());
+    const bool aside = recipe_.finetune.target != TrainingTarget::full_precision;
+    const auto bytes = static_cast<std::uint64_t>(rows * length * spec_.hidden_size) * sizeof(float);
+    const StreamPlace place =
+        StreamPlace::choose(bytes * (aside ? 3 : 2), work_.stream_directory, work_.scratch_directory);
+    const auto allocate = [&] { return place.allocate({rows, length, spec_.hidden_size}); };
+    streams_.input = allocate();
+    streams_.target = allocate();
+    if (aside) streams_.quantized_target = allocate();
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const std::int64_t sequence = shards_.owned()[static_cast<std::size_t>(row)];
+      const std::int64_t training = data.training.samples();
+      CalibrationSet one;
+      one.sequences.push_back(sequence < training
+                                  ? data.training.sequences[static_cast<std::size_t>(sequence)]
+                                  : data.validation.sequences[static_cast<std::size_t>(sequence - training)]);
+      streams_.input.narrow(0, row, 1).copy_(start_stream(to_token_tensor(one, options_.device())));
+    }
+    streams_.target.copy_(streams_.input);
+  }
+
+  /// The block's own prefix, or nothing; the prefix stream goes on to the next block.
+  nn::KeyValue next_prefix(const nn::Block& block, std::int64_t index) {
+    if (!prefix_stream_.defined()) return {};
+    nn::KeyValue computed;
+    prefix_stream_ = nn::forward(block, context(index, nullptr), prefix_stream_, {}, &computed);
+    checked_half_bits(computed.key, "the prefix's keys");
+    checked_half_bits(computed.value, "the prefix's values");
+    prefix_.blocks.push_back(save_prefix(computed));
+    return restore_prefix(prefix_.blocks.back(), spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
+  }
+
   void quantize_block(std::int64_t index, QuantizeSummary& summary) {
     nn::Block block = nn::load_block(checkpoint_, index, options_);
     rotation_.rotate_block(block);
-    nn::KeyValue prefix;
-    if (prefix_stream_.defined()) {
-      nn::KeyValue computed;
-      prefix_stream_ = nn::forward(block, context(index, nullptr), prefix_stream_, {}, &computed);
-      checked_half(computed.key, "the prefix's keys");
-      checked_half(computed.value, "the prefix's values");
-      prefix_.blocks.push_back(save_prefix(computed));
-      prefix =
-          restore_prefix(prefix_.blocks.back(), spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
-    }
+    const nn::KeyValue prefix = next_prefix(block, index);
     const nn::BlockContext block_context = context(index, prefix_stream_.defined() ? &prefix : nullptr);
+    SiteStatistics statistics;
+    if (statistics_stream_.defined()) statistics = measure(block, block_context, summary);
 
-    std::array<MinMaxTensors, quantized_sites.size()> statistics;
-    if (needs_statistics_) statistics = measure(block, block_context, summary);
-
+    const bool finished = is_finished(index);
+    if (streams_.input.defined()) propagate(block, block_context, streams_.target, {});
+    if (streams_.quantized_target.defined() && !finished) {
+      streams_.quantized_target.copy_(streams_.input);
+      propagate(block, block_context, streams_.quantized_target, {});
+    }
     QuantizedBlock quantized;
-    quantized.input_norm = to_floats(block.input_norm);
-    quantized.post_attention_norm = to_floats(block.post_attention_norm);
-    std::unique_ptr<GridSearch> search;
-    if (needs_search_) search = std::make_unique<GridSearch>(block, block_context, search_stream_, recipe_);
-    for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-      if (search) {
-        quantized.sites[i] = search->site(quantized_sites[i], statistics[i]);
-      } else if (recipe_.format_of(quantized_sites[i]).enabled() && recipe_.format_of(quantized_sites[i]).is_static()) {
-        quantized.sites[i] = min_max_site(quantized_sites[i], statistics[i]);
-      }
+    if (finished) {
+      if (work_.journal != nullptr) quantized = work_.journal->block(index);
+      broadcast(processes_, quantized, spec_, recipe_);
+      if (streams_.input.defined()) summary.tuning.push_back(finished_tuning(index));
+    } else {
+      quantized = make_block(index, std::move(block), block_context, statistics, summary);
     }
-    if (search) search->finish_sites();
-    for (const LinearId id : all_linears) {
-      nn::Linear& linear = block[id];
-      auto& target = quantized.linears[static_cast<std::size_t>(id)];
-      if (!recipe_.weight.enabled()) {
-        checked_half(linear.weight, tensor_names::linear(index, id));
-        target = half_linear(linear.weight, linear.bias);
-        continue;
-      }
-      const at::Tensor clip =
-          search ? search->weight_clip(id)
-                 : at::ones({linear.weight.size(0), weight_groups(recipe_.weight, linear.weight.size(1))}, options_);
-      const bool compensate = search && recipe_.search.gptq;
-      target =
-          pack_linear(compensate ? quantize_weight_compensated(linear.weight, clip, search->gram(id), recipe_.weight)
-                                 : quantize_weight(linear.weight, clip, recipe_.weight),
-                      linear.bias, recipe_.weight);
-    }
-    search.reset();
     block = {};
-    if (needs_search_ && index + 1 < spec_.block_count) {
-      propagate(restore_block(quantized, spec_, recipe_, options_), block_context, search_stream_,
-                restore_tap(quantized, recipe_, options_));
+    if (index + 1 < spec_.block_count) {
+      const nn::Block restored = restore_block(quantized, spec_, recipe_, options_);
+      const nn::Tap tap = restore_tap(quantized, recipe_, options_);
+      if (search_stream_.defined()) propagate(restored, block_context, search_stream_, tap);
+      if (streams_.input.defined()) propagate(restored, block_context, streams_.input, tap);
     }
     sink_.block(index, std::move(quantized));
   }
 
-  SiteQuantizer min_max_site(Site site, const MinMaxTensors& range) const {
-    const at::Tensor one = at::ones_like(range.max);
-    const ScaleTensors scales = slice_scales(range.min, range.max, one, one, recipe_.format_of(site));
-    SiteQuantizer result;
-    result.scale = to_floats(scales.scale);
-    if (scales.zero_point.defined()) {
-      for (const float zero : to_floats(scales.zero_point))
-        result.zero_point.push_back(static_cast<std::int16_t>(zero));
+  bool is_finished(std::int64_t index) {
+    return broadcast(processes_, Json(work_.journal != nullptr && index < work_.journal->finished_blocks()))
+        .get<bool>();
+  }
+
+  Tuning finished_tuning(std::int64_t index) {
+    return tuning_from_json(
+        broadcast(processes_, work_.journal != nullptr ? work_.journal->block_notes(index) : Json()));
+  }
+
+  /// Searches, trains and rounds one block, and saves it in the journal.
+  QuantizedBlock make_block(std::int64_t index, nn::Block block, const nn::BlockContext& block_context,
+                            const SiteStatistics& statistics, QuantizeSummary& summary) {
+    BlockStart start;
+    if (processes_.is_root()) {
+      start = find_start(std::move(block), block_context, search_stream_, statistics, recipe_);
+    } else {
+      start.block = std::move(block);
     }
-    return result;
+    broadcast(processes_, start, spec_, recipe_);
+    Json notes = Json::object();
+    if (streams_.input.defined()) {
+      const at::Tensor& judged = streams_.quantized_target.defined() ? streams_.quantized_target : streams_.target;
+      streams_.keep = tokens_that_count(judged, recipe_, prefix_stream_.defined());
+      const TuningRun run{recipe_, shards_, processes_, work_.journal};
+      summary.tuning.push_back(finetune_block(index, start, block_context, streams_, run, options_));
+      notes = tuning_to_json(summary.tuning.back());
+    }
+    QuantizedBlock quantized = round_block(start, recipe_, index);
+    broadcast(processes_, quantized, spec_, recipe_);
+    if (work_.journal != nullptr) work_.journal->save_block(index, quantized, notes);
+    return quantized;
   }
 
   /// Min and max of every quantized site on the full-precision stream, which goes on to the next block; counts the
   /// outlier tokens that are left with the prefix in place. Those few are exceptions, so with a prefix they do not set
   /// the scales.
-  std::array<MinMaxTensors, quantized_sites.size()> measure(const nn::Block& block,
-                                                            const nn::BlockContext& block_context,
-                                                            QuantizeSummary& summary) {
-    std::array<MinMaxTensors, quantized_sites.size()> statistics;
+  SiteStatistics measure(const nn::Block& block, const nn::BlockContext& block_context, QuantizeSummary& summary) {
+    SiteStatistics statistics;
     double upper = 0;
     at::Tensor outliers;  // [batch, tokens] of the batch at hand, at down_proj's input
     const nn::Tap tap = [&](Site site, const at::Tensor& x) {
@@ -236,15 +267,18 @@ class Quantizer {
   const ModelSpec& spec_;
   const Recipe& recipe_;
   at::TensorOptions options_;
+  const QuantizeWork& work_;
+  Communicator& processes_;
   QuantizedModelSink& sink_;
   Rotation rotation_;
+  SequenceShards shards_;
   nn::Rope rope_;
   std::unique_ptr<nn::Hadamard> r3_;
   std::unique_ptr<nn::Hadamard> r4_;
   bool needs_statistics_ = false;
-  bool needs_search_ = false;
   at::Tensor statistics_stream_;  // [samples, length, hidden], full precision
   at::Tensor search_stream_;      // [samples, length, hidden], through the quantized blocks
+  TrainingStreams streams_;       // with fine-tuning
   at::Tensor prefix_stream_;      // [1, tokens, hidden], full precision
   Prefix prefix_;
 };
@@ -257,47 +291,18 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
     json["remaining_outliers_per_sequence"] = summary.remaining_outliers;
     json["remaining_max_ratio"] = summary.remaining_ratio;
   }
+  if (!summary.tuning.empty()) {
+    json["finetune"] = Json::array();
+    for (const Tuning& tuning : summary.tuning) json["finetune"].push_back(tuning_to_json(tuning));
+  }
   return json;
-}
-
-CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const Tokenizer& tokenizer,
-                                       const Recipe& recipe, const at::TensorOptions& options) {
-  const at::NoGradGuard no_grad;
-  const ModelSpec& spec = checkpoint.spec();
-  const SequenceShape detection =
-      fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
-  const SequenceShape search = fit_to_context(recipe.search.samples, recipe.search.length, spec.max_positions);
-  const std::int32_t start = start_token(tokenizer, spec);
-  const auto model = nn::Transformer::load(checkpoint, options);
-  const auto sample = [&](SequenceShape shape, std::uint64_t seed) {
-    Progress progress("sample", static_cast<std::size_t>(shape.length));
-    std::int64_t shown = 0;
-    CalibrationSet set;
-    set.sequences = model->sample(shape.samples, shape.length, start, seed, [&](std::int64_t done, std::int64_t total) {
-      const std::int64_t now = done * shape.length / std::max<std::int64_t>(1, total);
-      progress.advance(static_cast<std::size_t>(now - shown), fmt::format("{} sequences", shape.samples));
-      shown = now;
-    });
-    return set;
-  };
-  CalibrationData data;
-  data.source = "self";
-  data.detection =
-      sample({detection.length == search.length ? std::max(detection.samples, search.samples) : detection.samples,
-              detection.length},
-             recipe.seed);
-  data.search = data.detection;
-  if (detection.length != search.length) data.search = sample(search, recipe.seed + 1);
-  data.detection.sequences.resize(static_cast<std::size_t>(detection.samples));
-  data.search.sequences.resize(static_cast<std::size_t>(search.samples));
-  return data;
 }
 
 QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
                                const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,
-                               const at::TensorOptions& options, QuantizedModelSink& sink) {
+                               const at::TensorOptions& options, QuantizedModelSink& sink, const QuantizeWork& work) {
   const at::NoGradGuard no_grad;
-  return Quantizer(checkpoint, recipe, prefix_ids, data, options, sink).run();
+  return Quantizer(checkpoint, recipe, prefix_ids, data, options, work, sink).run();
 }
 
 }  // namespace pq::quant

@@ -3,20 +3,18 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <vector>
 
 #include "base/json.h"
 #include "io/hf_checkpoint.h"
+#include "io/resume_journal.h"
 #include "model/recipe.h"
 #include "quant/calibration.h"
-#include "quant/outliers.h"
+#include "quant/finetune.h"
 #include "quant/quantized_model.h"
 
 namespace pq::quant {
-
-/// Calibration sequences sampled from the model itself, from its start token; the whole model is in memory meanwhile.
-CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const Tokenizer& tokenizer,
-                                       const Recipe& recipe, const at::TensorOptions& options);
 
 /// What quantizing a model took and left behind.
 struct QuantizeSummary {
@@ -27,13 +25,23 @@ struct QuantizeSummary {
   bool outliers_measured = false;
   double remaining_outliers = 0;  ///< a sequence
   double remaining_ratio = 0;     ///< largest ratio to the median
+  std::vector<Tuning> tuning;     ///< one a block, with fine-tuning
 };
 Json quantize_summary_to_json(const QuantizeSummary& summary);
 
-/// ALGORITHM.md section 1 from the rotations on: prefix K/V, statistics, grid search, rounding, block by block, with
-/// one block in memory at a time. `options` gives dtype (float32) and device.
+/// How the work goes about; nothing here changes the result.
+struct QuantizeWork {
+  io::ResumeJournal* journal = nullptr;     ///< of the root process: where finished work is saved and found again
+  std::filesystem::path stream_directory;   ///< where activation streams go; empty: memory where they fit
+  std::filesystem::path scratch_directory;  ///< and else here
+};
+
+/// The method from the rotations on (paper, section 4): prefix K/V, statistics, grid search, fine-tuning where the
+/// recipe asks for it, rounding, block by block, with one block in memory at a time. `options` gives dtype (float32)
+/// and device. Every process of an `mpirun` calls it alike; its sink gets the same blocks everywhere.
 QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
                                const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,
-                               const at::TensorOptions& options, QuantizedModelSink& sink);
+                               const at::TensorOptions& options, QuantizedModelSink& sink,
+                               const QuantizeWork& work = {});
 
 }  // namespace pq::quant

@@ -1,4 +1,5 @@
 #include "quant/pipeline.h"
+#include "quant/self_calibration.h"
 
 #include <gtest/gtest.h>
 

@@ -63,6 +63,16 @@ class InMemoryModel : public QuantizedModelSink {
   Prefix prefix_;
 };
 
+/// Takes everything and keeps nothing: what the processes beside the one that writes hand their blocks to.
+class DiscardingSink : public QuantizedModelSink {
+ public:
+  void embedding_rows(std::span<const std::uint16_t>) override {}
+  void block(std::int64_t, QuantizedBlock) override {}
+  void final_norm(const std::vector<float>&) override {}
+  void lm_head_rows(std::span<const std::uint16_t>) override {}
+  void prefix(Prefix) override {}
+};
+
 /// Writes a checkpoint. commit() is the caller's, on the writer.
 class CheckpointSink : public QuantizedModelSink {
  public:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 #include "base/parallel_for.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
@@ -48,6 +49,16 @@ at::Tensor fake_quantize(const at::Tensor& x, const ScaleTensors& scales, const 
   at::Tensor codes = quantize(x, scales, format);
   if (scales.zero_point.defined()) codes.sub_(scales.zero_point);
   return codes.mul_(scales.scale);
+}
+
+SiteQuantizer static_site_quantizer(const ScaleTensors& scales) {
+  SiteQuantizer result;
+  result.scale = to_floats(scales.scale);
+  if (scales.zero_point.defined()) {
+    for (const float zero : to_floats(scales.zero_point))
+      result.zero_point.push_back(static_cast<std::int16_t>(std::lround(zero)));
+  }
+  return result;
 }
 
 MinMaxTensors static_slices(Site site, const at::Tensor& x) {
@@ -144,9 +155,13 @@ at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features) {
 WeightCodes quantize_weight(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format) {
   const at::Tensor grouped = split_groups(weight, format);
   const ScaleTensors scales = slice_scales(grouped.amin(-1), grouped.amax(-1), clip, clip, format);
+  return {quantize_with_scales(weight, scales, format), scales};
+}
+
+at::Tensor quantize_with_scales(const at::Tensor& weight, const ScaleTensors& scales, const QuantizerFormat& format) {
   ScaleTensors broadcast{scales.scale.unsqueeze(-1), {}};
   if (scales.zero_point.defined()) broadcast.zero_point = scales.zero_point.unsqueeze(-1);
-  return {join_groups(quantize(grouped, broadcast, format), weight.size(1)), scales};
+  return join_groups(quantize(split_groups(weight, format), broadcast, format), weight.size(1));
 }
 
 at::Tensor dequantize_weight(const WeightCodes& codes, const QuantizerFormat& format) {
@@ -228,6 +243,15 @@ std::vector<std::uint16_t> to_half_bits(const at::Tensor& x) {
   const at::Tensor half = x.to(at::kCPU, at::kHalf).contiguous();
   const auto* bits = reinterpret_cast<const std::uint16_t*>(half.data_ptr<at::Half>());
   return {bits, bits + half.numel()};
+}
+
+std::vector<std::uint16_t> checked_half_bits(const at::Tensor& x, std::string_view name) {
+  constexpr double largest_half = 65504;
+  if (x.numel() > 0 && x.abs().max().item<double>() > largest_half) {
+    throw UnsupportedError(name, "holds values beyond the range of binary16, which a quantized checkpoint keeps it in",
+                           "leave that rotation out (--set rotate.r1=false)");
+  }
+  return to_half_bits(x);
 }
 
 at::Tensor from_half_bits(const std::uint16_t* bits, at::IntArrayRef shape, const at::TensorOptions& options) {

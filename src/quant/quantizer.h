@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 #include "model/quantized_block.h"
 #include "model/recipe.h"
@@ -28,6 +30,9 @@ at::Tensor quantize(const at::Tensor& x, const ScaleTensors& scales, const Quant
 at::Tensor dequantize(const at::Tensor& codes, const ScaleTensors& scales);
 /// dequantize(quantize(x)).
 at::Tensor fake_quantize(const at::Tensor& x, const ScaleTensors& scales, const QuantizerFormat& format);
+
+/// A static site's scales (and zero points) as a checkpoint holds them.
+SiteQuantizer static_site_quantizer(const ScaleTensors& scales);
 
 /// Smallest and largest value of the slices of x that share a static scale at `site`: one a tensor, or one a KV head
 /// for the caches (x [.., kv_heads, head_dim]); shape [1] or [kv_heads].
@@ -81,6 +86,8 @@ at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features);
 
 /// weight [out, in] float32; clip [out, groups] (gamma and beta alike).
 WeightCodes quantize_weight(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format);
+/// Codes [out, in] of a weight [out, in] with given scales [out, groups].
+at::Tensor quantize_with_scales(const at::Tensor& weight, const ScaleTensors& scales, const QuantizerFormat& format);
 at::Tensor dequantize_weight(const WeightCodes& codes, const QuantizerFormat& format);
 
 /// The layer as a checkpoint holds it. Unquantized formats keep the weight in binary16.
@@ -93,8 +100,10 @@ nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape
 /// All quantizers of a block, as the tap that applies them.
 nn::Tap quantizing_tap(const std::array<SiteFakeQuantizer, quantized_sites.size()>& sites);
 
-/// binary16 bits of a tensor on the CPU, and back.
+/// binary16 bits of a tensor on the CPU, and back. The checked form throws UnsupportedError that names the tensor when
+/// a value is beyond binary16's range.
 std::vector<std::uint16_t> to_half_bits(const at::Tensor& x);
+std::vector<std::uint16_t> checked_half_bits(const at::Tensor& x, std::string_view name);
 at::Tensor from_half_bits(const std::uint16_t* bits, at::IntArrayRef shape, const at::TensorOptions& options);
 std::vector<float> to_floats(const at::Tensor& x);
 at::Tensor from_floats(const std::vector<float>& values, at::IntArrayRef shape, const at::TensorOptions& options);

@@ -1,0 +1,77 @@
+#include "quant/block_start.h"
+
+#include <memory>
+#include <utility>
+
+#include "quant/gptq.h"
+#include "quant/grid_search.h"
+
+namespace pq::quant {
+namespace {
+
+SiteQuantizer min_max_site(Site site, const MinMaxTensors& range, const Recipe& recipe) {
+  const at::Tensor one = at::ones_like(range.max);
+  return static_site_quantizer(slice_scales(range.min, range.max, one, one, recipe.format_of(site)));
+}
+
+}  // namespace
+
+bool needs_search(const Recipe& recipe) {
+  return ((recipe.search.weight || recipe.search.gptq) && recipe.weight.enabled()) ||
+         (recipe.search.activation && recipe.activation.enabled()) || (recipe.search.kv && recipe.kv.enabled());
+}
+
+BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at::Tensor& stream,
+                      const SiteStatistics& statistics, const Recipe& recipe) {
+  BlockStart start;
+  start.block = std::move(block);
+  std::unique_ptr<GridSearch> search;
+  if (needs_search(recipe)) search = std::make_unique<GridSearch>(start.block, context, stream, recipe);
+  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+    if (search) {
+      start.sites[i] = search->site(quantized_sites[i], statistics[i]);
+    } else if (format.enabled() && format.is_static()) {
+      start.sites[i] = min_max_site(quantized_sites[i], statistics[i], recipe);
+    }
+  }
+  if (search) search->finish_sites();
+  if (!recipe.weight.enabled()) return start;
+  for (const LinearId id : all_linears) {
+    at::Tensor& weight = start.block[id].weight;
+    const at::Tensor clip =
+        search ? search->weight_clip(id)
+               : at::ones({weight.size(0), weight_groups(recipe.weight, weight.size(1))}, weight.options());
+    ScaleTensors& scales = start.weight_scales[static_cast<std::size_t>(id)];
+    if (search && recipe.search.gptq) {
+      at::Tensor compensated;
+      scales = quantize_weight_compensated(weight, clip, search->gram(id), recipe.weight, &compensated).scales;
+      weight = std::move(compensated);
+    } else {
+      scales = quantize_weight(weight, clip, recipe.weight).scales;
+    }
+  }
+  return start;
+}
+
+QuantizedBlock round_block(const BlockStart& start, const Recipe& recipe, std::int64_t index) {
+  QuantizedBlock rounded;
+  rounded.input_norm = to_floats(start.block.input_norm);
+  rounded.post_attention_norm = to_floats(start.block.post_attention_norm);
+  rounded.sites = start.sites;
+  for (const LinearId id : all_linears) {
+    const nn::Linear& linear = start.block[id];
+    auto& target = rounded.linears[static_cast<std::size_t>(id)];
+    if (recipe.weight.enabled()) {
+      const ScaleTensors& scales = start.weight_scales[static_cast<std::size_t>(id)];
+      target =
+          pack_linear({quantize_with_scales(linear.weight, scales, recipe.weight), scales}, linear.bias, recipe.weight);
+    } else {
+      checked_half_bits(linear.weight, tensor_names::linear(index, id));
+      target = half_linear(linear.weight, linear.bias);
+    }
+  }
+  return rounded;
+}
+
+}  // namespace pq::quant

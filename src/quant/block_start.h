@@ -1,0 +1,39 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstdint>
+
+#include "model/quantized_block.h"
+#include "model/recipe.h"
+#include "nn/block.h"
+#include "quant/quantizer.h"
+
+namespace pq::quant {
+
+/// A block with the start values of all its quantizers: what is rounded as it stands, or trained first.
+struct BlockStart {
+  /// Norms, biases and weights in full precision. With GPTQ the weights are those that it rounded: compensated for the
+  /// errors of the columns before, so that rounding each to its nearest code gives GPTQ's codes.
+  nn::Block block;
+  std::array<ScaleTensors, all_linears.size()> weight_scales;  // [out, groups]; undefined with 16-bit weights
+  std::array<SiteQuantizer, quantized_sites.size()> sites;
+};
+
+using SiteStatistics = std::array<MinMaxTensors, quantized_sites.size()>;
+
+/// Whether the recipe searches anything, so that find_start() needs a stream.
+bool needs_search(const Recipe& recipe);
+
+/// The grid search of one block (ALGORITHM.md section 6) and, where asked, GPTQ. `stream` [sequences, tokens, hidden]
+/// has come through the quantized blocks before; it may be undefined when nothing is searched. `statistics` are read
+/// for static formats. Takes the block over: its weights are replaced.
+BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at::Tensor& stream,
+                      const SiteStatistics& statistics, const Recipe& recipe);
+
+/// The block as a checkpoint holds it. `index` names it in errors: UnsupportedError for a 16-bit weight beyond the
+/// range of binary16.
+QuantizedBlock round_block(const BlockStart& start, const Recipe& recipe, std::int64_t index);
+
+}  // namespace pq::quant

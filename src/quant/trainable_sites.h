@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <functional>
+#include <string>
+
+#include "model/recipe.h"
+#include "nn/block.h"
+#include "quant/block_start.h"
+
+namespace pq::quant {
+
+using SiteQuantizers = std::array<SiteQuantizer, quantized_sites.size()>;
+
+/// A block's activation, K and V quantizers with gradients: static scales and zero points, or dynamic clip factors.
+class TrainableSites {
+ public:
+  /// `leaf(name, value)` turns each start value, float32 on `options`' device, into the tensor that is used: a
+  /// parameter to train, or the value itself.
+  using MakeLeaf = std::function<at::Tensor(std::string name, const at::Tensor& value)>;
+  TrainableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
+                 const MakeLeaf& leaf);
+
+  /// Applies them; borrows this object. Empty when nothing is quantized.
+  nn::Tap tap() const;
+  /// As a checkpoint holds them: zero points rounded.
+  SiteQuantizers values() const;
+
+ private:
+  struct Parameters {
+    at::Tensor scale;       // [1] or [kv_heads]; static formats
+    at::Tensor zero_point;  // the same; asymmetric static formats
+    at::Tensor gamma;       // [1]; dynamic formats
+    at::Tensor beta;        // [1]; asymmetric dynamic formats
+  };
+  at::Tensor apply(Site site, const at::Tensor& x) const;
+  at::Tensor apply_dynamic(Site site, const QuantizerFormat& format, const Parameters& parameters,
+                           const at::Tensor& x) const;
+
+  QuantizerFormat activation_;
+  QuantizerFormat kv_;
+  std::array<Parameters, quantized_sites.size()> sites_;
+};
+
+}  // namespace pq::quant

@@ -1,0 +1,131 @@
+#include "quant/training_step.h"
+
+#include <algorithm>
+
+#include "quant/exchange.h"
+#include "quant/outliers.h"
+
+namespace pq::quant {
+namespace {
+
+// Tokens in a part of a batch: enough to make the products worth their calls, few enough to stay near the caches.
+constexpr std::int64_t cpu_part_tokens = 2048;
+constexpr std::int64_t gpu_part_tokens = 8192;
+constexpr std::int64_t skipped_tokens = 3;  // of skip_mse
+
+}  // namespace
+
+at::Tensor tokens_that_count(const at::Tensor& target, const Recipe& recipe, bool behind_prefix) {
+  constexpr std::int64_t rows_together = 8;
+  const bool skip_largest = recipe.finetune.skip_mse && target.size(1) > skipped_tokens;
+  if (!behind_prefix && !skip_largest) return {};
+  at::Tensor skip = at::zeros({target.size(0), target.size(1)}, at::kBool);
+  for (std::int64_t first = 0; first < target.size(0); first += rows_together) {
+    const std::int64_t count = std::min(rows_together, target.size(0) - first);
+    const at::Tensor part = target.narrow(0, first, count);
+    at::Tensor mask = skip.narrow(0, first, count);
+    if (behind_prefix) mask.copy_(upper_outlier_mask(token_maxima(part), recipe.prefix));
+    if (skip_largest) mask.scatter_(1, std::get<1>(part.abs().mean(-1).topk(skipped_tokens, 1)), true);
+  }
+  if (!skip.any().item<bool>()) return {};
+  return skip.logical_not().to(at::kFloat);
+}
+
+at::ScalarType compute_type(const Recipe& recipe) {
+  return recipe.finetune.compute == ComputeType::bf16 ? at::kBFloat16 : at::kFloat;
+}
+
+TrainingStep::TrainingStep(const nn::BlockContext& context, const TrainingStreams& streams, const TuningRun& run,
+                           const at::TensorOptions& options)
+    : streams_(streams), run_(run), options_(options.dtype(compute_type(run.recipe))), context_(context) {
+  const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
+  rope_ = nn::Rope(*context.spec, first + streams.input.size(1), options_);
+  context_.rope = &rope_;
+  if (context.prefix != nullptr) {
+    prefix_ = {context.prefix->key.to(options_), context.prefix->value.to(options_)};
+    context_.prefix = &prefix_;
+  }
+}
+
+std::vector<at::Tensor> TrainingStep::parts(const std::vector<std::int64_t>& rows) const {
+  const std::int64_t tokens = options_.device().is_cuda() ? gpu_part_tokens : cpu_part_tokens;
+  const std::int64_t step = std::max<std::int64_t>(1, tokens / streams_.input.size(1));
+  std::vector<at::Tensor> result;
+  for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(step)) {
+    const std::size_t end = std::min(rows.size(), begin + static_cast<std::size_t>(step));
+    result.push_back(at::tensor(at::ArrayRef<std::int64_t>(rows.data() + begin, end - begin)));
+  }
+  return result;
+}
+
+at::Tensor TrainingStep::loss_of(const nn::Block& block, const nn::Tap& tap, const at::Tensor& rows,
+                                 double elements) const {
+  const at::Tensor output =
+      nn::forward(block, context_, streams_.input.index_select(0, rows).to(options_), tap).to(at::kFloat);
+  at::Tensor keep;
+  if (streams_.keep.defined()) keep = streams_.keep.index_select(0, rows).to(output.device()).unsqueeze(-1);
+  const auto distance = [&](const at::Tensor& target) {
+    at::Tensor difference = output - target.index_select(0, rows).to(output.device());
+    if (keep.defined()) difference = difference * keep;
+    return difference.square().sum() / elements;
+  };
+  switch (run_.recipe.finetune.target) {
+    case TrainingTarget::full_precision:
+      return distance(streams_.target);
+    case TrainingTarget::quantized:
+      return distance(streams_.quantized_target);
+    case TrainingTarget::both:
+      break;
+  }
+  return (distance(streams_.target) + distance(streams_.quantized_target)) / 2;
+}
+
+double TrainingStep::sum_over_processes(double value) const {
+  run_.processes.sum(std::span(&value, 1));
+  return value;
+}
+
+void TrainingStep::sum_gradients(const QuantizedWeights& weights, const TrainableBlock& block) const {
+  if (run_.processes.size() == 1) return;
+  // A process without a row of this batch has no gradient: it adds zeros.
+  const auto over_processes = [&](const at::Tensor& leaf) {
+    if (!leaf.requires_grad()) return;
+    at::Tensor& gradient = leaf.mutable_grad();
+    if (!gradient.defined()) gradient = at::zeros_like(leaf.detach());
+    sum(run_.processes, gradient);
+  };
+  for (const nn::Linear& linear : weights.block.linears) over_processes(linear.weight);
+  for (const at::Tensor& parameter : block.site_parameters()) over_processes(parameter);
+}
+
+double TrainingStep::gradients(const TrainableBlock& block, const SequenceShards::Batch& batch) {
+  const at::AutoGradMode with_gradients(true);
+  const QuantizedWeights weights = block.quantized_weights();
+  const nn::Tap tap = block.tap();
+  const double elements =
+      static_cast<double>(batch.size) * static_cast<double>(streams_.input.size(1) * streams_.input.size(2));
+  double loss = 0;
+  for (const at::Tensor& rows : parts(batch.rows)) {
+    const at::Tensor part = loss_of(weights.block, tap, rows, elements);
+    loss += part.item<double>();
+    part.backward();
+  }
+  sum_gradients(weights, block);
+  block.backward(weights);
+  return sum_over_processes(loss);
+}
+
+double TrainingStep::judge(const TrainableBlock& block) {
+  const at::NoGradGuard no_grad;
+  const QuantizedWeights weights = block.quantized_weights();
+  const nn::Tap tap = block.tap();
+  const double elements = static_cast<double>(run_.shards.judging_count()) *
+                          static_cast<double>(streams_.input.size(1) * streams_.input.size(2));
+  double loss = 0;
+  for (const at::Tensor& rows : parts(run_.shards.judging_rows())) {
+    loss += loss_of(weights.block, tap, rows, elements).item<double>();
+  }
+  return sum_over_processes(loss);
+}
+
+}  // namespace pq::quant

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/recipe.h"
+#include "nn/block.h"
+#include "quant/trainable_block.h"
+#include "quant/training_loop.h"
+
+namespace pq::quant {
+
+/// What a block learns from: rows in the order of SequenceShards::owned(), on the CPU.
+struct TrainingStreams {
+  at::Tensor input;             // [rows, tokens, hidden], come through the quantized blocks before
+  at::Tensor target;            // [rows, tokens, hidden], the full-precision block on the full-precision stream
+  at::Tensor quantized_target;  // the full-precision block on `input`; TrainingTarget quantized and both
+  at::Tensor keep;              // [rows, tokens] float32, 0 for tokens that do not count; undefined: all count
+};
+
+/// Tokens that count in the loss: all, but each sequence's 3 of largest mean |target| with skip_mse, and behind a
+/// prefix the few that are upper outliers all the same, as in the grid search: one of them would outweigh thousands.
+/// target [rows, tokens, hidden] -> [rows, tokens] float32; undefined when all count.
+at::Tensor tokens_that_count(const at::Tensor& target, const Recipe& recipe, bool behind_prefix);
+
+/// The type that a recipe's training steps compute in.
+at::ScalarType compute_type(const Recipe& recipe);
+
+/// Loss and gradients of a block over batches of the streams. A batch goes through in parts of a few sequences, whose
+/// gradients add up, so that the memory of a step does not grow with the batch.
+class TrainingStep {
+ public:
+  TrainingStep(const nn::BlockContext& context, const TrainingStreams& streams, const TuningRun& run,
+               const at::TensorOptions& options);
+
+  /// Leaves the batch's gradients, summed over all processes, on the block's parameters. Returns the batch's loss.
+  double gradients(const TrainableBlock& block, const SequenceShards::Batch& batch);
+  /// Mean loss over the sequences that judge.
+  double judge(const TrainableBlock& block);
+
+ private:
+  at::Tensor loss_of(const nn::Block& block, const nn::Tap& tap, const at::Tensor& rows, double elements) const;
+  std::vector<at::Tensor> parts(const std::vector<std::int64_t>& rows) const;
+  double sum_over_processes(double value) const;
+  void sum_gradients(const QuantizedWeights& weights, const TrainableBlock& block) const;
+
+  const TrainingStreams& streams_;
+  const TuningRun& run_;
+  at::TensorOptions options_;  // of the arithmetic
+  nn::BlockContext context_;
+  nn::Rope rope_;
+  nn::KeyValue prefix_;
+};
+
+}  // namespace pq::quant
