@@ -15,39 +15,19 @@
 #include <cstdlib>
 
 #include "nn/block.h"
+#include "random_block.h"
 
 namespace {
 
 using pq::LinearId;
 using pq::ModelSpec;
-
-double milliseconds_of(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
-}
+using pq::bench::median;
+using pq::bench::milliseconds_of;
 
 std::string openblas(const char* symbol) {
   using Text = char* (*)();
   void* found = ::dlsym(RTLD_DEFAULT, symbol);
   return found != nullptr ? reinterpret_cast<Text>(found)() : "not OpenBLAS";
-}
-
-pq::nn::Block random_block(const ModelSpec& spec) {
-  pq::nn::Block block;
-  block.input_norm = at::ones({spec.hidden_size});
-  block.post_attention_norm = at::ones({spec.hidden_size});
-  for (const LinearId id : pq::all_linears) {
-    const pq::LinearShape shape = linear_shape(spec, id);
-    block[id].weight = at::randn({shape.out_features, shape.in_features}) * 0.02;
-  }
-  return block;
 }
 
 /// The products of one forward pass, and nothing else.
@@ -104,14 +84,7 @@ class Products {
 }  // namespace
 
 int main(int argc, char** argv) {
-  ModelSpec spec;
-  spec.hidden_size = 2048;
-  spec.intermediate_size = 5632;
-  spec.head_count = 32;
-  spec.kv_head_count = 4;
-  spec.head_dim = 64;
-  spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
+  ModelSpec spec = pq::bench::tinyllama_shape();
   std::int64_t tokens = 2048;
   int pairs = 9;
   int threads = 2;
@@ -135,7 +108,7 @@ int main(int argc, char** argv) {
   fmt::print("BLAS: {}, core {} (OPENBLAS_CORETYPE={}), {} threads\n", openblas("openblas_get_config"),
              openblas("openblas_get_corename"), core != nullptr ? core : "", at::get_num_threads());
 
-  const pq::nn::Block block = random_block(spec);
+  const pq::nn::Block block = pq::bench::random_block(spec);
   const pq::nn::Rope rope(spec, tokens, at::kFloat);
   pq::nn::BlockContext context;
   context.spec = &spec;

@@ -206,6 +206,9 @@ std::vector<RecipeField> make_fields() {
       number<double>(
           "finetune.quantizer_rate", "learning rate of scales, zero points and clip factors",
           [](auto& r) -> auto& { return r.finetune.quantizer_rate; }, 0.0, 1e30),
+      flag(
+          "finetune.relative_rates", "learning rates stand for a scale of 0.01 and grow with each tensor's own",
+          [](auto& r) -> auto& { return r.finetune.relative_rates; }),
       choice<TrainingTarget>("finetune.target", "stream that the full-precision block computes a block's target from",
                              [](auto& r) -> auto& { return r.finetune.target; },
                              {{"full-precision", TrainingTarget::full_precision},

@@ -83,6 +83,7 @@ struct FinetuneSettings {
   std::int64_t batch = 4;        ///< sequences a step
   double weight_rate = 5e-6;     ///< learning rate of the weights; 0: weights stay
   double quantizer_rate = 5e-5;  ///< of scales, zero points and clip factors; 0: they stay
+  bool relative_rates = true;    ///< both rates stand for a scale of 0.01 and grow in proportion to each tensor's own
   TrainingTarget target = TrainingTarget::full_precision;
   bool skip_mse = false;     ///< leave each sequence's 3 tokens of largest mean |target| out of the loss
   double clip_gradient = 0;  ///< largest norm of all gradients of a step together; 0: no limit

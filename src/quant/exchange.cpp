@@ -44,6 +44,18 @@ void sum(Communicator& processes, const at::Tensor& tensor) {
   if (!plain.is_same(tensor)) tensor.copy_(plain);
 }
 
+double sum(Communicator& processes, double value) {
+  processes.sum(std::span(&value, 1));
+  return value;
+}
+
+void sum_gradient(Communicator& processes, const at::Tensor& leaf) {
+  if (processes.size() == 1 || !leaf.requires_grad()) return;
+  at::Tensor& gradient = leaf.mutable_grad();
+  if (!gradient.defined()) gradient = at::zeros_like(leaf.detach());
+  sum(processes, gradient);
+}
+
 Json broadcast(Communicator& processes, const Json& json) {
   if (processes.size() == 1) return json;
   std::string text = json.dump();

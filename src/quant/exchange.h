@@ -19,6 +19,9 @@ namespace pq::quant {
 void broadcast(Communicator& processes, const at::Tensor& tensor);
 /// Adds up a floating tensor over all processes, in place.
 void sum(Communicator& processes, const at::Tensor& tensor);
+double sum(Communicator& processes, double value);
+/// Adds up a leaf's gradient over all processes: one that has none, for it had no row of the batch, adds zeros.
+void sum_gradient(Communicator& processes, const at::Tensor& leaf);
 /// Returns the root's value.
 Json broadcast(Communicator& processes, const Json& json);
 /// The other processes' `start` holds the block as it was loaded; weights, scales and sites come from the root.

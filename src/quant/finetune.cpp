@@ -42,7 +42,7 @@ Tuning finetune_block(std::int64_t index, BlockStart& start, const nn::BlockCont
                       const TrainingStreams& streams, const TuningRun& run, const at::TensorOptions& options) {
   BlockTrainee trainee(start, context, streams, run, options);
   const TrainingPlan plan{fmt::format("block {}", index), fmt::format("block-{}", index), index,
-                          run.recipe.finetune.epochs};
+                          run.recipe.finetune.epochs, "finetune.weight_rate and finetune.quantizer_rate"};
   const Tuning tuning = train(trainee, plan, run);
   if (!tuning.kept_start) start = trainee.trained();
   return tuning;

@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "nn/transformer.h"
 #include "quant/block_start.h"
+#include "quant/end_to_end.h"
 #include "quant/exchange.h"
 #include "quant/finetune.h"
 #include "quant/outliers.h"
@@ -50,6 +51,7 @@ class Quantizer {
       : checkpoint_(checkpoint),
         spec_(checkpoint.spec()),
         recipe_(recipe),
+        data_(data),
         options_(options),
         work_(work),
         processes_(Communicator::world()),
@@ -76,13 +78,13 @@ class Quantizer {
       alone.sequences.push_back(prefix_ids);
       prefix_stream_ = start_stream(to_token_tensor(alone, options.device()));
     }
-    if (recipe.finetune.epochs > 0) start_training_streams(data);
+    if (recipe.finetune.epochs > 0) start_training_streams();
   }
 
   QuantizeSummary run() {
     const auto start = std::chrono::steady_clock::now();
     QuantizeSummary summary;
-    write_rows(tensor_names::embedding, false);
+    each_rows(tensor_names::embedding, false, [&](const auto& bits) { sink_.embedding_rows(bits); });
     Progress progress("quantize", static_cast<std::size_t>(spec_.block_count));
     for (std::int64_t index = 0; index < spec_.block_count; ++index) {
       const auto block_start = std::chrono::steady_clock::now();
@@ -90,9 +92,12 @@ class Quantizer {
       summary.block_seconds.push_back(seconds_since(block_start));
       progress.advance(1, fmt::format("{:.1f}s a block", summary.block_seconds.back()));
     }
-    const at::Tensor norm = nn::load_tensor(checkpoint_, tensor_names::final_norm, options_);
-    sink_.final_norm(to_floats(rotation_.final_norm_after(norm)));
-    write_rows(tensor_names::lm_head, true);
+    if (end_to_end()) {
+      summary.end_to_end = tune_scales();
+      for (std::size_t i = 0; i < blocks_.size(); ++i) sink_.block(static_cast<std::int64_t>(i), std::move(blocks_[i]));
+    }
+    sink_.final_norm(to_floats(final_norm()));
+    each_rows(tensor_names::lm_head, true, [&](const auto& bits) { sink_.lm_head_rows(bits); });
     sink_.prefix(std::move(prefix_));
     summary.outliers_measured = needs_statistics_;
     summary.seconds = seconds_since(start);
@@ -107,16 +112,21 @@ class Quantizer {
         .to(options_.dtype().toScalarType());
   }
 
-  /// Streams embedding or lm_head through the rotation to the sink, some rows at a time.
-  void write_rows(std::string_view name, bool head) {
+  bool end_to_end() const { return recipe_.finetune.e2e_epochs > 0; }
+
+  at::Tensor final_norm() const {
+    return rotation_.final_norm_after(nn::load_tensor(checkpoint_, tensor_names::final_norm, options_));
+  }
+
+  /// Streams embedding or lm_head through the rotation, some rows at a time, in binary16.
+  template <typename Receive>
+  void each_rows(std::string_view name, bool head, const Receive& receive) const {
     const at::Tensor norm = head ? nn::load_tensor(checkpoint_, tensor_names::final_norm, options_) : at::Tensor();
     const std::int64_t chunk = std::max<std::int64_t>(1, (std::int64_t{4} << 20) / spec_.hidden_size);
     for (std::int64_t begin = 0; begin < spec_.vocab_size; begin += chunk) {
       const std::int64_t count = std::min(chunk, spec_.vocab_size - begin);
       const at::Tensor rows = nn::load_rows(checkpoint_, name, begin, count, options_);
-      const std::vector<std::uint16_t> bits =
-          checked_half_bits(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name);
-      head ? sink_.lm_head_rows(bits) : sink_.embedding_rows(bits);
+      receive(checked_half_bits(head ? rotation_.rotate_lm_head(rows, norm) : rotation_.rotate_embedding(rows), name));
     }
   }
 
@@ -131,9 +141,16 @@ class Quantizer {
     return context;
   }
 
+  /// A row of this process among the sequences that train and judge.
+  const std::vector<std::int32_t>& owned_sequence(std::int64_t row) const {
+    const auto sequence = static_cast<std::size_t>(shards_.owned()[static_cast<std::size_t>(row)]);
+    const std::size_t training = data_.training.sequences.size();
+    return sequence < training ? data_.training.sequences[sequence] : data_.validation.sequences[sequence - training];
+  }
+
   /// The sequences that this process trains and judges with, as the first block reads them.
-  void start_training_streams(const CalibrationData& data) {
-    const std::int64_t length = data.training.length();
+  void start_training_streams() {
+    const std::int64_t length = data_.training.length();
     const auto rows = static_cast<std::int64_t>(shards_.owned().size());
     const bool aside = recipe_.finetune.target != TrainingTarget::full_precision;
     const auto bytes = static_cast<std::uint64_t>(rows * length * spec_.hidden_size) * sizeof(float);
@@ -144,12 +161,8 @@ class Quantizer {
     streams_.target = allocate();
     if (aside) streams_.quantized_target = allocate();
     for (std::int64_t row = 0; row < rows; ++row) {
-      const std::int64_t sequence = shards_.owned()[static_cast<std::size_t>(row)];
-      const std::int64_t training = data.training.samples();
       CalibrationSet one;
-      one.sequences.push_back(sequence < training
-                                  ? data.training.sequences[static_cast<std::size_t>(sequence)]
-                                  : data.validation.sequences[static_cast<std::size_t>(sequence - training)]);
+      one.sequences.push_back(owned_sequence(row));
       streams_.input.narrow(0, row, 1).copy_(start_stream(to_token_tensor(one, options_.device())));
     }
     streams_.target.copy_(streams_.input);
@@ -163,7 +176,11 @@ class Quantizer {
     checked_half_bits(computed.key, "the prefix's keys");
     checked_half_bits(computed.value, "the prefix's values");
     prefix_.blocks.push_back(save_prefix(computed));
-    return restore_prefix(prefix_.blocks.back(), spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
+    return saved_prefix(prefix_.blocks.size() - 1);
+  }
+
+  nn::KeyValue saved_prefix(std::size_t index) const {
+    return restore_prefix(prefix_.blocks[index], spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
   }
 
   void quantize_block(std::int64_t index, QuantizeSummary& summary) {
@@ -195,7 +212,36 @@ class Quantizer {
       if (search_stream_.defined()) propagate(restored, block_context, search_stream_, tap);
       if (streams_.input.defined()) propagate(restored, block_context, streams_.input, tap);
     }
-    sink_.block(index, std::move(quantized));
+    if (end_to_end()) {
+      blocks_.push_back(std::move(quantized));
+    } else {
+      sink_.block(index, std::move(quantized));
+    }
+  }
+
+  /// The second phase, over all blocks. What the first one streamed is gone by then.
+  Tuning tune_scales() {
+    streams_ = {};
+    statistics_stream_ = search_stream_ = prefix_stream_ = at::Tensor();
+    EndToEndModel model;
+    model.spec = &spec_;
+    model.r3 = r3_.get();
+    model.r4 = r4_.get();
+    for (std::size_t i = 0; i < prefix_.blocks.size(); ++i) model.prefix.push_back(saved_prefix(i));
+    model.final_norm = final_norm();
+    model.lm_head = at::empty({spec_.vocab_size, spec_.hidden_size}, options_.dtype(compute_type(recipe_)));
+    std::int64_t next = 0;
+    each_rows(tensor_names::lm_head, true, [&](const std::vector<std::uint16_t>& bits) {
+      const std::int64_t count = static_cast<std::int64_t>(bits.size()) / spec_.hidden_size;
+      model.lm_head.narrow(0, next, count).copy_(from_half_bits(bits.data(), {count, spec_.hidden_size}, options_));
+      next += count;
+    });
+    model.embed = [this](const at::Tensor& tokens) { return start_stream(tokens); };
+    CalibrationSet owned;
+    for (std::size_t row = 0; row < shards_.owned().size(); ++row)
+      owned.sequences.push_back(owned_sequence(static_cast<std::int64_t>(row)));
+    return tune_end_to_end(blocks_, model, to_token_tensor(owned, at::kCPU),
+                           {recipe_, shards_, processes_, work_.journal}, options_);
   }
 
   bool is_finished(std::int64_t index) {
@@ -266,6 +312,7 @@ class Quantizer {
   const io::HfCheckpoint& checkpoint_;
   const ModelSpec& spec_;
   const Recipe& recipe_;
+  const CalibrationData& data_;
   at::TensorOptions options_;
   const QuantizeWork& work_;
   Communicator& processes_;
@@ -276,10 +323,11 @@ class Quantizer {
   std::unique_ptr<nn::Hadamard> r3_;
   std::unique_ptr<nn::Hadamard> r4_;
   bool needs_statistics_ = false;
-  at::Tensor statistics_stream_;  // [samples, length, hidden], full precision
-  at::Tensor search_stream_;      // [samples, length, hidden], through the quantized blocks
-  TrainingStreams streams_;       // with fine-tuning
-  at::Tensor prefix_stream_;      // [1, tokens, hidden], full precision
+  at::Tensor statistics_stream_;        // [samples, length, hidden], full precision
+  at::Tensor search_stream_;            // [samples, length, hidden], through the quantized blocks
+  TrainingStreams streams_;             // with fine-tuning
+  std::vector<QuantizedBlock> blocks_;  // with the second phase, which the sink waits for
+  at::Tensor prefix_stream_;            // [1, tokens, hidden], full precision
   Prefix prefix_;
 };
 
@@ -295,6 +343,7 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
     json["finetune"] = Json::array();
     for (const Tuning& tuning : summary.tuning) json["finetune"].push_back(tuning_to_json(tuning));
   }
+  if (summary.end_to_end) json["e2e"] = tuning_to_json(*summary.end_to_end);
   return json;
 }
 

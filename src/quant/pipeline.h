@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <vector>
 
 #include "base/json.h"
@@ -23,9 +24,10 @@ struct QuantizeSummary {
   /// Upper outliers at down_proj's input with the prefix in place, the worst block; only measured where statistics are
   /// (static recipes).
   bool outliers_measured = false;
-  double remaining_outliers = 0;  ///< a sequence
-  double remaining_ratio = 0;     ///< largest ratio to the median
-  std::vector<Tuning> tuning;     ///< one a block, with fine-tuning
+  double remaining_outliers = 0;     ///< a sequence
+  double remaining_ratio = 0;        ///< largest ratio to the median
+  std::vector<Tuning> tuning;        ///< one a block, with fine-tuning
+  std::optional<Tuning> end_to_end;  ///< with the second phase
 };
 Json quantize_summary_to_json(const QuantizeSummary& summary);
 
@@ -37,7 +39,8 @@ struct QuantizeWork {
 };
 
 /// The method from the rotations on (paper, section 4): prefix K/V, statistics, grid search, fine-tuning where the
-/// recipe asks for it, rounding, block by block, with one block in memory at a time. `options` gives dtype (float32)
+/// recipe asks for it, rounding, block by block, with one block in memory at a time; then, where the recipe asks for
+/// it, the second phase over all of them, whose codes are in memory for it. `options` gives dtype (float32)
 /// and device. Every process of an `mpirun` calls it alike; its sink gets the same blocks everywhere.
 QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
                                const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,

@@ -202,16 +202,10 @@ QuantizedLinear half_linear(const at::Tensor& weight, const at::Tensor& bias) {
   return linear;
 }
 
-nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape, const QuantizerFormat& format,
-                         const at::TensorOptions& options) {
-  nn::Linear result;
+WeightCodes unpack_codes(const QuantizedLinear& linear, const LinearShape& shape, const QuantizerFormat& format,
+                         const at::Device& device) {
   const std::int64_t rows = shape.out_features;
   const std::int64_t columns = shape.in_features;
-  if (!linear.bias.empty()) result.bias = from_floats(linear.bias, {rows}, options);
-  if (!format.enabled()) {
-    result.weight = from_half_bits(linear.weight.data(), {rows, columns}, options);
-    return result;
-  }
   at::Tensor whole = at::empty({rows, columns}, at::kShort);
   auto* data = whole.data_ptr<std::int16_t>();
   const auto row_bytes = static_cast<std::size_t>(packed_row_bytes(columns, format.bits));
@@ -221,14 +215,25 @@ nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape
                  std::span(data + row * static_cast<std::size_t>(columns), static_cast<std::size_t>(columns)));
     }
   });
-  const auto floats = options.dtype(at::kFloat);
+  const auto floats = at::TensorOptions(device).dtype(at::kFloat);
   const std::int64_t groups = weight_groups(format, columns);
-  WeightCodes codes{whole.to(floats.device(), at::kFloat), {from_floats(linear.scales, {rows, groups}, floats), {}}};
+  WeightCodes codes{whole.to(device, at::kFloat), {from_floats(linear.scales, {rows, groups}, floats), {}}};
   if (!format.symmetric) {
     codes.scales.zero_point =
         from_floats({linear.zero_points.begin(), linear.zero_points.end()}, {rows, groups}, floats);
   }
-  result.weight = dequantize_weight(codes, format).to(options);
+  return codes;
+}
+
+nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape, const QuantizerFormat& format,
+                         const at::TensorOptions& options) {
+  nn::Linear result;
+  if (!linear.bias.empty()) result.bias = from_floats(linear.bias, {shape.out_features}, options);
+  if (format.enabled()) {
+    result.weight = dequantize_weight(unpack_codes(linear, shape, format, options.device()), format).to(options);
+  } else {
+    result.weight = from_half_bits(linear.weight.data(), {shape.out_features, shape.in_features}, options);
+  }
   return result;
 }
 

@@ -93,6 +93,9 @@ at::Tensor dequantize_weight(const WeightCodes& codes, const QuantizerFormat& fo
 /// The layer as a checkpoint holds it. Unquantized formats keep the weight in binary16.
 QuantizedLinear pack_linear(const WeightCodes& codes, const at::Tensor& bias, const QuantizerFormat& format);
 QuantizedLinear half_linear(const at::Tensor& weight, const at::Tensor& bias);
+/// The codes and scales of a quantized format, on `device`.
+WeightCodes unpack_codes(const QuantizedLinear& linear, const LinearShape& shape, const QuantizerFormat& format,
+                         const at::Device& device);
 /// The layer that a forward pass uses: weights dequantized to options' dtype and device.
 nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape, const QuantizerFormat& format,
                          const at::TensorOptions& options);

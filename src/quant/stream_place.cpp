@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "base/communicator.h"
 #include "base/log.h"
 #include "base/memory_usage.h"
 #include "base/progress.h"
@@ -18,7 +19,8 @@ StreamPlace StreamPlace::choose(std::uint64_t bytes, const std::filesystem::path
     log_info("activation streams: {} in mapped files in {}", size, asked.string());
     return StreamPlace(asked);
   }
-  const std::uint64_t available = available_bytes();
+  // The processes of a machine choose at the same time.
+  const std::uint64_t available = available_bytes() / static_cast<std::uint64_t>(Communicator::world().local_size());
   const std::string room = format_bytes(static_cast<double>(available));
   if (bytes <= available / 2) {
     log_info("activation streams: {} in memory, of {} free", size, room);

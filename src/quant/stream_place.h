@@ -15,8 +15,8 @@ class StreamPlace {
   StreamPlace() = default;
   /// In mapped files below `directory`.
   explicit StreamPlace(std::filesystem::path directory) : directory_(std::move(directory)) {}
-  /// For `bytes` in all: in `asked` when it is not empty; else in memory when they take at most half of what is free,
-  /// or in `fallback`. Says in the log what was chosen and why.
+  /// For `bytes` in all: in `asked` when it is not empty; else in memory when they take at most half of this process's
+  /// part of what is free, or in `fallback`. Says in the log what was chosen and why.
   static StreamPlace choose(std::uint64_t bytes, const std::filesystem::path& asked,
                             const std::filesystem::path& fallback);
 

@@ -8,15 +8,35 @@
 namespace pq::quant {
 namespace {
 
-// A scale that shrank this far has lost its tensor; a step of the optimizer must not take it to zero or beyond.
-constexpr double smallest_share = 0.01;
 constexpr double largest_zero_point = 32767;
+// About the median scale of Llama-3-8B's 4-bit weights, for which the paper's learning rates were chosen.
+constexpr double reference_scale = 0.01;
 
 bool ends_with(const std::string& text, std::string_view end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 }  // namespace
+
+double learning_rate(const FinetuneSettings& settings, double rate, double unit) {
+  return settings.relative_rates ? rate * unit / reference_scale : rate;
+}
+
+double scale_unit(const at::Tensor& scale) { return scale.abs().mean().item<double>(); }
+
+void QuantizedWeights::set(std::size_t index, at::Tensor quantized) {
+  at::Tensor& leaf = block.linears[index].weight;
+  leaf = quantized.detach();
+  leaf.set_requires_grad(quantized.requires_grad());
+  before[index] = std::move(quantized);
+}
+
+void QuantizedWeights::backward() const {
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const at::Tensor& gradient = block.linears[i].weight.grad();
+    if (before[i].requires_grad() && gradient.defined()) before[i].backward(gradient);
+  }
+}
 
 TrainableBlock::TrainableBlock(const BlockStart& start, const Recipe& recipe, at::ScalarType compute,
                                const at::TensorOptions& options)
@@ -33,25 +53,30 @@ TrainableBlock::TrainableBlock(const BlockStart& start, const Recipe& recipe, at
     const std::string name = tensor_names::linear(0, all_linears[i]).substr(tensor_names::block(0).size() + 1);
     frozen_.linears[i].bias = frozen(linear.bias);
     float_frozen_.linears[i].bias = linear.bias;
-    weights_[i].weight = add_parameter(name + ".weight", linear.weight.to(floats), Kind::weight);
+    weights_[i].weight = add_parameter(name + ".weight", linear.weight.to(floats), Kind::weight,
+                                       scales.scale.defined() ? scale_unit(scales.scale) : reference_scale);
     if (!recipe.weight.enabled()) continue;
-    weights_[i].scale = add_parameter(name + ".scales", scales.scale.to(floats).flatten(), Kind::weight_quantizer);
+    weights_[i].scale = add_parameter(name + ".scales", scales.scale.to(floats).flatten(), Kind::weight_quantizer,
+                                      scale_unit(scales.scale));
     if (scales.zero_point.defined())
       weights_[i].zero_point =
-          add_parameter(name + ".zero_points", scales.zero_point.to(floats).flatten(), Kind::weight_quantizer);
+          add_parameter(name + ".zero_points", scales.zero_point.to(floats).flatten(), Kind::weight_quantizer, 1);
   }
-  sites_ = std::make_unique<TrainableSites>(
-      start.sites, recipe, floats,
-      [this](std::string name, const at::Tensor& value) { return add_parameter(std::move(name), value, Kind::site); });
+  sites_ =
+      std::make_unique<TrainableSites>(start.sites, recipe, floats, [this](std::string name, const at::Tensor& value) {
+        const double unit = ends_with(name, ".scale") ? scale_unit(value) : 1;
+        return add_parameter(std::move(name), value, Kind::site, unit);
+      });
 }
 
-at::Tensor TrainableBlock::add_parameter(std::string name, const at::Tensor& value, Kind kind) {
+at::Tensor TrainableBlock::add_parameter(std::string name, const at::Tensor& value, Kind kind, double unit) {
   at::Tensor leaf = value.detach().clone(at::MemoryFormat::Contiguous);
   const FinetuneSettings& settings = recipe_.finetune;
-  const double rate = kind == Kind::weight ? settings.weight_rate : settings.quantizer_rate;
+  const double rate =
+      learning_rate(settings, kind == Kind::weight ? settings.weight_rate : settings.quantizer_rate, unit);
   leaf.set_requires_grad(rate > 0);
   const bool positive = kind != Kind::weight && !ends_with(name, ".zero_point") && !ends_with(name, ".zero_points");
-  floors_.push_back(positive ? leaf.detach().abs() * smallest_share : at::Tensor());
+  floors_.push_back(positive ? leaf.detach().abs() * smallest_scale_share : at::Tensor());
   kinds_.push_back(kind);
   parameters_.push_back({std::move(name), leaf, rate});
   return leaf;
@@ -70,18 +95,9 @@ QuantizedWeights TrainableBlock::quantized_weights() const {
   QuantizedWeights result;
   result.block = frozen_;
   for (std::size_t i = 0; i < weights_.size(); ++i) {
-    result.before[i] = fake_quantize_weight(weights_[i]);
-    result.block.linears[i].weight = result.before[i].detach();
-    result.block.linears[i].weight.set_requires_grad(result.before[i].requires_grad());
+    result.set(i, fake_quantize_weight(weights_[i]));
   }
   return result;
-}
-
-void TrainableBlock::backward(const QuantizedWeights& weights) const {
-  for (std::size_t i = 0; i < weights_.size(); ++i) {
-    const at::Tensor& gradient = weights.block.linears[i].weight.grad();
-    if (weights.before[i].requires_grad() && gradient.defined()) weights.before[i].backward(gradient);
-  }
 }
 
 void TrainableBlock::keep_in_range() {

@@ -15,11 +15,25 @@
 
 namespace pq::quant {
 
+/// A scale that shrank to this share of its start has lost its tensor: no step of the optimizer takes it further.
+inline constexpr double smallest_scale_share = 0.01;
+
+/// The learning rate that `rate` stands for, for a tensor with changes of size `unit` that matter: with relative_rates
+/// in proportion to it.
+double learning_rate(const FinetuneSettings& settings, double rate, double unit);
+/// The unit of a tensor of scales: their mean size.
+double scale_unit(const at::Tensor& scale);
+
 /// Weights of a block after their fake quantizers, as leaves of the graph of one step: the block that micro-batches run
 /// through, and what takes their gradients back to the parameters.
 struct QuantizedWeights {
   nn::Block block;
   std::array<at::Tensor, all_linears.size()> before;  // the quantizers' outputs, each still attached to its parameters
+
+  /// Gives linear layer `index` the weight `quantized`.
+  void set(std::size_t index, at::Tensor quantized);
+  /// Takes the gradients that the micro-batches left on the leaves back to the parameters.
+  void backward() const;
 };
 
 /// One block with everything that fine-tuning trains as float32 parameters: weights, scales and zero points of
@@ -35,7 +49,7 @@ class TrainableBlock {
   /// `compute`.
   QuantizedWeights quantized_weights() const;
   /// Takes the gradients that the micro-batches left on `weights` back to weights and scales.
-  void backward(const QuantizedWeights& weights) const;
+  void backward(const QuantizedWeights& weights) const { weights.backward(); }
   /// The activation and KV quantizers.
   nn::Tap tap() const { return sites_->tap(); }
 
@@ -59,7 +73,8 @@ class TrainableBlock {
     at::Tensor zero_point;  // [out * groups], or undefined
   };
 
-  at::Tensor add_parameter(std::string name, const at::Tensor& value, Kind kind);
+  /// `unit` is the size of a change that matters: the scale of what is rounded; 1 for zero points and clip factors.
+  at::Tensor add_parameter(std::string name, const at::Tensor& value, Kind kind, double unit);
   at::Tensor fake_quantize_weight(const TrainableWeight& parameters) const;
 
   Recipe recipe_;

@@ -31,15 +31,15 @@ class TrainingLoop {
     progress.advance(tuning_.epochs.size() * static_cast<std::size_t>(run_.shards.steps()), "");
     while (static_cast<std::int64_t>(tuning_.epochs.size()) < plan_.epochs) {
       const auto begin = std::chrono::steady_clock::now();
-      const std::optional<double> training = train_epoch(progress);
-      if (!training) {
+      const std::optional<EpochLoss> losses = train_epoch(progress);
+      if (!losses) {
         start_again();
         continue;
       }
-      tuning_.epochs.push_back({*training, trainee_.judge()});
+      tuning_.epochs.push_back(*losses);
       tuning_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      log_info("{}, epoch {}: loss {:.4g} training, {:.4g} validation", plan_.name, tuning_.epochs.size(), *training,
-               tuning_.epochs.back().validation);
+      log_info("{}, epoch {}: loss {:.4g} training, {:.4g} validation", plan_.name, tuning_.epochs.size(),
+               losses->training, losses->validation);
       save();
     }
     tuning_.end_loss = tuning_.epochs.empty() ? tuning_.start_loss : tuning_.epochs.back().validation;
@@ -61,8 +61,8 @@ class TrainingLoop {
     return tensors;
   }
 
-  /// The mean loss of an epoch; nothing when a step's loss was not finite.
-  std::optional<double> train_epoch(Progress& progress) {
+  /// The losses of an epoch; nothing when one was not finite.
+  std::optional<EpochLoss> train_epoch(Progress& progress) {
     const auto epoch = static_cast<std::int64_t>(tuning_.epochs.size());
     const std::int64_t steps = run_.shards.steps();
     const auto batches = run_.shards.batches(run_.recipe.seed, plan_.stream, epoch);
@@ -77,10 +77,19 @@ class TrainingLoop {
       if (run_.recipe.finetune.clip_gradient > 0) clip_gradients(values(), run_.recipe.finetune.clip_gradient);
       optimizer_.step(rates(epoch * steps + step, plan_.epochs * steps));
       trainee_.keep_in_range();
-      for (const at::Tensor& value : values()) value.mutable_grad() = at::Tensor();
+      drop_gradients();
       progress.advance(1, fmt::format("epoch {} of {}", epoch + 1, plan_.epochs));
     }
-    return sum / static_cast<double>(steps);
+    const EpochLoss losses{sum / static_cast<double>(steps), trainee_.judge()};
+    if (!std::isfinite(losses.validation)) {
+      failed_step_ = fmt::format("{}, epoch {}, validation", plan_.name, epoch + 1);
+      return std::nullopt;
+    }
+    return losses;
+  }
+
+  void drop_gradients() const {
+    for (const at::Tensor& value : values()) value.mutable_grad() = at::Tensor();
   }
 
   std::vector<double> rates(std::int64_t step, std::int64_t total) const {
@@ -95,13 +104,15 @@ class TrainingLoop {
   void start_again() {
     if (tuning_.halved) {
       throw InputError(failed_step_, "the loss is not finite, at half the learning rate too",
-                       "the work before it is kept; begin anew with smaller --set finetune.weight_rate and "
-                       "finetune.quantizer_rate, or --set finetune.clip_gradient=1");
+                       fmt::format("the work before it is kept; begin anew with smaller --set {}, or --set "
+                                   "finetune.clip_gradient=1",
+                                   plan_.rates));
     }
     log_warning("{}: the loss is not finite; it is restored and trained again at half the learning rate", failed_step_);
     tuning_.halved = true;
     tuning_.epochs.clear();
     trainee_.restore();
+    drop_gradients();  // the failed step's, which nothing would make finite again
     optimizer_ = AdamW(values());
   }
 

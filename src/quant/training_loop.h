@@ -72,6 +72,7 @@ struct TrainingPlan {
   std::string phase;        ///< for the journal: "block-3"
   std::int64_t stream = 0;  ///< separates the shuffles of one seed
   std::int64_t epochs = 0;
+  std::string rates;  ///< the recipe's learning rates, as they are set
 };
 
 /// AdamW over the plan's epochs, learning rates falling on a cosine to a tenth, batches shuffled by the recipe's seed.

@@ -47,15 +47,20 @@ TrainingStep::TrainingStep(const nn::BlockContext& context, const TrainingStream
   }
 }
 
-std::vector<at::Tensor> TrainingStep::parts(const std::vector<std::int64_t>& rows) const {
-  const std::int64_t tokens = options_.device().is_cuda() ? gpu_part_tokens : cpu_part_tokens;
-  const std::int64_t step = std::max<std::int64_t>(1, tokens / streams_.input.size(1));
+std::vector<at::Tensor> parts_of_batch(const std::vector<std::int64_t>& rows, std::int64_t length,
+                                       const at::Device& device) {
+  const std::int64_t tokens = device.is_cuda() ? gpu_part_tokens : cpu_part_tokens;
+  const std::int64_t step = std::max<std::int64_t>(1, tokens / length);
   std::vector<at::Tensor> result;
   for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(step)) {
     const std::size_t end = std::min(rows.size(), begin + static_cast<std::size_t>(step));
     result.push_back(at::tensor(at::ArrayRef<std::int64_t>(rows.data() + begin, end - begin)));
   }
   return result;
+}
+
+std::vector<at::Tensor> TrainingStep::parts(const std::vector<std::int64_t>& rows) const {
+  return parts_of_batch(rows, streams_.input.size(1), options_.device());
 }
 
 at::Tensor TrainingStep::loss_of(const nn::Block& block, const nn::Tap& tap, const at::Tensor& rows,
@@ -80,22 +85,9 @@ at::Tensor TrainingStep::loss_of(const nn::Block& block, const nn::Tap& tap, con
   return (distance(streams_.target) + distance(streams_.quantized_target)) / 2;
 }
 
-double TrainingStep::sum_over_processes(double value) const {
-  run_.processes.sum(std::span(&value, 1));
-  return value;
-}
-
 void TrainingStep::sum_gradients(const QuantizedWeights& weights, const TrainableBlock& block) const {
-  if (run_.processes.size() == 1) return;
-  // A process without a row of this batch has no gradient: it adds zeros.
-  const auto over_processes = [&](const at::Tensor& leaf) {
-    if (!leaf.requires_grad()) return;
-    at::Tensor& gradient = leaf.mutable_grad();
-    if (!gradient.defined()) gradient = at::zeros_like(leaf.detach());
-    sum(run_.processes, gradient);
-  };
-  for (const nn::Linear& linear : weights.block.linears) over_processes(linear.weight);
-  for (const at::Tensor& parameter : block.site_parameters()) over_processes(parameter);
+  for (const nn::Linear& linear : weights.block.linears) sum_gradient(run_.processes, linear.weight);
+  for (const at::Tensor& parameter : block.site_parameters()) sum_gradient(run_.processes, parameter);
 }
 
 double TrainingStep::gradients(const TrainableBlock& block, const SequenceShards::Batch& batch) {
@@ -108,11 +100,11 @@ double TrainingStep::gradients(const TrainableBlock& block, const SequenceShards
   for (const at::Tensor& rows : parts(batch.rows)) {
     const at::Tensor part = loss_of(weights.block, tap, rows, elements);
     loss += part.item<double>();
-    part.backward();
+    if (part.requires_grad()) part.backward();  // with both rates 0 nothing is trained
   }
   sum_gradients(weights, block);
   block.backward(weights);
-  return sum_over_processes(loss);
+  return sum(run_.processes, loss);
 }
 
 double TrainingStep::judge(const TrainableBlock& block) {
@@ -125,7 +117,7 @@ double TrainingStep::judge(const TrainableBlock& block) {
   for (const at::Tensor& rows : parts(run_.shards.judging_rows())) {
     loss += loss_of(weights.block, tap, rows, elements).item<double>();
   }
-  return sum_over_processes(loss);
+  return sum(run_.processes, loss);
 }
 
 }  // namespace pq::quant

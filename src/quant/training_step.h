@@ -28,6 +28,11 @@ at::Tensor tokens_that_count(const at::Tensor& target, const Recipe& recipe, boo
 /// The type that a recipe's training steps compute in.
 at::ScalarType compute_type(const Recipe& recipe);
 
+/// A batch's rows in parts of a few sequences of `length` tokens, int64: at least one sequence, and no more tokens than
+/// stay near the processor's caches.
+std::vector<at::Tensor> parts_of_batch(const std::vector<std::int64_t>& rows, std::int64_t length,
+                                       const at::Device& device);
+
 /// Loss and gradients of a block over batches of the streams. A batch goes through in parts of a few sequences, whose
 /// gradients add up, so that the memory of a step does not grow with the batch.
 class TrainingStep {
@@ -43,7 +48,6 @@ class TrainingStep {
  private:
   at::Tensor loss_of(const nn::Block& block, const nn::Tap& tap, const at::Tensor& rows, double elements) const;
   std::vector<at::Tensor> parts(const std::vector<std::int64_t>& rows) const;
-  double sum_over_processes(double value) const;
   void sum_gradients(const QuantizedWeights& weights, const TrainableBlock& block) const;
 
   const TrainingStreams& streams_;
