@@ -43,10 +43,14 @@ std::uint64_t directory_bytes(const std::filesystem::path& directory) {
 /// Whatever decides the result of a run: what a later one must share to go on where it stopped.
 Json fingerprint(const Session& session, const Options& options, const Recipe& recipe,
                  const std::vector<std::int32_t>& prefix) {
-  const bool from_file = options.calibration != "self";
+  std::string text = "self";
+  if (options.calibration != "self") {
+    text.clear();
+    for (const auto& file : quant::calibration_files(options.calibration)) text += io::content_hash_of_file(file);
+  }
   return {{"program", version()},
           {"model", io::checkpoint_hash(session.checkpoint())},
-          {"calibration_text", from_file ? io::content_hash_of_file(options.calibration) : "self"},
+          {"calibration_text", text},
           {"prefix_token_ids", prefix},
           {"recipe", recipe_to_json(recipe)}};
 }

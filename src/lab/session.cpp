@@ -12,6 +12,15 @@
 
 namespace pq::lab {
 
+namespace {
+
+/// The last name of a path, also of one that ends with a slash.
+std::string file_name(const std::filesystem::path& path) {
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
+}  // namespace
+
 at::TensorOptions tensor_options(const CommonOptions& common) {
   try {
     return at::TensorOptions().dtype(at::kFloat).device(at::Device(common.device));
@@ -21,10 +30,11 @@ at::TensorOptions tensor_options(const CommonOptions& common) {
 }
 
 void add_calibration_option(CLI::App& app, std::string& source) {
-  app.add_option("--calibration", source,
-                 "Text to calibrate on: .txt, or .jsonl with a `text` field, plain or gzip; `self` samples from the "
-                 "model itself")
-      ->option_text(fmt::format("FILE (default {})", source));
+  app.add_option(
+         "--calibration", source,
+         "Text to calibrate on: .txt, or .jsonl with a `text` field, plain or gzip, or a directory of such files; "
+         "`self` samples from the model itself")
+      ->option_text(fmt::format("PATH (default {})", source));
 }
 
 Session::Session(const std::string& model, std::string calibration, const at::TensorOptions& options)
@@ -32,8 +42,7 @@ Session::Session(const std::string& model, std::string calibration, const at::Te
       tokenizer_(Tokenizer::load(checkpoint_.directory())),
       options_(options),
       calibration_path_(std::move(calibration)),
-      calibration_name_(calibration_path_ == "self" ? calibration_path_
-                                                    : std::filesystem::path(calibration_path_).filename().string()) {
+      calibration_name_(calibration_path_ == "self" ? calibration_path_ : file_name(calibration_path_)) {
   if (calibration_path_ != "self" && !std::filesystem::exists(calibration_path_)) {
     throw InputError(calibration_path_, "no such calibration text", "check the path, or use --calibration self");
   }

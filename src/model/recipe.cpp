@@ -214,6 +214,9 @@ std::vector<RecipeField> make_fields() {
                              {{"full-precision", TrainingTarget::full_precision},
                               {"quantized", TrainingTarget::quantized},
                               {"both", TrainingTarget::both}}),
+      choice<TrainingLoss>("finetune.loss", "a token's squared error as it is, or over its target's mean square",
+                           [](auto& r) -> auto& { return r.finetune.loss; },
+                           {{"mse", TrainingLoss::mse}, {"normalized", TrainingLoss::normalized}}),
       flag(
           "finetune.skip_mse", "leave each sequence's 3 largest tokens out of the loss",
           [](auto& r) -> auto& { return r.finetune.skip_mse; }),
@@ -264,10 +267,6 @@ Recipe weight_only(std::string name, int weight, std::int64_t group) {
   recipe.rotate.r4 = false;
   recipe.finetune.samples = 4096;  // the paper's section F
   recipe.finetune.length = 2048;
-  if (weight == 2) {
-    recipe.finetune.weight_rate = 2e-5;
-    recipe.finetune.quantizer_rate = 1e-4;
-  }
   return recipe;
 }
 

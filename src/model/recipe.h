@@ -71,6 +71,12 @@ enum class TrainingTarget {
   both,            ///< the mean of both losses
 };
 
+/// How a token's squared error counts.
+enum class TrainingLoss {
+  mse,         ///< every token's as it is
+  normalized,  ///< over the mean square of its target: the norms that read the stream make all tokens the same size
+};
+
 /// The arithmetic of a training step; parameters and optimizer are float32 always.
 enum class ComputeType { float32, bf16 };
 
@@ -81,15 +87,16 @@ struct FinetuneSettings {
   std::int64_t length = 1024;    ///< tokens a sequence; a model with a shorter context gets more and shorter ones
   std::int64_t validation = 64;  ///< sequences held back: they judge, they do not train
   std::int64_t batch = 4;        ///< sequences a step
-  double weight_rate = 5e-6;     ///< learning rate of the weights; 0: weights stay
-  double quantizer_rate = 5e-5;  ///< of scales, zero points and clip factors; 0: they stay
-  bool relative_rates = true;    ///< both rates stand for a scale of 0.01 and grow in proportion to each tensor's own
+  double weight_rate = 1e-4;     ///< learning rate of the weights; 0: weights stay
+  double quantizer_rate = 2e-5;  ///< of scales, zero points and clip factors; 0: they stay
+  bool relative_rates = true;    ///< all rates stand for a scale of 0.01 and grow in proportion to each tensor's own
   TrainingTarget target = TrainingTarget::full_precision;
+  TrainingLoss loss = TrainingLoss::normalized;
   bool skip_mse = false;     ///< leave each sequence's 3 tokens of largest mean |target| out of the loss
   double clip_gradient = 0;  ///< largest norm of all gradients of a step together; 0: no limit
   ComputeType compute = ComputeType::float32;
   std::int64_t e2e_epochs = 0;  ///< passes of the second phase: weight scales alone, end to end (E2E-QP); 0: none
-  double e2e_rate = 1e-5;       ///< its learning rate
+  double e2e_rate = 1e-4;       ///< its learning rate
   bool enabled() const { return epochs != 0 || e2e_epochs != 0; }
   bool operator==(const FinetuneSettings&) const = default;
 };

@@ -10,13 +10,16 @@
 namespace pq {
 namespace {
 
-/// A flag that stands for one or more settings. `value` is what it sets; an empty one is taken from the command line.
+/// A flag that stands for one or more settings.
 struct Shortcut {
+  struct Setting {
+    const char* key;
+    const char* value;  ///< empty: what follows the flag on the command line
+  };
   const char* flag;
   const char* value_name;
   const char* help;
-  std::vector<const char*> keys;
-  const char* value;
+  std::vector<Setting> settings;
 };
 
 const std::vector<Shortcut>& shortcuts() {
@@ -24,23 +27,20 @@ const std::vector<Shortcut>& shortcuts() {
       {"--no-rotate",
        "",
        "Without the rotations R1 to R4",
-       {"rotate.r1", "rotate.r2", "rotate.r3", "rotate.r4"},
-       "false"},
+       {{"rotate.r1", "false"}, {"rotate.r2", "false"}, {"rotate.r3", "false"}, {"rotate.r4", "false"}}},
       {"--no-search",
        "",
        "Without grid search and GPTQ: min-max scales, nearest codes",
-       {"search.weight", "search.activation", "search.kv", "search.gptq"},
-       "false"},
-      {"--prefix", "TOKENS", "auto, none, ids:1,2, random:N, top1:N, or text", {"prefix.tokens"}, ""},
-      {"--prefix-count", "N", "Number of prefix tokens, BOS included", {"prefix.count"}, ""},
+       {{"search.weight", "false"}, {"search.activation", "false"}, {"search.kv", "false"}, {"search.gptq", "false"}}},
+      {"--prefix", "TOKENS", "auto, none, ids:1,2, random:N, top1:N, or text", {{"prefix.tokens", ""}}},
+      {"--prefix-count", "N", "Number of prefix tokens, BOS included", {{"prefix.count", ""}}},
       {"--finetune",
        "",
-       "Fine-tune block by block for as many epochs as the paper (20 for 4-bit activations, 10 for 8-bit, 2 for "
-       "weights)",
-       {"finetune.epochs"},
-       "auto"},
-      {"--compute", "TYPE", "Arithmetic of a training step: float32 or bf16", {"finetune.compute"}, ""},
-      {"--seed", "N", "Seed of everything random; the same seed gives the same bytes", {"seed"}, ""},
+       "Fine-tune block by block for as many epochs as the paper (20 for 4-bit activations, 10 for wider ones, 2 for "
+       "weights alone), then weight scales end to end (2 epochs)",
+       {{"finetune.epochs", "auto"}, {"finetune.e2e_epochs", "2"}}},
+      {"--compute", "TYPE", "Arithmetic of a training step: float32 or bf16", {{"finetune.compute", ""}}},
+      {"--seed", "N", "Seed of everything random; the same seed gives the same bytes", {{"seed", ""}}},
   };
   return rows;
 }
@@ -70,12 +70,14 @@ void add_recipe_options(CLI::App& app, RecipeOptions& options) {
       ->allow_extra_args(false)
       ->group(group);
   for (const Shortcut& row : shortcuts()) {
-    const auto apply = [&options, &row](const std::string& value) {
-      for (const char* key : row.keys) options.shortcuts.push_back(fmt::format("{}={}", key, value));
+    const auto apply = [&options, &row](const std::string& given) {
+      for (const auto& [key, value] : row.settings) {
+        options.shortcuts.push_back(fmt::format("{}={}", key, *value != '\0' ? value : given.c_str()));
+      }
     };
-    if (*row.value != '\0') {
+    if (*row.value_name == '\0') {
       app.add_flag_callback(
-             row.flag, [apply, &row] { apply(row.value); }, row.help)
+             row.flag, [apply] { apply(""); }, row.help)
           ->group(group);
     } else {
       app.add_option_function<std::string>(row.flag, apply, row.help)->option_text(row.value_name)->group(group);

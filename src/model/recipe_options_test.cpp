@@ -79,5 +79,19 @@ TEST(RecipeOptions, HelpListsEveryFieldWithValuesAndDefault) {
   for (const std::string& name : recipe_names()) EXPECT_THAT(help, testing::HasSubstr(name));
 }
 
+TEST(RecipeOptions, FinetuneTakesThePapersEpochsForThePrecision) {
+  EXPECT_EQ(parsed({"m", "--finetune", "--recipe", "w4a4kv4-static"}).finetune.epochs, 20);
+  EXPECT_EQ(parsed({"m", "--finetune", "--recipe", "w4a8kv4-dynamic"}).finetune.epochs, 10);
+  EXPECT_EQ(parsed({"m", "--finetune", "--recipe", "w2a16g128"}).finetune.epochs, 2);
+  EXPECT_EQ(parsed({"m", "--finetune", "--set", "weight.bits=3"}).finetune.e2e_epochs, 2);
+  EXPECT_EQ(parsed({"m", "--set", "finetune.epochs=auto", "--set", "activation.bits=8"}).finetune.epochs, 10);
+  EXPECT_FALSE(parsed({"m"}).finetune.enabled());
+  const Recipe chosen = parsed({"m", "--finetune", "--compute", "bf16", "--set", "finetune.epochs=3"});
+  EXPECT_EQ(chosen.finetune.epochs, 3);  // a setting wins over a shortcut
+  EXPECT_EQ(chosen.finetune.compute, ComputeType::bf16);
+  EXPECT_THAT(message_of({"m", "--set", "finetune.epochs=-1"}), ::testing::HasSubstr("0 to 1000, or auto"));
+  EXPECT_THAT(message_of({"m", "--finetune", "--set", "weight.bits=16"}), ::testing::HasSubstr("finetune.e2e_epochs"));
+}
+
 }  // namespace
 }  // namespace pq

@@ -40,8 +40,13 @@ SequenceShape finetune_shape(const Recipe& recipe, std::int64_t max_positions);
 /// Gives the last of `drawn` to validation, as many as the recipe asks; where fewer were to be had, its share of them.
 void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data);
 
-/// Documents of a text file: the `text` field of every line of a .jsonl, the whole of anything else; plain or gzip.
-/// Throws InputError when there is no text at all, FormatError naming the line that is not JSON or has no `text`.
+/// The files that a calibration text stands in: itself, or of a directory all its .txt and .jsonl files, plain or
+/// gzip, by name. Throws InputError when there are none.
+std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path);
+
+/// Documents of a text file, or of all those of a directory: the `text` field of every line of a .jsonl, the whole of
+/// anything else; plain or gzip. Throws InputError when there is no text at all, FormatError naming the line that is
+/// not JSON or has no `text`.
 std::vector<std::string> read_documents(const std::filesystem::path& path);
 
 /// Draws sequences from tokenized documents (ALGORITHM.md section 1): one random crop of each of `samples` random

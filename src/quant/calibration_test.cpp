@@ -87,6 +87,14 @@ TEST(Calibration, ReadsTextJsonlAndGzip) {
   gzwrite(file, lines.data(), static_cast<unsigned>(lines.size()));
   gzclose(file);
   EXPECT_EQ(read_documents(zipped), (std::vector<std::string>{"one", "two"}));
+  const fs::path folder = fs::path(testing::TempDir()) / "calibration_folder";
+  fs::create_directories(folder);
+  EXPECT_THAT([&] { read_documents(folder); }, ThrowsMessage<InputError>(HasSubstr("holds no .txt or .jsonl file")));
+  std::ofstream(folder / "b.jsonl") << lines;
+  std::ofstream(folder / "a.txt") << "zero";
+  std::ofstream(folder / "ignored.md") << "nothing";
+  EXPECT_EQ(read_documents(folder), (std::vector<std::string>{"zero", "one", "two"}));
+  fs::remove_all(folder);
 }
 
 TEST(Calibration, RefusesWhatHoldsNoText) {

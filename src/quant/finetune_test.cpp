@@ -232,10 +232,11 @@ at::Tensor random_target(std::int64_t rows, std::int64_t tokens, std::int64_t hi
 
 TEST(TokensThatCount, SkipMseLeavesOutTheThreeLargestOfEverySequence) {
   Recipe recipe = named_recipe("w4a4kv4-static");
+  recipe.finetune.loss = TrainingLoss::mse;
   const at::Tensor target = random_target(19, 40, 6);
-  EXPECT_FALSE(tokens_that_count(target, recipe, false).defined());
+  EXPECT_FALSE(token_weights(target, recipe, false).defined());
   recipe.finetune.skip_mse = true;
-  const at::Tensor keep = tokens_that_count(target, recipe, false);
+  const at::Tensor keep = token_weights(target, recipe, false);
   ASSERT_EQ(keep.sizes(), (std::vector<std::int64_t>{19, 40}));
   for (std::int64_t row = 0; row < 19; ++row) {
     std::vector<std::pair<float, std::int64_t>> sizes;
@@ -253,32 +254,67 @@ TEST(TokensThatCount, SkipMseLeavesOutTheThreeLargestOfEverySequence) {
     }
     EXPECT_EQ(skipped, (std::set<std::int64_t>{sizes[0].second, sizes[1].second, sizes[2].second}));
   }
-  EXPECT_FALSE(tokens_that_count(random_target(2, 3, 6), recipe, false).defined());  // else nothing were left
-  EXPECT_FALSE(tokens_that_count(random_target(0, 40, 6), recipe, true).defined());  // a process without sequences
+  EXPECT_FALSE(token_weights(random_target(2, 3, 6), recipe, false).defined());  // else nothing were left
+  EXPECT_FALSE(token_weights(random_target(0, 40, 6), recipe, true).defined());  // a process without sequences
 }
 
 TEST(TokensThatCount, BehindAPrefixOutliersThatAreLeftDoNot) {
-  const Recipe recipe = named_recipe("w4a4kv4-static");
+  Recipe recipe = named_recipe("w4a4kv4-static");
+  recipe.finetune.loss = TrainingLoss::mse;
   const at::Tensor target = random_target(11, 40, 6);
-  EXPECT_FALSE(tokens_that_count(target, recipe, true).defined());
+  EXPECT_FALSE(token_weights(target, recipe, true).defined());
   target[9][17][2] = 5000;
-  const at::Tensor keep = tokens_that_count(target, recipe, true);
+  const at::Tensor keep = token_weights(target, recipe, true);
   EXPECT_EQ(keep.sum().item<float>(), 11 * 40 - 1);
   EXPECT_EQ(keep[9][17].item<float>(), 0);
-  EXPECT_FALSE(tokens_that_count(target, recipe, false).defined());
+  EXPECT_FALSE(token_weights(target, recipe, false).defined());
+}
+
+TEST(TokensThatCount, NormalizedIsTheErrorOverTheTargetsMeanSquare) {
+  Recipe recipe = named_recipe("w4a4kv4-static");
+  recipe.finetune.loss = TrainingLoss::normalized;
+  recipe.finetune.skip_mse = true;
+  at::Tensor target = random_target(9, 20, 6);
+  target[3][4].fill_(0);
+  const at::Tensor weight = token_weights(target, recipe, false);
+  for (std::int64_t row = 0; row < 9; ++row) {
+    int skipped = 0;
+    for (std::int64_t token = 0; token < 20; ++token) {
+      double square = 0;
+      for (std::int64_t channel = 0; channel < 6; ++channel)
+        square += std::pow(target[row][token][channel].item<double>(), 2);
+      const auto value = weight[row][token].item<double>();
+      ASSERT_TRUE(std::isfinite(value));
+      if (value == 0) {
+        ++skipped;
+      } else if (square > 0) {
+        EXPECT_NEAR(value * square / 6, 1, 1e-6);
+      }
+    }
+    EXPECT_EQ(skipped, 3);
+  }
+}
+
+TEST_F(Finetune, NormalizedLossDoesNotDependOnATokensSize) {
+  TuningSample sample(plain_start("w4a4kv4-static", {"finetune.loss=normalized", "finetune.epochs=1"}));
+  sample.streams.weight = token_weights(sample.streams.target, sample.recipe, false);
+  const double relative = finetune(sample).tuning.start_loss;
+  EXPECT_GT(relative, 0);
+  EXPECT_LT(relative, 1);  // the block's error is a share of what it computes
 }
 
 TEST_F(Finetune, TokensThatDoNotCountChangeNothing) {
   TuningSample sample(plain_start("w4a4kv4-static", {"finetune.skip_mse=true", "finetune.epochs=1"}));
-  sample.streams.keep = tokens_that_count(sample.streams.target, sample.recipe, false);
+  sample.streams.weight = token_weights(sample.streams.target, sample.recipe, false);
   const Result first = finetune(sample);
   EXPECT_TRUE(std::isfinite(first.tuning.end_loss));
-  sample.streams.target = at::where(sample.streams.keep.unsqueeze(-1) == 0, at::full({}, 1e4F), sample.streams.target);
+  sample.streams.target =
+      at::where(sample.streams.weight.unsqueeze(-1) == 0, at::full({}, 1e4F), sample.streams.target);
   const Result second = finetune(sample);
   EXPECT_EQ(first.tuning.start_loss, second.tuning.start_loss);
   EXPECT_EQ(first.tuning.end_loss, second.tuning.end_loss);
   expect_same_block(round_block(first.trained, sample.recipe, 0), round_block(second.trained, sample.recipe, 0));
-  sample.streams.keep = at::Tensor();
+  sample.streams.weight = at::Tensor();
   EXPECT_GT(finetune(sample).tuning.start_loss, 100 * first.tuning.start_loss);
 }
 

@@ -201,7 +201,7 @@ class Quantizer {
     if (finished) {
       if (work_.journal != nullptr) quantized = work_.journal->block(index);
       broadcast(processes_, quantized, spec_, recipe_);
-      if (streams_.input.defined()) summary.tuning.push_back(finished_tuning(index));
+      if (recipe_.finetune.epochs > 0) summary.tuning.push_back(finished_tuning(index));
     } else {
       quantized = make_block(index, std::move(block), block_context, statistics, summary);
     }
@@ -265,9 +265,9 @@ class Quantizer {
     }
     broadcast(processes_, start, spec_, recipe_);
     Json notes = Json::object();
-    if (streams_.input.defined()) {
+    if (recipe_.finetune.epochs > 0) {
       const at::Tensor& judged = streams_.quantized_target.defined() ? streams_.quantized_target : streams_.target;
-      streams_.keep = tokens_that_count(judged, recipe_, prefix_stream_.defined());
+      streams_.weight = token_weights(judged, recipe_, prefix_stream_.defined());
       const TuningRun run{recipe_, shards_, processes_, work_.journal};
       summary.tuning.push_back(finetune_block(index, start, block_context, streams_, run, options_));
       notes = tuning_to_json(summary.tuning.back());

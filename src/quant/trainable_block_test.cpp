@@ -196,9 +196,9 @@ TEST(TrainingStep, FiniteDifferencesAgreeWhereNothingIsRounded) {
     SCOPED_TRACE(target);
     TuningSample sample(quick_recipe("w4a4kv4-static", {"weight.bits=16", "activation.bits=16", "kv.bits=16", target}));
     for (nn::Linear& linear : sample.start.block.linears) linear.weight = linear.weight * 0.9;  // else: no loss
-    sample.streams.keep = at::ones({20, 48});
-    sample.streams.keep[2][5] = 0;
-    sample.streams.keep[7][0] = 0;
+    sample.streams.weight = at::ones({20, 48});
+    sample.streams.weight[2][5] = 0;
+    sample.streams.weight[7][0] = 0;
     const TrainableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
     const TuningRun run = sample.run();
     TrainingStep step(sample.context, sample.streams, run, sample.options);

@@ -12,23 +12,29 @@ namespace {
 constexpr std::int64_t cpu_part_tokens = 2048;
 constexpr std::int64_t gpu_part_tokens = 8192;
 constexpr std::int64_t skipped_tokens = 3;  // of skip_mse
+constexpr double smallest_square = 1e-12;
 
 }  // namespace
 
-at::Tensor tokens_that_count(const at::Tensor& target, const Recipe& recipe, bool behind_prefix) {
+at::Tensor token_weights(const at::Tensor& target, const Recipe& recipe, bool behind_prefix) {
   constexpr std::int64_t rows_together = 8;
+  const bool normalized = recipe.finetune.loss == TrainingLoss::normalized;
   const bool skip_largest = recipe.finetune.skip_mse && target.size(1) > skipped_tokens;
-  if (!behind_prefix && !skip_largest) return {};
-  at::Tensor skip = at::zeros({target.size(0), target.size(1)}, at::kBool);
+  at::Tensor weight = at::ones({target.size(0), target.size(1)});
+  bool all_alike = !normalized;
   for (std::int64_t first = 0; first < target.size(0); first += rows_together) {
     const std::int64_t count = std::min(rows_together, target.size(0) - first);
-    const at::Tensor part = target.narrow(0, first, count);
-    at::Tensor mask = skip.narrow(0, first, count);
-    if (behind_prefix) mask.copy_(upper_outlier_mask(token_maxima(part), recipe.prefix));
-    if (skip_largest) mask.scatter_(1, std::get<1>(part.abs().mean(-1).topk(skipped_tokens, 1)), true);
+    const at::Tensor part = target.narrow(0, first, count).to(at::kCPU);
+    at::Tensor skip = at::zeros({count, target.size(1)}, at::kBool);
+    if (behind_prefix) skip.copy_(upper_outlier_mask(token_maxima(part), recipe.prefix));
+    if (skip_largest) skip.scatter_(1, std::get<1>(part.abs().mean(-1).topk(skipped_tokens, 1)), true);
+    at::Tensor weights = weight.narrow(0, first, count);
+    // A token of zeros has no size to compare its error with.
+    if (normalized) weights.copy_(part.square().mean(-1).clamp_min(smallest_square).reciprocal());
+    weights.masked_fill_(skip, 0);
+    all_alike = all_alike && !skip.any().item<bool>();
   }
-  if (!skip.any().item<bool>()) return {};
-  return skip.logical_not().to(at::kFloat);
+  return all_alike ? at::Tensor() : weight;
 }
 
 at::ScalarType compute_type(const Recipe& recipe) {
@@ -67,12 +73,10 @@ at::Tensor TrainingStep::loss_of(const nn::Block& block, const nn::Tap& tap, con
                                  double elements) const {
   const at::Tensor output =
       nn::forward(block, context_, streams_.input.index_select(0, rows).to(options_), tap).to(at::kFloat);
-  at::Tensor keep;
-  if (streams_.keep.defined()) keep = streams_.keep.index_select(0, rows).to(output.device()).unsqueeze(-1);
   const auto distance = [&](const at::Tensor& target) {
-    at::Tensor difference = output - target.index_select(0, rows).to(output.device());
-    if (keep.defined()) difference = difference * keep;
-    return difference.square().sum() / elements;
+    const at::Tensor squares = (output - target.index_select(0, rows).to(output.device())).square();
+    if (!streams_.weight.defined()) return squares.sum() / elements;
+    return (squares.sum(-1) * streams_.weight.index_select(0, rows).to(output.device())).sum() / elements;
   };
   switch (run_.recipe.finetune.target) {
     case TrainingTarget::full_precision:

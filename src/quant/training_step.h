@@ -17,13 +17,14 @@ struct TrainingStreams {
   at::Tensor input;             // [rows, tokens, hidden], come through the quantized blocks before
   at::Tensor target;            // [rows, tokens, hidden], the full-precision block on the full-precision stream
   at::Tensor quantized_target;  // the full-precision block on `input`; TrainingTarget quantized and both
-  at::Tensor keep;              // [rows, tokens] float32, 0 for tokens that do not count; undefined: all count
+  at::Tensor weight;            // [rows, tokens] float32, of a token's squared error; undefined: 1
 };
 
-/// Tokens that count in the loss: all, but each sequence's 3 of largest mean |target| with skip_mse, and behind a
-/// prefix the few that are upper outliers all the same, as in the grid search: one of them would outweigh thousands.
-/// target [rows, tokens, hidden] -> [rows, tokens] float32; undefined when all count.
-at::Tensor tokens_that_count(const at::Tensor& target, const Recipe& recipe, bool behind_prefix);
+/// How much each token's squared error counts in the loss: 0 for each sequence's 3 tokens of largest mean |target| with
+/// skip_mse, and behind a prefix for the few that are upper outliers all the same, as in the grid search: one of them
+/// would outweigh thousands. With TrainingLoss::normalized 1 / mean(target^2), else 1. target [rows, tokens, hidden] ->
+/// [rows, tokens] float32; undefined when it is 1 for all.
+at::Tensor token_weights(const at::Tensor& target, const Recipe& recipe, bool behind_prefix);
 
 /// The type that a recipe's training steps compute in.
 at::ScalarType compute_type(const Recipe& recipe);

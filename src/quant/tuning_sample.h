@@ -22,10 +22,10 @@ namespace pq::quant {
 /// For tests: a recipe that a block of the sample model is done with in a second, with settings on top.
 inline Recipe quick_recipe(const std::string& name, const std::vector<std::string>& settings = {}) {
   Recipe recipe = named_recipe(name);
-  for (const char* setting :
-       {"calibration.samples=4", "calibration.length=64", "search.samples=2", "search.length=64",
-        "search.weight_step=0.2", "finetune.epochs=2", "finetune.samples=16", "finetune.length=48",
-        "finetune.validation=4", "finetune.weight_rate=0.0001", "finetune.quantizer_rate=0.0001"}) {
+  for (const char* setting : {"calibration.samples=4", "calibration.length=64", "search.samples=2", "search.length=64",
+                              "search.weight_step=0.2", "finetune.epochs=2", "finetune.samples=16",
+                              "finetune.length=48", "finetune.validation=4", "finetune.weight_rate=0.0001",
+                              "finetune.quantizer_rate=0.0001", "finetune.loss=mse"}) {
     apply_setting(recipe, setting);
   }
   for (const std::string& setting : settings) apply_setting(recipe, setting);
