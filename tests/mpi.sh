@@ -12,24 +12,8 @@ if [ $? -ne 2 ] || ! grep -qF "error: mpirun: started 2 processes, but " <<<"$me
   echo "FAILED: two copies of one process were not refused: $message"
   exit 1
 fi
-if ! command -v mpirun >/dev/null || ! ldd "$bin/pq" | grep libmpi >/dev/null; then
-  echo "skipped: no mpirun, or pq was built without MPI"
-  exit 77
-fi
-# Variables, not flags: an mpirun that is not Open MPI's ignores them.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0 # MPI's own
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failures=0
-checks=0
-
-complain() {
-  echo "FAILED: $*"
-  failures=$((failures + 1))
-}
+. "$2/tests/mpirun.sh" "$bin/pq"
+. "$2/tests/checks.sh"
 
 # ranks N CODE PROGRAM...: what N ranks of it write lies in stdout.txt and stderr.txt; all end within a minute, with CODE.
 ranks() {

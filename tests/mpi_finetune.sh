@@ -5,24 +5,8 @@ set -uo pipefail
 bin=$1
 model=$2/examples/sample-model
 prose=$2/examples/prose.txt
-if ! command -v mpirun >/dev/null || ! ldd "$bin/pq-lab" | grep libmpi >/dev/null; then
-  echo "skipped: no mpirun, or pq-lab was built without MPI"
-  exit 77
-fi
-# Variables, not flags: an mpirun that is not Open MPI's ignores them.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0 # MPI's own
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failures=0
-checks=0
-
-complain() {
-  echo "FAILED: $*"
-  failures=$((failures + 1))
-}
+. "$2/tests/mpirun.sh" "$bin/pq-lab"
+. "$2/tests/checks.sh"
 
 # 12 sequences in batches of 4, the last of an epoch short: some processes have no part in it. Single threads: only the processes differ.
 common=(quantize "$model" --calibration "$prose" --no-search --prefix ids:8142,13,1 --threads 1 --set calibration.samples=2

@@ -5,16 +5,7 @@ set -uo pipefail
 pq=$1
 model=$2/examples/sample-model
 prose=$2/examples/prose.txt
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failures=0
-checks=0
-
-complain() {
-  echo "FAILED: $*"
-  failures=$((failures + 1))
-}
+. "$2/tests/checks.sh"
 
 cp "$prose" prose.txt
 text=(--calibration prose.txt)
