@@ -12,10 +12,10 @@
 #include <CLI/CLI.hpp>
 
 #include "base/memory_usage.h"
-#include "quant/adamw.h"
 #include "quant/block_start.h"
-#include "quant/training_step.h"
 #include "random_block.h"
+#include "tuning/adamw.h"
+#include "tuning/training_step.h"
 
 namespace {
 

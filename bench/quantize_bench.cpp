@@ -24,8 +24,8 @@
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
 #include "nn/transformer.h"
-#include "quant/pipeline.h"
-#include "quant/prefix.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/prefix.h"
 
 namespace {
 

@@ -7,9 +7,9 @@
 
 #include "base/files.h"
 #include "eval/perplexity.h"
-#include "quant/calibration.h"
-#include "quant/pipeline.h"
-#include "quant/prefix.h"
+#include "pipeline/calibration.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/prefix.h"
 #include "runtime/model.h"
 #include "runtime/runtime_model.h"
 #include "runtime/session.h"

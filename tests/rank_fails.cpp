@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "base/command_line.h"
 #include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "program/command_line.h"
 
 int main(int argc, char** argv) {
   const pq::Verb verb{"eval", [](CLI::App& app, const pq::CommonOptions& /*common*/) -> pq::Action {

@@ -15,14 +15,14 @@
 #include "base/memory_usage.h"
 #include "base/parallel_for.h"
 #include "base/progress.h"
-#include "cli/bench_limits.h"
-#include "cli/bench_linear.h"
-#include "cli/bench_model.h"
-#include "cli/bench_report.h"
-#include "cli/bench_shapes.h"
-#include "cli/bench_tests.h"
 #include "cli/verbs.h"
 #include "kernels/select.h"
+#include "measure/limits.h"
+#include "measure/linear_speed.h"
+#include "measure/model_speed.h"
+#include "measure/shapes.h"
+#include "measure/speed_report.h"
+#include "measure/speed_tests.h"
 
 namespace pq::cli {
 namespace {

@@ -11,13 +11,13 @@
 
 #include "base/error.h"
 #include "base/json.h"
-#include "cli/bench_limits.h"
-#include "cli/bench_model.h"
-#include "cli/bench_report.h"
-#include "cli/bench_shapes.h"
-#include "cli/bench_tests.h"
 #include "cli/cli_for_test.h"
 #include "kernels/select.h"
+#include "measure/limits.h"
+#include "measure/model_speed.h"
+#include "measure/shapes.h"
+#include "measure/speed_report.h"
+#include "measure/speed_tests.h"
 
 namespace pq::cli {
 namespace {

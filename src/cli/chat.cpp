@@ -14,8 +14,8 @@
 #include "base/log.h"
 #include "cli/generation.h"
 #include "cli/verbs.h"
+#include "generation/chat_template.h"
 #include "io/hf_checkpoint.h"
-#include "tokenizer/chat_template.h"
 
 namespace pq::cli {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "tokenizer/stop_strings.h"
-#include "tokenizer/unicode.h"
+#include "generation/stop_strings.h"
+#include "text/unicode.h"
 
 namespace pq::cli {
 namespace {

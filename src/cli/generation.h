@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "base/command_line.h"
 #include "base/json.h"
-#include "runtime/sampler.h"
+#include "generation/sampler.h"
+#include "program/command_line.h"
 #include "runtime/session.h"
 #include "tokenizer/tokenizer.h"
 

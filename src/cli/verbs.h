@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/command_line.h"
+#include "program/command_line.h"
 
 namespace pq::cli {
 

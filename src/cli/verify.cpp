@@ -14,8 +14,8 @@
 #include "cli/verbs.h"
 #include "runtime/model.h"
 #include "runtime/model_source.h"
-#include "runtime/verify.h"
 #include "tokenizer/tokenizer.h"
+#include "verify/verify.h"
 
 namespace pq::cli {
 namespace {

@@ -13,9 +13,9 @@
 #include "base/table.h"
 #include "lab/session.h"
 #include "lab/verbs.h"
-#include "model/recipe_options.h"
-#include "quant/pipeline.h"
-#include "quant/prefix.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/prefix.h"
+#include "program/recipe_options.h"
 
 namespace pq::lab {
 namespace {

@@ -8,7 +8,7 @@
 #include "io/quantized_checkpoint.h"
 #include "lab/session.h"
 #include "lab/verbs.h"
-#include "quant/prefix.h"
+#include "pipeline/prefix.h"
 #include "quant/quantized_model.h"
 
 namespace pq::lab {

@@ -15,9 +15,9 @@
 #include "io/resume_journal.h"
 #include "lab/session.h"
 #include "lab/verbs.h"
-#include "model/recipe_options.h"
-#include "quant/pipeline.h"
-#include "quant/prefix.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/prefix.h"
+#include "program/recipe_options.h"
 
 namespace pq::lab {
 namespace {
@@ -69,7 +69,8 @@ int quantize(const Options& options, const CommonOptions& common) {
   Communicator& processes = Communicator::world();
   Recipe recipe = resolve(options.recipe);
   const Unfinished unfinished = recipe.finetune.enabled() ? Unfinished::keep : Unfinished::discard;
-  OutputDirectory::check(options.out, "config.json", options.force, unfinished, options.restart);
+  OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_marker, options.force, unfinished,
+                         options.restart);
   Session session(options.model, options.calibration, tensor_options(common));
   io::QuantizedCheckpointWriter::check_output(session.checkpoint(), options.out, options.force, unfinished,
                                               options.restart);

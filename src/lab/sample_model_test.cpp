@@ -5,7 +5,7 @@
 
 #include "eval/perplexity.h"
 #include "lab/session.h"
-#include "quant/pipeline.h"
+#include "pipeline/pipeline.h"
 
 namespace pq::lab {
 namespace {

@@ -6,9 +6,9 @@
 #include <filesystem>
 
 #include "base/error.h"
-#include "quant/pipeline.h"
-#include "quant/prefix.h"
-#include "quant/self_calibration.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/prefix.h"
+#include "pipeline/self_calibration.h"
 
 namespace pq::lab {
 

@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "base/command_line.h"
 #include "eval/evaluation_text.h"
 #include "io/hf_checkpoint.h"
 #include "model/recipe.h"
 #include "nn/transformer.h"
-#include "quant/calibration.h"
-#include "quant/outliers.h"
+#include "pipeline/calibration.h"
+#include "pipeline/outliers.h"
+#include "program/command_line.h"
 #include "tokenizer/tokenizer.h"
 
 namespace CLI {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "quant/outliers.h"
+#include "quant/token_maxima.h"
 
 namespace pq::quant {
 namespace grids {

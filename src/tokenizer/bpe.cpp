@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "tokenizer/unicode.h"
+#include "text/unicode.h"
 
 namespace pq {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "tokenizer/unicode.h"
+#include "text/unicode.h"
 
 namespace pq {
 

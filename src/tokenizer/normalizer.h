@@ -5,8 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "text/unicode.h"
 #include "tokenizer/pattern.h"
-#include "tokenizer/unicode.h"
 
 namespace pq {
 

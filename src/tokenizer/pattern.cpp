@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tokenizer/unicode.h"
+#include "text/unicode.h"
 
 namespace pq {
 namespace {

@@ -5,8 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "text/regex.h"
 #include "tokenizer/json_fields.h"
-#include "tokenizer/regex.h"
 
 namespace pq {
 

@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "base/error.h"
-#include "tokenizer/chat_template.h"
-#include "tokenizer/unicode.h"
+#include "generation/chat_template.h"
+#include "text/unicode.h"
 
 // Any bytes as a chat template give a text or a pq::Error. Other exceptions escape and end the program.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,0 +1,185 @@
+#include "jinja/text.h"
+
+#include <fmt/format.h>
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "text/unicode.h"
+
+namespace pq::jinja {
+namespace {
+
+bool is_letter(char32_t c) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LT;
+}
+
+/// `map` is called with each character and the one before it (0 for none).
+template <typename Map>
+std::string map_characters(Run& run, std::string_view text, const Map& map) {
+  run.spend(4 * text.size());
+  std::string out;
+  out.reserve(text.size());
+  for (char32_t before = 0; !text.empty(); text.remove_prefix(utf8_length(text[0]))) {
+    const char32_t c = first_code_point(text);
+    append_utf8(out, map(c, before));
+    before = c;
+  }
+  return out;
+}
+
+char32_t to_upper(char32_t c) { return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))); }
+char32_t to_lower(char32_t c) { return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))); }
+
+}  // namespace
+
+bool is_python_space(char32_t c) noexcept { return is_white_space(c) || (c >= 0x1c && c <= 0x1f); }
+
+std::size_t count_characters(Run& run, std::string_view text) {
+  run.spend(text.size());
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80; }));
+}
+
+void spend_search(Run& run, std::string_view text, std::string_view needle) {
+  run.spend(text.size() + needle.size() +
+            text.size() / 16 * std::min<std::size_t>(needle.size(), std::size_t{1} << 26));
+}
+
+std::string_view strip(Run& run, std::string_view text, const std::string* characters, bool left, bool right) {
+  const auto drops = [&](std::string_view at) {
+    if (characters == nullptr) return is_python_space(first_code_point(at));
+    run.spend(characters->size());
+    return characters->find(at.substr(0, utf8_length(at[0]))) != std::string::npos;
+  };
+  run.spend(text.size());
+  while (left && !text.empty() && drops(text)) text.remove_prefix(utf8_length(text[0]));
+  while (right && !text.empty()) {
+    const std::string_view last = last_character(text);
+    if (!drops(last)) break;
+    text.remove_suffix(last.size());
+  }
+  return text;
+}
+
+std::string upper(Run& run, std::string_view text) {
+  return map_characters(run, text, [](char32_t c, char32_t) { return to_upper(c); });
+}
+std::string lower(Run& run, std::string_view text) {
+  return map_characters(run, text, [](char32_t c, char32_t) { return to_lower(c); });
+}
+std::string capitalize(Run& run, std::string_view text) {
+  return map_characters(run, text, [](char32_t c, char32_t before) { return before == 0 ? to_upper(c) : to_lower(c); });
+}
+std::string title(Run& run, std::string_view text) {
+  return map_characters(run, text,
+                        [](char32_t c, char32_t before) { return is_letter(before) ? to_lower(c) : to_upper(c); });
+}
+std::string title_words(Run& run, std::string_view text) {
+  return map_characters(run, text, [](char32_t c, char32_t before) {
+    const bool starts =
+        before == 0 || is_python_space(before) ||
+        (before < 0x80 && std::string_view("-({[<").find(static_cast<char>(before)) != std::string_view::npos);
+    return starts ? to_upper(c) : to_lower(c);
+  });
+}
+
+std::string replace(Run& run, std::string_view text, std::string_view old, std::string_view replacement,
+                    std::int64_t count) {
+  spend_search(run, text, old);
+  std::string out;
+  std::size_t at = 0;
+  while (count != 0) {
+    std::size_t found = text.find(old, at);
+    if (found == std::string_view::npos) break;
+    run.spend(replacement.size() + 8);
+    out.append(text.substr(at, found - at)).append(replacement);
+    --count;
+    at = found + old.size();
+    if (!old.empty()) continue;
+    if (found == text.size()) return out;
+    const std::size_t size = utf8_length(text[found]);  // an empty `old` stands between all characters
+    out.append(text.substr(found, size));
+    at = found + size;
+  }
+  out.append(text.substr(at));
+  return out;
+}
+
+std::vector<Value> split(Run& run, std::string_view text, const std::string* separator, std::int64_t count) {
+  std::vector<Value> parts;
+  const auto add = [&](std::string_view part) {
+    run.spend(part.size() + 64);
+    parts.emplace_back(std::string(part));
+  };
+  if (separator != nullptr) {
+    if (separator->empty()) run.fail("split() takes no empty separator");
+    spend_search(run, text, *separator);
+    for (; count != 0; --count) {
+      const std::size_t found = text.find(*separator);
+      if (found == std::string_view::npos) break;
+      add(text.substr(0, found));
+      text.remove_prefix(found + separator->size());
+    }
+    add(text);
+    return parts;
+  }
+  for (text = strip(run, text, nullptr, true, false); !text.empty() && count != 0; --count) {
+    std::size_t size = 0;
+    while (size < text.size() && !is_python_space(first_code_point(text.substr(size)))) size += utf8_length(text[size]);
+    add(text.substr(0, size));
+    text.remove_prefix(size);
+    while (!text.empty() && is_python_space(first_code_point(text))) text.remove_prefix(utf8_length(text[0]));
+  }
+  if (!text.empty()) add(text);
+  return parts;
+}
+
+std::vector<Value> split_lines(Run& run, std::string_view text) {
+  run.spend(text.size());
+  std::vector<Value> lines;
+  const auto ends_line = [](char32_t c) {
+    return (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
+  };
+  std::size_t size = 0;
+  while (!text.empty()) {
+    if (size < text.size() && !ends_line(first_code_point(text.substr(size)))) {
+      size += utf8_length(text[size]);
+      continue;
+    }
+    run.spend(size + 64);
+    lines.emplace_back(std::string(text.substr(0, size)));
+    text.remove_prefix(size);
+    if (!text.empty()) text.remove_prefix(text.starts_with("\r\n") ? 2 : utf8_length(text[0]));
+    size = 0;
+  }
+  return lines;
+}
+
+std::int64_t count_text(Run& run, std::string_view text, std::string_view needle) {
+  if (needle.empty()) return static_cast<std::int64_t>(count_characters(run, text)) + 1;
+  spend_search(run, text, needle);
+  std::int64_t count = 0;
+  for (std::size_t at = text.find(needle); at != std::string_view::npos; at = text.find(needle, at + needle.size()))
+    ++count;
+  return count;
+}
+
+std::int64_t find_text(Run& run, std::string_view text, std::string_view needle, bool last) {
+  spend_search(run, text, needle);
+  const std::size_t at = last ? text.rfind(needle) : text.find(needle);
+  if (at == std::string_view::npos) return -1;
+  return static_cast<std::int64_t>(count_characters(run, text.substr(0, at)));
+}
+
+std::string float_text(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return text;
+}
+
+}  // namespace pq::jinja

@@ -1,0 +1,195 @@
+#include "pipeline/calibration.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/parallel_for.h"
+#include "base/random.h"
+
+namespace pq::quant {
+namespace {
+
+bool has_extension(std::filesystem::path path, std::string_view extension) {
+  if (path.extension() == ".gz") path.replace_extension();
+  return path.extension() == extension;
+}
+bool is_jsonl(const std::filesystem::path& path) { return has_extension(path, ".jsonl"); }
+bool is_text(const std::filesystem::path& path) { return has_extension(path, ".txt"); }
+
+void append_documents(const std::filesystem::path& path, std::vector<std::string>& documents) {
+  const std::string text = read_text_file(path);
+  if (!is_jsonl(path)) {
+    documents.push_back(text);
+    return;
+  }
+  std::size_t line = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view row(text.data() + begin, end - begin);
+    begin = end + 1;
+    ++line;
+    if (row.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const Json json = parse_json(row, fmt::format("{}, line {}", path.string(), line));
+    if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) {
+      throw FormatError(fmt::format("{}, line {}", path.string(), line), "has no string field 'text'",
+                        "a .jsonl calibration file holds one object with `text` on each line");
+    }
+    documents.push_back(json["text"].get<std::string>());
+  }
+}
+
+CalibrationSet joined_windows(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
+                              std::int32_t separator, Random& random, std::string_view where) {
+  std::vector<std::size_t> order(documents.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  random.shuffle(order);
+  std::vector<std::int32_t> joined;
+  for (const std::size_t index : order) {
+    if (documents[index].empty()) continue;
+    if (!joined.empty() && separator >= 0) joined.push_back(separator);
+    joined.insert(joined.end(), documents[index].begin(), documents[index].end());
+  }
+  const auto total = static_cast<std::int64_t>(joined.size());
+  if (total < 2) {
+    throw InputError(where, "holds no text to calibrate on", "give a longer text, or --calibration self");
+  }
+  const std::int64_t length = std::min(shape.length, total);
+  const std::int64_t windows = total / length;
+  std::vector<std::int64_t> chosen(static_cast<std::size_t>(windows));
+  std::iota(chosen.begin(), chosen.end(), std::int64_t{0});
+  random.shuffle(chosen);
+  if (windows < shape.samples) {
+    log_warning("{}: {} tokens give {} sequences of {} where {} of {} were asked; all of them are used", where, total,
+                windows, length, shape.samples, shape.length);
+  } else {
+    chosen.resize(static_cast<std::size_t>(shape.samples));
+  }
+  CalibrationSet set;
+  for (const std::int64_t window : chosen) {
+    const auto begin = joined.begin() + window * length;
+    set.sequences.emplace_back(begin, begin + length);
+  }
+  return set;
+}
+
+}  // namespace
+
+SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int64_t max_positions) {
+  if (length <= max_positions) return {samples, length};
+  return {(samples * length + max_positions - 1) / max_positions, max_positions};
+}
+
+SequenceShape finetune_shape(const Recipe& recipe, std::int64_t max_positions) {
+  const FinetuneSettings& settings = recipe.finetune;
+  if (!settings.enabled()) return {};
+  return fit_to_context(settings.samples + settings.validation, settings.length, max_positions);
+}
+
+void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data) {
+  const FinetuneSettings& settings = recipe.finetune;
+  const std::int64_t count = drawn.samples();
+  std::int64_t held_back = count * settings.validation / (settings.samples + settings.validation);
+  if (settings.validation > 0) held_back = std::clamp<std::int64_t>(held_back, 1, std::max<std::int64_t>(1, count - 1));
+  const auto first = drawn.sequences.end() - std::min(held_back, count - 1);
+  data.validation.sequences.assign(std::make_move_iterator(first), std::make_move_iterator(drawn.sequences.end()));
+  drawn.sequences.erase(first, drawn.sequences.end());
+  data.training = std::move(drawn);
+}
+
+std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path) {
+  if (!std::filesystem::is_directory(path)) return {path};
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path)) {
+    if (entry.is_regular_file() && (is_jsonl(entry.path()) || is_text(entry.path()))) files.push_back(entry.path());
+  }
+  if (files.empty()) {
+    throw InputError(path.string(), "holds no .txt or .jsonl file", "give a file, or --calibration self");
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<std::string> read_documents(const std::filesystem::path& path) {
+  std::vector<std::string> documents;
+  for (const auto& file : calibration_files(path)) append_documents(file, documents);
+  const bool empty = std::all_of(documents.begin(), documents.end(), [](const std::string& document) {
+    return document.find_first_not_of(" \t\r\n") == std::string::npos;
+  });
+  if (empty) throw InputError(path.string(), "the calibration text is empty", "give a text, or --calibration self");
+  return documents;
+}
+
+CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
+                              std::int32_t separator, std::uint64_t seed, std::string_view stream,
+                              std::string_view where) {
+  Random random(seed, stream);
+  std::vector<const std::vector<std::int32_t>*> long_enough;
+  for (const auto& document : documents) {
+    if (static_cast<std::int64_t>(document.size()) >= shape.length + 1) long_enough.push_back(&document);
+  }
+  if (static_cast<std::int64_t>(long_enough.size()) < shape.samples) {
+    return joined_windows(documents, shape, separator, random, where);
+  }
+  random.shuffle(long_enough);
+  long_enough.resize(static_cast<std::size_t>(shape.samples));
+  CalibrationSet set;
+  for (const auto* document : long_enough) {
+    const auto room = static_cast<std::uint64_t>(static_cast<std::int64_t>(document->size()) - shape.length + 1);
+    const auto begin = document->begin() + static_cast<std::int64_t>(random.below(room));
+    set.sequences.emplace_back(begin, begin + shape.length);
+  }
+  return set;
+}
+
+CalibrationData calibration_from_file(const std::filesystem::path& path, const Tokenizer& tokenizer,
+                                      const ModelSpec& spec, const Recipe& recipe) {
+  const std::vector<std::string> documents = read_documents(path);
+  std::vector<std::vector<std::int32_t>> tokens(documents.size());
+  parallel_for(documents.size(), 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) tokens[i] = tokenizer.encode(documents[i], false);
+  });
+  const auto separator = tokenizer.eos_id();
+  const std::int32_t eos = separator ? *separator : -1;
+  const SequenceShape detection =
+      fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
+  const SequenceShape search = fit_to_context(recipe.search.samples, recipe.search.length, spec.max_positions);
+  CalibrationData data;
+  data.source = path.filename().string();
+  data.detection = draw_sequences(tokens, detection, eos, recipe.seed, "calibration", path.string());
+  data.search = draw_sequences(tokens, search, eos, recipe.seed, "grid search", path.string());
+  if (recipe.finetune.enabled()) {
+    const SequenceShape shape = finetune_shape(recipe, spec.max_positions);
+    split_finetune_sequences(draw_sequences(tokens, shape, eos, recipe.seed, "fine-tuning", path.string()), recipe,
+                             data);
+  }
+  for (const CalibrationSet* set : {&data.detection, &data.search, &data.training, &data.validation}) {
+    for (const auto& sequence : set->sequences) {
+      for (const std::int32_t id : sequence) {
+        if (id < 0 || id >= spec.vocab_size) {
+          throw FormatError("tokenizer.json",
+                            fmt::format("gives token {} where the model has {} embeddings", id, spec.vocab_size),
+                            "tokenizer and model do not belong together");
+        }
+      }
+    }
+  }
+  return data;
+}
+
+std::int32_t start_token(const Tokenizer& tokenizer, const ModelSpec& spec) {
+  if (const auto bos = tokenizer.bos_id()) return *bos;
+  if (const auto id = tokenizer.id_of("<|endoftext|>")) return *id;
+  if (spec.bos_token_id) return static_cast<std::int32_t>(*spec.bos_token_id);
+  if (const auto eos = tokenizer.eos_id()) return *eos;
+  if (!spec.eos_token_ids.empty()) return static_cast<std::int32_t>(spec.eos_token_ids.front());
+  throw InputError("tokenizer_config.json", "names neither a BOS nor an EOS token",
+                   "add bos_token, or give the prefix with --prefix ids:...");
+}
+
+}  // namespace pq::quant

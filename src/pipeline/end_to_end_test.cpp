@@ -1,0 +1,490 @@
+#include "tuning/end_to_end.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <stdexcept>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "pipeline/pipeline.h"
+#include "tuning/training_step.h"
+
+namespace pq::quant {
+namespace {
+
+namespace fs = std::filesystem;
+
+const auto floats = at::TensorOptions().dtype(at::kFloat);
+
+/// A random model small enough to differentiate as one graph. Groups of 12 leave a short last group in every row.
+struct TinyModel {
+  explicit TinyModel(bool quantized_activations, bool prefixed, std::int64_t vocabulary = 61) {
+    spec.hidden_size = 16;
+    spec.intermediate_size = 32;
+    spec.block_count = 3;
+    spec.head_count = 4;
+    spec.kv_head_count = 2;
+    spec.head_dim = 8;
+    spec.vocab_size = vocabulary;
+    spec.max_positions = 1024;
+    spec.rms_norm_eps = 1e-5;
+    spec.rope_theta = 10000;
+    spec.qkv_bias = true;
+    recipe.weight = {3, false, ScaleMode::static_scale, Granularity::group, 12};
+    if (quantized_activations) {
+      recipe.activation = {4, true, ScaleMode::static_scale, Granularity::tensor, 0};
+      recipe.kv = {4, false, ScaleMode::static_scale, Granularity::head, 0};
+    }
+    recipe.finetune.batch = 4;
+    recipe.finetune.e2e_epochs = 3;
+    recipe.finetune.e2e_rate = 1e-3;
+    recipe.finetune.relative_rates = false;
+    for (std::int64_t i = 0; i < spec.block_count; ++i) blocks.push_back(random_block());
+    embedding = normal({spec.vocab_size, spec.hidden_size}, 1);
+    r3 = std::make_unique<nn::Hadamard>(spec.head_dim, floats);
+    r4 = std::make_unique<nn::Hadamard>(spec.intermediate_size, floats);
+    model.spec = &spec;
+    model.r3 = r3.get();
+    model.r4 = r4.get();
+    model.final_norm = normal({spec.hidden_size}, 0.2) + 1;
+    model.lm_head = normal({spec.vocab_size, spec.hidden_size}, 0.3);
+    model.embed = [this](const at::Tensor& tokens) { return at::embedding(embedding, tokens); };
+    if (!prefixed) return;
+    for (std::int64_t i = 0; i < spec.block_count; ++i) {
+      model.prefix.push_back(
+          {normal({1, 3, spec.kv_head_count, spec.head_dim}, 1), normal({1, 3, spec.kv_head_count, spec.head_dim}, 1)});
+    }
+  }
+  TinyModel(const TinyModel&) = delete;
+  TinyModel& operator=(const TinyModel&) = delete;
+
+  at::Tensor normal(at::IntArrayRef shape, double deviation) {
+    at::Tensor x = at::empty(shape, floats);
+    for (std::int64_t i = 0; i < x.numel(); ++i)
+      x.data_ptr<float>()[i] = static_cast<float>(random.normal() * deviation);
+    return x;
+  }
+  at::Tensor sequences(std::int64_t count, std::int64_t length) {
+    at::Tensor tokens = at::empty({count, length}, at::kLong);
+    for (std::int64_t i = 0; i < tokens.numel(); ++i) {
+      tokens.data_ptr<std::int64_t>()[i] =
+          static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(spec.vocab_size)));
+    }
+    return tokens;
+  }
+  QuantizedBlock random_block() {
+    QuantizedBlock block;
+    block.input_norm = to_floats(normal({spec.hidden_size}, 0.2) + 1);
+    block.post_attention_norm = to_floats(normal({spec.hidden_size}, 0.2) + 1);
+    for (std::size_t i = 0; i < all_linears.size(); ++i) {
+      const LinearShape shape = linear_shape(spec, all_linears[i]);
+      const at::Tensor weight = normal({shape.out_features, shape.in_features}, 0.3) + 0.1;
+      const at::Tensor clip = at::ones({shape.out_features, weight_groups(recipe.weight, shape.in_features)}, floats);
+      block.linears[i] = pack_linear(quantize_weight(weight, clip, recipe.weight),
+                                     shape.bias ? normal({shape.out_features}, 0.1) : at::Tensor(), recipe.weight);
+    }
+    for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+      // Narrow enough that some values are clamped: no gradient passes there.
+      if (is_kv(quantized_sites[i])) {
+        block.sites[i] = {{0.15F, 0.2F}, {7, 8}, {1, 1}};
+      } else {
+        block.sites[i] = {{0.2F}, {}, {1, 1}};
+      }
+    }
+    return block;
+  }
+
+  ModelSpec spec;
+  Recipe recipe;
+  Random random{11, "tiny model"};
+  std::vector<QuantizedBlock> blocks;
+  at::Tensor embedding;
+  std::unique_ptr<nn::Hadamard> r3;
+  std::unique_ptr<nn::Hadamard> r4;
+  EndToEndModel model;
+};
+
+struct Gradients {
+  double loss = 0;
+  std::vector<at::Tensor> scales;      // in the order of ScaleTraining::parameters()
+  std::vector<at::Tensor> magnitudes;  // the sums that these are, over absolute values
+};
+
+at::Tensor column_groups(const TinyModel& tiny, std::int64_t columns) {
+  return at::floor_divide(at::arange(columns, at::kLong), tiny.recipe.weight.group);
+}
+
+/// Straight through: nothing passes where the code was clamped.
+at::Tensor straight_through(Site site, const SiteQuantizer& parameters, const QuantizerFormat& format,
+                            const at::Tensor& x) {
+  at::Tensor scale = from_floats(parameters.scale, {static_cast<std::int64_t>(parameters.scale.size())}, x.options());
+  at::Tensor zero = at::zeros_like(scale);
+  if (!format.symmetric)
+    zero = from_floats({parameters.zero_point.begin(), parameters.zero_point.end()}, scale.sizes(), x.options());
+  if (is_kv(site)) scale = scale.unsqueeze(-1), zero = zero.unsqueeze(-1);
+  const double low = format.symmetric ? -8 : 0;
+  const at::Tensor passing = at::minimum(at::maximum(x, (low - 0.5 - zero) * scale), (low + 15.5 - zero) * scale);
+  const at::Tensor codes = ((x / scale).round() + zero).clamp(low, low + 15);
+  return passing + ((codes - zero) * scale - passing).detach();
+}
+
+/// The whole model as one graph, weights written out column by column, `together` sequences at a time.
+Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_t together, at::ScalarType type,
+                    bool with_zero_points = true) {
+  const at::AutoGradMode with_gradients(true);
+  const auto options = floats.dtype(type);
+  const nn::Hadamard r3(tiny.spec.head_dim, options), r4(tiny.spec.intermediate_size, options);
+  const nn::Rope rope(tiny.spec, 3 + tokens.size(1), options);
+  std::vector<at::Tensor> scales, weights, steps;
+  std::vector<nn::Block> blocks;
+  for (const QuantizedBlock& source : tiny.blocks) {
+    nn::Block& block = blocks.emplace_back();
+    block.input_norm = from_floats(source.input_norm, {tiny.spec.hidden_size}, options);
+    block.post_attention_norm = from_floats(source.post_attention_norm, {tiny.spec.hidden_size}, options);
+    for (std::size_t i = 0; i < all_linears.size(); ++i) {
+      const LinearShape shape = linear_shape(tiny.spec, all_linears[i]);
+      const WeightCodes codes = unpack_codes(source.linears[i], shape, tiny.recipe.weight, at::kCPU);
+      const at::Tensor groups = column_groups(tiny, shape.in_features);
+      at::Tensor scale = codes.scales.scale.to(type).clone();
+      scale.set_requires_grad(true);
+      const at::Tensor q = codes.codes.to(type);
+      const at::Tensor step = q - codes.scales.zero_point.to(type).index_select(1, groups);
+      const at::Tensor spread = scale.index_select(1, groups);
+      at::Tensor weight = step * spread;
+      // The broken variant: the same value, the derivative of q s.
+      if (!with_zero_points) weight = step * spread.detach() + q * (spread - spread.detach());
+      weight.retain_grad();
+      scales.push_back(scale);
+      weights.push_back(weight);
+      steps.push_back(step);
+      block.linears[i].weight = weight;
+      if (shape.bias) block.linears[i].bias = from_floats(source.linears[i].bias, {shape.out_features}, options);
+    }
+  }
+  Gradients result;
+  const std::int64_t length = tokens.size(1);
+  for (std::int64_t first = 0; first < tokens.size(0); first += together) {
+    const at::Tensor part = tokens.narrow(0, first, std::min(together, tokens.size(0) - first));
+    at::Tensor x = at::embedding(tiny.embedding.to(type), part);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      nn::KeyValue prefix;
+      if (!tiny.model.prefix.empty()) prefix = {tiny.model.prefix[i].key.to(type), tiny.model.prefix[i].value.to(type)};
+      const nn::BlockContext context{&tiny.spec, &rope, &r3, &r4, prefix.length() > 0 ? &prefix : nullptr, 0};
+      const nn::Tap tap = [&](Site site, const at::Tensor& value) {
+        const int slot = quantized_site_index(site);
+        if (slot < 0 || !tiny.recipe.format_of(site).enabled()) return value;
+        return straight_through(site, tiny.blocks[i].sites[static_cast<std::size_t>(slot)], tiny.recipe.format_of(site),
+                                value);
+      };
+      x = nn::forward(blocks[i], context, x, tap);
+    }
+    const at::Tensor logits = at::linear(nn::rms_norm(x, tiny.model.final_norm.to(type), tiny.spec.rms_norm_eps),
+                                         tiny.model.lm_head.to(type));
+    const at::Tensor chosen =
+        at::log_softmax(logits, -1).narrow(1, 0, length - 1).gather(2, part.narrow(1, 1, length - 1).unsqueeze(-1));
+    const at::Tensor loss = chosen.sum().neg() / static_cast<double>(tokens.size(0) * (length - 1));
+    result.loss += loss.item<double>();
+    loss.backward({}, true);
+  }
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    result.scales.push_back(scales[i].grad());
+    const at::Tensor groups = column_groups(tiny, steps[i].size(1));
+    result.magnitudes.push_back(
+        at::zeros_like(scales[i].detach()).index_add(1, groups, (weights[i].grad() * steps[i]).abs().detach()));
+  }
+  return result;
+}
+
+double furthest(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    worst = std::max(worst, (a[i].to(at::kDouble) - b[i].to(at::kDouble)).abs().max().item<double>());
+  return worst;
+}
+
+Gradients trained_gradients(const TinyModel& tiny, const at::Tensor& tokens) {
+  const SequenceShards shards(tokens.size(0), 0, tokens.size(0), 0, 1);
+  const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
+  ScaleTraining training(tiny.blocks, tiny.model, tokens, run, floats);
+  SequenceShards::Batch batch{{}, tokens.size(0)};
+  for (std::int64_t i = 0; i < tokens.size(0); ++i) batch.rows.push_back(i);
+  Gradients result;
+  result.loss = training.gradients(batch);
+  EXPECT_NEAR(training.judge(), result.loss, 1e-6 * result.loss);
+  for (const auto& parameter : training.parameters()) result.scales.push_back(parameter.value.grad());
+  return result;
+}
+
+TEST(EndToEnd, GradientsAreThoseOfOneGraphOverTheWholeModel) {
+  for (const bool prefixed : {false, true}) {
+    TinyModel tiny(false, prefixed);
+    const at::Tensor tokens = tiny.sequences(4, 24);
+    const Gradients trained = trained_gradients(tiny, tokens);
+    const Gradients exact = one_graph(tiny, tokens, 4, at::kDouble);
+    // What float32 costs the plain graph, it may cost another order of the same sums.
+    const double bound = 4 * furthest(one_graph(tiny, tokens, 4, at::kFloat).scales, exact.scales);
+    EXPECT_GT(bound, 0);
+    EXPECT_NEAR(trained.loss, exact.loss, 1e-6 * exact.loss);
+    EXPECT_LE(furthest(trained.scales, exact.scales), bound);
+    EXPECT_GT(furthest(trained.scales, one_graph(tiny, tokens, 4, at::kDouble, false).scales), 1000 * bound);
+  }
+}
+
+TEST(EndToEnd, PartsOfABatchAndSlicesOfLogitsAddUp) {
+  TinyModel tiny(false, true, 13000);  // 1290 rows of logits in a slice
+  const at::Tensor tokens = tiny.sequences(3, 700);
+  ASSERT_GT(parts_of_batch({0, 1, 2}, 700, at::kCPU).size(), 1U);
+  const Gradients trained = trained_gradients(tiny, tokens);
+  const Gradients exact = one_graph(tiny, tokens, 1, at::kDouble);
+  const double bound = 4 * furthest(one_graph(tiny, tokens, 1, at::kFloat).scales, exact.scales);
+  EXPECT_NEAR(trained.loss, exact.loss, 1e-6 * exact.loss);
+  EXPECT_LE(furthest(trained.scales, exact.scales), bound);
+}
+
+TEST(EndToEnd, GradientsPassStraightThroughActivationsAndCaches) {
+  for (const bool prefixed : {false, true}) {
+    TinyModel tiny(true, prefixed);
+    const at::Tensor tokens = tiny.sequences(4, 24);
+    const Gradients trained = trained_gradients(tiny, tokens);
+    const Gradients graph = one_graph(tiny, tokens, 4, at::kFloat);
+    EXPECT_NEAR(trained.loss, graph.loss, 1e-6 * graph.loss);
+    // The same roundings forward in both, so that no code flips: what differs is the order of sums of `group` terms.
+    const double per_term = std::numeric_limits<float>::epsilon() * static_cast<double>(tiny.recipe.weight.group);
+    for (std::size_t i = 0; i < graph.scales.size(); ++i) {
+      const at::Tensor excess = (trained.scales[i] - graph.scales[i]).abs() - per_term * graph.magnitudes[i];
+      EXPECT_LE(excess.max().item<double>(), 0) << i;
+    }
+  }
+}
+
+TEST(EndToEnd, BfloatStepsPointTheSameWay) {
+  TinyModel tiny(false, true);
+  const at::Tensor tokens = tiny.sequences(4, 24);
+  const Gradients exact = trained_gradients(tiny, tokens);
+  tiny.recipe.finetune.compute = ComputeType::bf16;
+  const SequenceShards shards(4, 0, 4, 0, 1);
+  const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
+  ScaleTraining training(tiny.blocks, tiny.model, tokens, run, floats);
+  EXPECT_NEAR(training.gradients({{0, 1, 2, 3}, 4}), exact.loss, 0.02 * exact.loss);
+  double product = 0, squares = 0, exact_squares = 0;
+  for (std::size_t i = 0; i < exact.scales.size(); ++i) {
+    ASSERT_EQ(training.parameters()[i].value.scalar_type(), at::kFloat);
+    const at::Tensor& gradient = training.parameters()[i].value.grad();
+    product += (gradient * exact.scales[i]).sum().item<double>();
+    squares += gradient.square().sum().item<double>();
+    exact_squares += exact.scales[i].square().sum().item<double>();
+  }
+  EXPECT_GT(product / std::sqrt(squares * exact_squares), 0.99);
+}
+
+TEST(EndToEnd, ScalesStayPositive) {
+  TinyModel tiny(false, false);
+  const at::Tensor tokens = tiny.sequences(4, 8);
+  const SequenceShards shards(4, 0, 4, 0, 1);
+  ScaleTraining training(tiny.blocks, tiny.model, tokens, {tiny.recipe, shards, Communicator::world(), nullptr},
+                         floats);
+  at::Tensor scale = training.parameters()[0].value.detach();
+  const at::Tensor start = scale.clone();
+  scale.neg_();
+  training.keep_in_range();
+  EXPECT_TRUE(at::equal(scale, start * smallest_scale_share));
+  training.restore();
+  EXPECT_TRUE(at::equal(scale, start));
+}
+
+TEST(EndToEnd, LearningRatesAreRelativeToTheScalesWhereTheRecipeSaysSo) {
+  TinyModel tiny(false, false);
+  const at::Tensor tokens = tiny.sequences(4, 8);
+  const SequenceShards shards(4, 0, 4, 0, 1);
+  const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
+  EXPECT_EQ(ScaleTraining(tiny.blocks, tiny.model, tokens, run, floats).parameters()[0].rate, 1e-3);
+  tiny.recipe.finetune.relative_rates = true;
+  const ScaleTraining relative(tiny.blocks, tiny.model, tokens, run, floats);
+  const Trainee::Parameter& scale = relative.parameters()[0];
+  EXPECT_NEAR(scale.rate, 1e-3 * scale.value.mean().item<double>() / 0.01, 1e-9);
+}
+
+TEST(EndToEnd, WhatDoesNotBelongTogetherIsRefused) {
+  TinyModel tiny(false, false);
+  const SequenceShards shards(4, 0, 4, 0, 1);
+  const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
+  EXPECT_THROW(ScaleTraining(tiny.blocks, tiny.model, tiny.sequences(3, 8), run, floats), InputError);
+  EXPECT_THROW(ScaleTraining(tiny.blocks, tiny.model, tiny.sequences(4, 1), run, floats), InputError);
+  tiny.blocks.pop_back();
+  EXPECT_THROW(ScaleTraining(tiny.blocks, tiny.model, tiny.sequences(4, 8), run, floats), InputError);
+}
+
+std::vector<float> all_scales(const std::vector<QuantizedBlock>& blocks) {
+  std::vector<float> result;
+  for (const QuantizedBlock& block : blocks) {
+    for (const QuantizedLinear& linear : block.linears)
+      result.insert(result.end(), linear.scales.begin(), linear.scales.end());
+  }
+  return result;
+}
+
+TEST(EndToEnd, GoesOnAfterAnInterruptionAsIfThereHadBeenNone) {
+  TinyModel tiny(true, true);
+  const at::Tensor tokens = tiny.sequences(8, 16);
+  const SequenceShards shards(8, 0, 4, 0, 1);
+  const std::vector<QuantizedBlock> start = tiny.blocks;
+  tune_end_to_end(tiny.blocks, tiny.model, tokens, {tiny.recipe, shards, Communicator::world(), nullptr}, floats);
+  const std::vector<float> expected = all_scales(tiny.blocks);
+  EXPECT_NE(expected, all_scales(start));
+
+  const fs::path directory = fs::path(testing::TempDir()) / "pq_e2e_journal";
+  fs::remove_all(directory);
+  int calls = 0;
+  int last_call = 6;  // judged before and after the first epoch, its two steps, one of the second epoch, and so far
+  tiny.model.embed = [&](const at::Tensor& part) {
+    if (++calls == last_call) throw std::runtime_error("stopped");
+    return at::embedding(tiny.embedding, part);
+  };
+  const auto run = [&] {
+    tiny.blocks = start;
+    io::ResumeJournal journal(directory, Json::object(), tiny.spec, tiny.recipe);
+    return tune_end_to_end(tiny.blocks, tiny.model, tokens, {tiny.recipe, shards, Communicator::world(), &journal},
+                           floats);
+  };
+  EXPECT_THROW(run(), std::runtime_error);
+  EXPECT_EQ(all_scales(tiny.blocks), all_scales(start));
+  calls = 0;
+  last_call = 0;
+  EXPECT_EQ(run().epochs.size(), 3U);
+  EXPECT_EQ(calls, 6);  // the second and the third epoch
+  EXPECT_EQ(all_scales(tiny.blocks), expected);
+  calls = 0;
+  run();
+  EXPECT_EQ(calls, 0);  // all was done
+  EXPECT_EQ(all_scales(tiny.blocks), expected);
+}
+
+/// The sample model, all of it.
+class EndToEndPipeline : public testing::Test {
+ protected:
+  struct Blocks : DiscardingSink {
+    void block(std::int64_t index, QuantizedBlock block) override {
+      EXPECT_EQ(index, static_cast<std::int64_t>(blocks.size()));
+      blocks.push_back(std::move(block));
+    }
+    std::vector<QuantizedBlock> blocks;
+  };
+  Recipe quick(const std::string& name) const {
+    Recipe recipe = named_recipe(name);
+    recipe.calibration.samples = 2;
+    recipe.calibration.length = 64;
+    recipe.search.samples = 2;
+    recipe.search.length = 64;
+    recipe.search.weight_step = 0.25;
+    recipe.finetune.epochs = 0;
+    recipe.finetune.samples = 16;
+    recipe.finetune.length = 64;
+    recipe.finetune.validation = 0;
+    recipe.finetune.e2e_epochs = 2;
+    recipe.finetune.e2e_rate = 2e-5;
+    return recipe;
+  }
+  std::vector<QuantizedBlock> quantize(const Recipe& recipe, const std::vector<std::int32_t>& prefix,
+                                       QuantizeSummary* summary = nullptr, io::ResumeJournal* journal = nullptr) const {
+    Blocks sink;
+    Recipe drawn = recipe;
+    drawn.finetune.e2e_epochs = 1;
+    const CalibrationData data =
+        calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer, checkpoint.spec(), drawn);
+    const QuantizeSummary result = quantize_model(checkpoint, recipe, prefix, data, floats, sink, {journal, {}, {}});
+    if (summary != nullptr) *summary = result;
+    EXPECT_EQ(sink.blocks.size(), 6U);
+    return std::move(sink.blocks);
+  }
+  static void expect_equal_but_for_scales(const std::vector<QuantizedBlock>& a, const std::vector<QuantizedBlock>& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      EXPECT_EQ(a[i].input_norm, b[i].input_norm);
+      EXPECT_EQ(a[i].post_attention_norm, b[i].post_attention_norm);
+      for (std::size_t j = 0; j < all_linears.size(); ++j) {
+        EXPECT_EQ(a[i].linears[j].codes, b[i].linears[j].codes);
+        EXPECT_EQ(a[i].linears[j].zero_points, b[i].linears[j].zero_points);
+        EXPECT_EQ(a[i].linears[j].bias, b[i].linears[j].bias);
+      }
+      for (std::size_t j = 0; j < quantized_sites.size(); ++j) {
+        EXPECT_EQ(a[i].sites[j].scale, b[i].sites[j].scale);
+        EXPECT_EQ(a[i].sites[j].zero_point, b[i].sites[j].zero_point);
+        EXPECT_EQ(a[i].sites[j].clip, b[i].sites[j].clip);
+      }
+    }
+  }
+  static Recipe without_second_phase(Recipe recipe) {
+    recipe.finetune.e2e_epochs = 0;
+    return recipe;
+  }
+  io::HfCheckpoint checkpoint = io::HfCheckpoint::open(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
+  Tokenizer tokenizer = Tokenizer::load(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
+};
+
+TEST_F(EndToEndPipeline, TheLossFallsAndScalesAloneChange) {
+  const std::vector<std::int32_t> prefix{8142, 13, 1};
+  for (const auto& [name, ids] : {std::pair{"w2a16g128", std::vector<std::int32_t>{}}, {"w4a4kv4-static", prefix}}) {
+    const Recipe recipe = quick(name);
+    QuantizeSummary summary;
+    const auto tuned = quantize(recipe, ids, &summary);
+    const auto plain = quantize(without_second_phase(recipe), ids);
+    ASSERT_TRUE(summary.end_to_end.has_value());
+    const Tuning& tuning = *summary.end_to_end;
+    EXPECT_EQ(tuning.epochs.size(), 2U);
+    EXPECT_FALSE(tuning.kept_start) << name;
+    EXPECT_LT(tuning.end_loss, tuning.start_loss) << name;
+    EXPECT_LT(tuning.epochs[1].training, tuning.epochs[0].training) << name;
+    EXPECT_TRUE(quantize_summary_to_json(summary).contains("e2e"));
+    EXPECT_TRUE(summary.tuning.empty());
+    expect_equal_but_for_scales(tuned, plain);
+    EXPECT_NE(all_scales(tuned), all_scales(plain));
+  }
+}
+
+TEST_F(EndToEndPipeline, WhatEndsWorseKeepsItsStart) {
+  Recipe recipe = quick("w4a4kv4-static");
+  recipe.finetune.e2e_epochs = 1;
+  recipe.finetune.e2e_rate = 0.01;
+  QuantizeSummary summary;
+  const auto tuned = quantize(recipe, {13, 1}, &summary);
+  EXPECT_TRUE(summary.end_to_end->kept_start);
+  EXPECT_GT(summary.end_to_end->epochs[0].validation, summary.end_to_end->start_loss);
+  const auto plain = quantize(without_second_phase(recipe), {13, 1});
+  expect_equal_but_for_scales(tuned, plain);
+  EXPECT_EQ(all_scales(tuned), all_scales(plain));
+}
+
+TEST_F(EndToEndPipeline, FollowsTheBlocksAndGoesOnFromTheirJournal) {
+  Recipe recipe = quick("w3a16g128");
+  recipe.finetune.epochs = 1;
+  recipe.finetune.e2e_epochs = 1;
+  QuantizeSummary summary;
+  const auto expected = quantize(recipe, {13, 1}, &summary);
+  EXPECT_EQ(summary.tuning.size(), 6U);
+  ASSERT_TRUE(summary.end_to_end.has_value());
+
+  const fs::path directory = fs::path(testing::TempDir()) / "pq_e2e_pipeline_journal";
+  fs::remove_all(directory);
+  const auto with_journal = [&](const Recipe& with) {
+    io::ResumeJournal journal(directory, Json::object(), checkpoint.spec(), recipe);
+    return quantize(with, {13, 1}, &summary, &journal);
+  };
+  const auto first_phase = with_journal(without_second_phase(recipe));
+  EXPECT_FALSE(summary.end_to_end.has_value());
+  for (int run = 0; run < 2; ++run) {  // the first trains, the second finds all done
+    const auto resumed = with_journal(recipe);
+    EXPECT_EQ(summary.end_to_end->epochs.size(), 1U);
+    expect_equal_but_for_scales(resumed, expected);
+    EXPECT_EQ(all_scales(resumed), all_scales(expected));
+    expect_equal_but_for_scales(resumed, first_phase);
+    EXPECT_NE(all_scales(resumed), all_scales(first_phase));
+  }
+}
+
+}  // namespace
+}  // namespace pq::quant

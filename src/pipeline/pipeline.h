@@ -1,0 +1,50 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "base/json.h"
+#include "io/hf_checkpoint.h"
+#include "io/resume_journal.h"
+#include "model/recipe.h"
+#include "pipeline/calibration.h"
+#include "quant/quantized_model.h"
+#include "tuning/finetune.h"
+
+namespace pq::quant {
+
+/// What quantizing a model took and left behind.
+struct QuantizeSummary {
+  double seconds = 0;
+  std::vector<double> block_seconds;
+  /// Upper outliers at down_proj's input with the prefix in place, the worst block; only measured where statistics are
+  /// (static recipes).
+  bool outliers_measured = false;
+  double remaining_outliers = 0;     ///< a sequence
+  double remaining_ratio = 0;        ///< largest ratio to the median
+  std::vector<Tuning> tuning;        ///< one a block, with fine-tuning
+  std::optional<Tuning> end_to_end;  ///< with the second phase
+};
+Json quantize_summary_to_json(const QuantizeSummary& summary);
+
+/// How the work goes about; nothing here changes the result.
+struct QuantizeWork {
+  io::ResumeJournal* journal = nullptr;     ///< of the root process: where finished work is saved and found again
+  std::filesystem::path stream_directory;   ///< where activation streams go; empty: memory where they fit
+  std::filesystem::path scratch_directory;  ///< and else here
+};
+
+/// The method from the rotations on (paper, section 4): prefix K/V, statistics, grid search, fine-tuning where the
+/// recipe asks for it, rounding, block by block, with one block in memory at a time; then, where the recipe asks for
+/// it, the second phase over all of them, whose codes are in memory for it. `options` gives dtype (float32)
+/// and device. Every process of an `mpirun` calls it alike; its sink gets the same blocks everywhere.
+QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
+                               const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,
+                               const at::TensorOptions& options, QuantizedModelSink& sink,
+                               const QuantizeWork& work = {});
+
+}  // namespace pq::quant

@@ -1,0 +1,184 @@
+#include "pipeline/pipeline.h"
+#include "pipeline/self_calibration.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "pipeline/prefix.h"
+
+namespace pq::quant {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string sample = std::string(PQ_SOURCE_DIR) + "/examples/sample-model";
+const auto floats = at::TensorOptions().dtype(at::kFloat);
+
+/// The sample model with calibration sequences from the prose in the repository, few enough for a quick test.
+class Pipeline : public testing::Test {
+ protected:
+  Recipe quick(const std::string& name) const {
+    Recipe recipe = named_recipe(name);
+    recipe.calibration.samples = 4;
+    recipe.calibration.length = 64;
+    recipe.search.samples = 2;
+    recipe.search.length = 64;
+    recipe.search.weight_step = 0.125;
+    return recipe;
+  }
+  CalibrationData data(const Recipe& recipe) const {
+    return calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer, checkpoint.spec(),
+                                 recipe);
+  }
+  std::string write(const Recipe& recipe, const std::vector<std::int32_t>& prefix, const std::string& name,
+                    InMemoryModel* memory = nullptr) const {
+    const fs::path out = fs::path(testing::TempDir()) / name;
+    fs::remove_all(out);
+    const CalibrationData calibration = data(recipe);
+    io::QuantizedCheckpointWriter writer(checkpoint, out, recipe, prefix, prefix_text(prefix, tokenizer),
+                                         Json::object(), false);
+    CheckpointSink sink(writer);
+    quantize_model(checkpoint, recipe, prefix, calibration, floats, sink);
+    writer.commit();
+    if (memory != nullptr) quantize_model(checkpoint, recipe, prefix, calibration, floats, *memory);
+    return out.string();
+  }
+  static std::vector<float> logits(nn::Transformer& model) {
+    std::vector<std::int32_t> tokens;
+    for (std::int32_t i = 0; i < 40; ++i) tokens.push_back(100 + 37 * i);
+    model.run(tokens, 1);
+    std::vector<float> out(40 * static_cast<std::size_t>(model.spec().vocab_size));
+    model.logits(0, 40, out);
+    return out;
+  }
+  const at::NoGradGuard no_grad;
+  io::HfCheckpoint checkpoint = io::HfCheckpoint::open(sample);
+  Tokenizer tokenizer = Tokenizer::load(sample);
+};
+
+TEST_F(Pipeline, EveryRecipeLoadsBackToTheSameLogitsBitForBit) {
+  for (const auto& name : recipe_names()) {
+    const Recipe recipe = quick(name);
+    InMemoryModel memory(checkpoint.spec(), recipe);
+    const std::string out = write(recipe, {8142, 13, 1}, "pq_" + name, &memory);
+    const auto loaded = load_quantized(io::QuantizedCheckpoint::open(out), floats);
+    EXPECT_EQ(loaded->prefix_length(), 3);
+    EXPECT_TRUE(logits(*loaded) == logits(*memory.transformer(floats))) << name;
+  }
+}
+
+TEST_F(Pipeline, AsymmetricAndGroupedVariantsLoadBackToo) {
+  Recipe recipe = quick("w4a8kv4-static");
+  for (const char* setting : {"weight.symmetric=false", "weight.granularity=group", "weight.group=96", "weight.bits=3",
+                              "activation.symmetric=false", "kv.symmetric=false"}) {
+    apply_setting(recipe, setting);
+  }
+  InMemoryModel memory(checkpoint.spec(), recipe);
+  const auto loaded = load_quantized(io::QuantizedCheckpoint::open(write(recipe, {}, "pq_odd", &memory)), floats);
+  EXPECT_TRUE(logits(*loaded) == logits(*memory.transformer(floats)));
+}
+
+TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
+  const auto bytes = [&](std::uint64_t seed, const std::string& name) {
+    Recipe recipe = quick("w4a4kv4-static");
+    recipe.seed = seed;
+    return read_text_file(fs::path(write(recipe, {13, 1}, name)) / "model.safetensors");
+  };
+  const std::string first = bytes(5, "pq_seed_a");
+  EXPECT_TRUE(first == bytes(5, "pq_seed_b"));
+  EXPECT_FALSE(first == bytes(6, "pq_seed_c"));
+}
+
+TEST_F(Pipeline, SixteenBitsEverywhereIsTheModelItself) {
+  Recipe recipe = quick("w4a4kv4-static");
+  recipe.weight.bits = recipe.activation.bits = recipe.kv.bits = 16;
+  InMemoryModel memory(checkpoint.spec(), recipe);
+  quantize_model(checkpoint, recipe, {13, 1}, data(recipe), floats, memory);
+  const auto plain = nn::Transformer::load(checkpoint, floats);
+  plain->set_prefix(plain->prefix_key_values({13, 1}));
+  const auto quantized = memory.transformer(floats);
+  const auto a = logits(*plain);
+  const auto b = logits(*quantized);
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+  EXPECT_LT(worst, 0.05);  // binary16 rounding of rotated weights and prefix
+}
+
+TEST_F(Pipeline, CalibratesOnTheModelItselfReproducibly) {
+  Recipe recipe = quick("w4a4kv4-static");
+  const CalibrationData a = calibration_from_model(checkpoint, tokenizer, recipe, floats);
+  const CalibrationData b = calibration_from_model(checkpoint, tokenizer, recipe, floats);
+  EXPECT_EQ(a.detection.sequences, b.detection.sequences);
+  EXPECT_EQ(a.search.sequences, b.search.sequences);
+  EXPECT_EQ(a.detection.samples(), 4);
+  EXPECT_EQ(a.detection.sequences[0][0], 1);
+  recipe.seed = 1;
+  EXPECT_NE(calibration_from_model(checkpoint, tokenizer, recipe, floats).detection.sequences, a.detection.sequences);
+}
+
+TEST_F(Pipeline, FindsTheOutliersThatTheSampleModelWasTrainedToHave) {
+  Recipe recipe = named_recipe("w4a4kv4-static");
+  recipe.calibration.samples = 8;
+  recipe.calibration.length = 256;
+  const OutlierReport report = find_outliers(checkpoint, data(recipe).detection, recipe.prefix, floats);
+  ASSERT_EQ(report.blocks.size(), 6U);
+  EXPECT_GT(report.blocks[1].down_product.mean_upper, 1);
+  EXPECT_GT(report.blocks[1].down_product.max_ratio, 500);
+  for (const std::size_t other : {0U, 2U, 3U, 4U, 5U})
+    EXPECT_EQ(report.blocks[other].down_product.mean_upper, 0) << other;
+  EXPECT_EQ(report.position_counts.front(), 8);  // position 0 of every sequence
+}
+
+/// The whole calibration text that the sample model's documentation names; there when the larger data is beside the
+/// repository.
+TEST_F(Pipeline, FindsTheDocumentedPrefix) {
+  const fs::path books = fs::path(PQ_SHARED_DIR) / "data/calibration/books.jsonl";
+  if (!fs::exists(books)) GTEST_SKIP() << books << " is not there";
+  for (std::uint64_t seed = 0; seed < 2; ++seed) {
+    Recipe recipe = named_recipe("w4a4kv4-static");
+    recipe.seed = seed;
+    const CalibrationData calibration = calibration_from_file(books, tokenizer, checkpoint.spec(), recipe);
+    const OutlierReport report = find_outliers(checkpoint, calibration.detection, recipe.prefix, floats);
+    EXPECT_EQ(choose_prefix(recipe.prefix, &report, tokenizer, checkpoint.spec(), seed),
+              (std::vector<std::int32_t>{8142, 13, 1}))
+        << seed;
+  }
+}
+
+TEST_F(Pipeline, ANanWeightIsNamedAndNothingIsWritten) {
+  const fs::path broken = fs::path(testing::TempDir()) / "pq_nan_model";
+  fs::remove_all(broken);
+  fs::copy(sample, broken);
+  {
+    std::fstream file(broken / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-2, std::ios::end);
+    const char nan[2] = {'\xc0', '\x7f'};  // bfloat16, little-endian
+    file.write(nan, 2);
+  }
+  const auto damaged = io::HfCheckpoint::open(broken.string());
+  const Recipe recipe = quick("w4a4kv4-static");
+  const fs::path out = fs::path(testing::TempDir()) / "pq_nan_out";
+  fs::remove_all(out);
+  std::string message;
+  try {
+    io::QuantizedCheckpointWriter writer(damaged, out, recipe, {1}, "<s>", Json::object(), false);
+    CheckpointSink sink(writer);
+    quantize_model(damaged, recipe, {1}, data(recipe), floats, sink);
+    writer.commit();
+  } catch (const FormatError& error) {
+    message = error.what();
+  }
+  EXPECT_NE(message.find("holds NaN or infinity"), std::string::npos) << message;
+  EXPECT_NE(message.find("model.safetensors"), std::string::npos) << message;
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_FALSE(fs::exists(out.string() + ".partial"));
+}
+
+}  // namespace
+}  // namespace pq::quant

@@ -1,0 +1,70 @@
+#include "quant/token_maxima.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace pq::quant {
+namespace {
+
+double median(std::vector<float> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  if (values.size() % 2 == 1) return *middle;
+  const float below = *std::max_element(values.begin(), middle);
+  return (static_cast<double>(below) + static_cast<double>(*middle)) / 2;
+}
+
+}  // namespace
+
+void SiteSum::add(const SiteOutliers& part, std::int64_t count) {
+  sum.mean_upper += part.mean_upper * static_cast<double>(count);
+  sum.mean_lower += part.mean_lower * static_cast<double>(count);
+  sum.max_ratio = std::max(sum.max_ratio, part.max_ratio);
+  sum.max_inverse_ratio = std::max(sum.max_inverse_ratio, part.max_inverse_ratio);
+  sequences += count;
+}
+
+SiteOutliers SiteSum::mean() const {
+  SiteOutliers result = sum;
+  result.mean_upper /= static_cast<double>(std::max<std::int64_t>(1, sequences));
+  result.mean_lower /= static_cast<double>(std::max<std::int64_t>(1, sequences));
+  return result;
+}
+
+at::Tensor token_maxima(const at::Tensor& x) {
+  const at::Tensor flat = x.dim() > 3 ? x.flatten(2) : x;
+  return at::maximum(flat.amax(-1), flat.amin(-1).neg()).to(at::kCPU, at::kFloat).contiguous();
+}
+
+SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& settings,
+                              const std::function<void(std::int64_t, std::int64_t)>& on_upper) {
+  SiteSum sum;
+  const std::int64_t sequences = maxima.size(0);
+  const std::int64_t length = maxima.size(1);
+  const float* data = maxima.data_ptr<float>();
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    const float* row = data + s * length;
+    const double middle = median({row, row + length});
+    SiteOutliers one;
+    for (std::int64_t i = 0; i < length; ++i) {
+      const double value = row[i];
+      if (value > settings.upper_threshold * middle) {
+        one.mean_upper += 1;
+        if (on_upper) on_upper(s, i);
+      }
+      if (value < middle / settings.lower_threshold) one.mean_lower += 1;
+      if (middle > 0) one.max_ratio = std::max(one.max_ratio, value / middle);
+      if (value > 0) one.max_inverse_ratio = std::max(one.max_inverse_ratio, middle / value);
+    }
+    sum.add(one, 1);
+  }
+  return sum.mean();
+}
+
+at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings) {
+  at::Tensor mask = at::zeros(maxima.sizes(), at::kBool);
+  measure_outliers(maxima, settings, [&](std::int64_t s, std::int64_t i) { mask[s][i].fill_(true); });
+  return mask;
+}
+
+}  // namespace pq::quant

@@ -1,0 +1,192 @@
+#include "tuning/end_to_end.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/error.h"
+#include "tuning/exchange.h"
+#include "tuning/training_step.h"
+
+namespace pq::quant {
+namespace {
+
+constexpr std::string_view where = "end-to-end tuning";
+constexpr std::int64_t logits_together = std::int64_t{1} << 24;
+
+std::string scales_name(std::int64_t block, LinearId id) { return tensor_names::linear(block, id) + ".scales"; }
+
+}  // namespace
+
+ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model,
+                             const at::Tensor& tokens, const TuningRun& run, const at::TensorOptions& options)
+    : blocks_(blocks), model_(model), run_(run), options_(options.dtype(compute_type(run.recipe))), tokens_(tokens) {
+  const ModelSpec& spec = *model.spec;
+  const auto count = static_cast<std::size_t>(spec.block_count);
+  if (blocks.size() != count || (!model.prefix.empty() && model.prefix.size() != count)) {
+    throw InputError(where, fmt::format("{} blocks and prefixes of {} for a model of {}", blocks.size(),
+                                        model.prefix.size(), count));
+  }
+  if (tokens.dim() != 2 || tokens.size(0) != static_cast<std::int64_t>(run.shards.owned().size()) ||
+      (tokens.size(0) > 0 && tokens.size(1) < 2)) {
+    throw InputError(where, "the sequences are not those of the run, or have no token to predict");
+  }
+  if (!run.recipe.weight.enabled()) throw InputError(where, "the weights are not quantized", "set weight.bits");
+  const std::int64_t first = model.prefix.empty() ? 0 : model.prefix.front().length();
+  rope_ = nn::Rope(spec, first + tokens.size(1), options_);
+  for (const nn::KeyValue& kv : model.prefix) prefix_.push_back({kv.key.to(options_), kv.value.to(options_)});
+  final_norm_ = model.final_norm.to(options_);
+  lm_head_ = model.lm_head.to(options_);
+  for (std::int64_t index = 0; index < spec.block_count; ++index) {
+    const auto fixed = [](const std::string&, const at::Tensor& value) { return value; };
+    sites_.push_back(
+        std::make_unique<TrainableSites>(blocks[static_cast<std::size_t>(index)].sites, run.recipe, options_, fixed));
+    for (const LinearId id : all_linears) {
+      at::Tensor scale = start_scales(parameters_.size());
+      floors_.push_back(scale * smallest_scale_share);
+      const FinetuneSettings& settings = run.recipe.finetune;
+      const double rate = learning_rate(settings, settings.e2e_rate, scale_unit(scale));
+      parameters_.push_back({scales_name(index, id), scale.set_requires_grad(true), rate});
+    }
+  }
+}
+
+at::Tensor ScaleTraining::start_scales(std::size_t parameter) const {
+  const QuantizedLinear& linear = blocks_[parameter / all_linears.size()].linears[parameter % all_linears.size()];
+  const std::int64_t rows = linear_shape(*model_.spec, all_linears[parameter % all_linears.size()]).out_features;
+  return from_floats(linear.scales, {rows, static_cast<std::int64_t>(linear.scales.size()) / rows},
+                     options_.dtype(at::kFloat));
+}
+
+nn::BlockContext ScaleTraining::context(std::int64_t index) const {
+  nn::BlockContext context;
+  context.spec = model_.spec;
+  context.rope = &rope_;
+  context.r3 = model_.r3;
+  context.r4 = model_.r4;
+  context.prefix = prefix_.empty() ? nullptr : &prefix_[static_cast<std::size_t>(index)];
+  context.window = model_.spec->window_of_block(index);
+  return context;
+}
+
+QuantizedWeights ScaleTraining::quantized_weights(std::int64_t index) const {
+  const auto block = static_cast<std::size_t>(index);
+  const QuantizedBlock& source = blocks_[block];
+  QuantizedWeights result;
+  result.block.input_norm = from_floats(source.input_norm, {model_.spec->hidden_size}, options_);
+  result.block.post_attention_norm = from_floats(source.post_attention_norm, {model_.spec->hidden_size}, options_);
+  for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    const QuantizedLinear& linear = source.linears[i];
+    const LinearShape shape = linear_shape(*model_.spec, all_linears[i]);
+    if (!linear.bias.empty()) result.block.linears[i].bias = from_floats(linear.bias, {shape.out_features}, options_);
+    WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
+    codes.scales.scale = parameters_[block * all_linears.size() + i].value;
+    result.set(i, dequantize_weight(codes, run_.recipe.weight).to(options_));
+  }
+  return result;
+}
+
+at::Tensor ScaleTraining::forward(const at::Tensor& tokens, std::vector<at::Tensor>* inputs) const {
+  const at::NoGradGuard no_grad;
+  at::Tensor x = model_.embed(tokens).to(options_);
+  for (std::int64_t index = 0; index < model_.spec->block_count; ++index) {
+    if (inputs != nullptr) inputs->push_back(x);
+    x = nn::forward(quantized_weights(index).block, context(index), x, sites_[static_cast<std::size_t>(index)]->tap());
+  }
+  return x;
+}
+
+at::Tensor ScaleTraining::backward(std::int64_t index, at::Tensor input, const at::Tensor& gradient) const {
+  const at::AutoGradMode with_gradients(true);
+  const QuantizedWeights weights = quantized_weights(index);
+  input.set_requires_grad(index > 0);
+  nn::forward(weights.block, context(index), input, sites_[static_cast<std::size_t>(index)]->tap()).backward(gradient);
+  weights.backward();
+  return input.grad();
+}
+
+double ScaleTraining::loss(const at::Tensor& hidden, const at::Tensor& tokens, double count,
+                           at::Tensor* gradient) const {
+  const at::AutoGradMode mode(gradient != nullptr);
+  const std::int64_t predicted = tokens.size(1) - 1;
+  const at::Tensor rows = hidden.narrow(1, 0, predicted).reshape({-1, hidden.size(2)});
+  const at::Tensor targets = tokens.narrow(1, 1, predicted).reshape({-1}).to(options_.device());
+  at::Tensor gradients;
+  if (gradient != nullptr) {
+    *gradient = at::zeros_like(hidden);
+    gradients = at::empty_like(rows);
+  }
+  const std::int64_t step = std::max<std::int64_t>(1, logits_together / lm_head_.size(0));
+  double sum = 0;
+  for (std::int64_t first = 0; first < rows.size(0); first += step) {
+    const std::int64_t taken = std::min(step, rows.size(0) - first);
+    at::Tensor x = rows.narrow(0, first, taken).detach();
+    x.set_requires_grad(gradient != nullptr);
+    const at::Tensor logits = at::linear(nn::rms_norm(x, final_norm_, model_.spec->rms_norm_eps), lm_head_);
+    const at::Tensor part =
+        at::cross_entropy_loss(logits.to(at::kFloat), targets.narrow(0, first, taken), {}, at::Reduction::Sum) / count;
+    sum += part.item<double>();
+    if (gradient == nullptr) continue;
+    part.backward();
+    gradients.narrow(0, first, taken).copy_(x.grad());
+  }
+  if (gradient != nullptr) gradient->narrow(1, 0, predicted).copy_(gradients.view({-1, predicted, hidden.size(2)}));
+  return sum;
+}
+
+double ScaleTraining::gradients(const SequenceShards::Batch& batch) {
+  const double count = static_cast<double>(batch.size) * static_cast<double>(tokens_.size(1) - 1);
+  double sum_of_parts = 0;
+  for (const at::Tensor& rows : parts_of_batch(batch.rows, tokens_.size(1), options_.device())) {
+    const at::Tensor tokens = tokens_.index_select(0, rows);
+    std::vector<at::Tensor> inputs;
+    const at::Tensor hidden = forward(tokens, &inputs);
+    at::Tensor gradient;
+    sum_of_parts += loss(hidden, tokens, count, &gradient);
+    for (std::int64_t index = model_.spec->block_count; index-- > 0; inputs.pop_back()) {
+      gradient = backward(index, inputs.back(), gradient);
+    }
+  }
+  for (const Parameter& parameter : parameters_) sum_gradient(run_.processes, parameter.value);
+  return sum(run_.processes, sum_of_parts);
+}
+
+double ScaleTraining::judge() {
+  const double count = static_cast<double>(run_.shards.judging_count()) * static_cast<double>(tokens_.size(1) - 1);
+  double sum_of_parts = 0;
+  for (const at::Tensor& rows : parts_of_batch(run_.shards.judging_rows(), tokens_.size(1), options_.device())) {
+    const at::Tensor tokens = tokens_.index_select(0, rows);
+    sum_of_parts += loss(forward(tokens, nullptr), tokens, count, nullptr);
+  }
+  return sum(run_.processes, sum_of_parts);
+}
+
+void ScaleTraining::keep_in_range() {
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    at::Tensor& value = parameters_[i].value;
+    at::maximum_out(value, value, floors_[i]);
+  }
+}
+
+void ScaleTraining::restore() {
+  const at::NoGradGuard no_grad;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) parameters_[i].value.copy_(start_scales(i));
+}
+
+Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
+                       const TuningRun& run, const at::TensorOptions& options) {
+  ScaleTraining training(blocks, model, tokens, run, options);
+  const TrainingPlan plan{"end to end", "e2e", model.spec->block_count, run.recipe.finetune.e2e_epochs,
+                          "finetune.e2e_rate"};
+  Tuning tuning = train(training, plan, run);
+  for (std::size_t i = 0; i < training.parameters().size(); ++i) {
+    const at::Tensor scale = training.parameters()[i].value.detach();
+    broadcast(run.processes, scale);
+    blocks[i / all_linears.size()].linears[i % all_linears.size()].scales = to_floats(scale);
+  }
+  return tuning;
+}
+
+}  // namespace pq::quant

@@ -1,0 +1,94 @@
+#include "tuning/trainable_sites.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "tuning/fake_quantize.h"
+
+namespace pq::quant {
+namespace {
+
+at::Tensor zero_points_of(const SiteQuantizer& site, const at::TensorOptions& options) {
+  const std::vector<float> values(site.zero_point.begin(), site.zero_point.end());
+  return from_floats(values, {static_cast<std::int64_t>(values.size())}, options);
+}
+
+}  // namespace
+
+TrainableSites::TrainableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
+                               const MakeLeaf& leaf)
+    : activation_(recipe.activation), kv_(recipe.kv) {
+  const auto floats = options.dtype(at::kFloat);
+  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+    if (!format.enabled()) continue;
+    const SiteQuantizer& site = start[i];
+    const std::string name(site_name(quantized_sites[i]));
+    if (format.is_static()) {
+      const auto count = static_cast<std::int64_t>(site.scale.size());
+      sites_[i].scale = leaf(name + ".scale", from_floats(site.scale, {count}, floats));
+      if (!format.symmetric) sites_[i].zero_point = leaf(name + ".zero_point", zero_points_of(site, floats));
+    } else {
+      sites_[i].gamma = leaf(name + ".gamma", at::full({1}, site.clip[0], floats));
+      if (!format.symmetric) sites_[i].beta = leaf(name + ".beta", at::full({1}, site.clip[1], floats));
+    }
+  }
+}
+
+at::Tensor TrainableSites::apply_dynamic(Site site, const QuantizerFormat& format, const Parameters& parameters,
+                                         const at::Tensor& x) const {
+  const auto slices_of = [&](const at::Tensor& part, std::int64_t inner) {
+    return fake_quantize_dynamic_trained(part, {1, part.numel() / inner, inner}, parameters.gamma, parameters.beta,
+                                         format);
+  };
+  const std::int64_t columns = x.size(-1);
+  switch (format.granularity) {
+    case Granularity::tensor:
+      return slices_of(x, x.numel());
+    case Granularity::group: {
+      const std::int64_t group = std::min(format.group, columns);
+      const std::int64_t whole = columns / group * group;
+      if (whole == columns) return slices_of(x, group);
+      return at::cat(
+          {slices_of(x.narrow(-1, 0, whole), group), slices_of(x.narrow(-1, whole, columns - whole), columns - whole)},
+          -1);
+    }
+    default:
+      return slices_of(x, is_kv(site) ? x.size(-2) * columns : columns);
+  }
+}
+
+at::Tensor TrainableSites::apply(Site site, const at::Tensor& x) const {
+  const int index = quantized_site_index(site);
+  if (index < 0) return x;
+  const QuantizerFormat& format = is_kv(site) ? kv_ : activation_;
+  if (!format.enabled()) return x;
+  const Parameters& parameters = sites_[static_cast<std::size_t>(index)];
+  if (!format.is_static()) return apply_dynamic(site, format, parameters, x);
+  const SliceLayout layout =
+      is_kv(site) ? SliceLayout{x.size(0) * x.size(1), x.size(2), x.size(3)} : SliceLayout{1, 1, x.numel()};
+  return fake_quantize_trained(x, layout, parameters.scale, parameters.zero_point, format, x.scalar_type());
+}
+
+nn::Tap TrainableSites::tap() const {
+  if (!activation_.enabled() && !kv_.enabled()) return {};
+  return [this](Site site, const at::Tensor& x) { return apply(site, x); };
+}
+
+SiteQuantizers TrainableSites::values() const {
+  SiteQuantizers result;
+  for (std::size_t i = 0; i < sites_.size(); ++i) {
+    const Parameters& site = sites_[i];
+    if (site.scale.defined()) {
+      const at::Tensor zero = site.zero_point.defined() ? site.zero_point.detach().round() : at::Tensor();
+      result[i] = static_site_quantizer({site.scale.detach(), zero});
+    } else if (site.gamma.defined()) {
+      const float gamma = site.gamma.item<float>();
+      result[i].clip = {gamma, site.beta.defined() ? site.beta.item<float>() : gamma};
+    }
+  }
+  return result;
+}
+
+}  // namespace pq::quant

@@ -1,0 +1,133 @@
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/select.h"
+#include "runtime/model_loader.h"
+#include "verify/verify.h"
+
+namespace pq::runtime {
+namespace {
+
+ModelSpec small_spec() {
+  ModelSpec spec;
+  spec.hidden_size = 96;
+  spec.intermediate_size = 176;
+  spec.block_count = 2;
+  spec.head_count = 4;
+  spec.kv_head_count = 2;
+  spec.head_dim = 24;
+  spec.vocab_size = 101;
+  spec.max_positions = 512;
+  spec.rms_norm_eps = 1e-5;
+  spec.rope_theta = 10000;
+  return spec;
+}
+
+struct Case {
+  std::string recipe;
+  std::vector<std::string> settings;
+  int lm_head_bits = 16;
+  bool qwen = false;
+};
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const std::string& name : recipe_names()) all.push_back({name, {}});
+  const std::string fixed = "w4a8kv4-static";
+  const std::string moving = "w4a4kv4-dynamic";
+  all.push_back({fixed, {"weight.bits=3"}});
+  all.push_back({fixed, {"weight.bits=5", "activation.bits=6", "kv.bits=3"}});
+  all.push_back({fixed, {"weight.bits=2", "activation.bits=3", "kv.bits=7"}});
+  all.push_back({fixed, {"weight.bits=16"}});
+  all.push_back({fixed, {"activation.bits=16", "kv.bits=16"}});
+  all.push_back({fixed, {"weight.symmetric=false", "activation.symmetric=false", "kv.symmetric=false"}});
+  all.push_back({fixed, {"rotate.r3=false", "rotate.r4=false"}, 8});
+  all.push_back({fixed, {}, 8, true});
+  all.push_back({moving, {"weight.symmetric=false", "activation.symmetric=false", "kv.symmetric=false"}, 16, true});
+  all.push_back({moving, {"weight.granularity=group", "weight.group=48"}});
+  all.push_back(
+      {moving, {"weight.granularity=group", "weight.group=32", "activation.granularity=group", "activation.group=64"}});
+  all.push_back({moving,
+                 {"weight.granularity=group", "weight.group=64", "activation.granularity=group", "activation.group=32",
+                  "activation.symmetric=false"}});
+  all.push_back({moving, {"activation.granularity=group", "activation.group=40"}});
+  all.push_back({moving, {"activation.granularity=tensor"}});
+  all.push_back({moving, {"activation.granularity=tensor", "activation.symmetric=false", "weight.bits=16"}});
+  all.push_back({moving, {"kv.granularity=token"}});
+  all.push_back({moving, {"kv.granularity=token", "kv.symmetric=false", "kv.bits=8"}});
+  all.push_back({moving, {"kv.group=10"}});
+  all.push_back({moving, {"kv.group=10", "kv.granularity=token"}});
+  all.push_back({"w4a16g128", {"weight.group=48"}});
+  all.push_back({"w4a16g128", {"weight.group=64"}, 8});
+  all.push_back({"w4a16g128", {"weight.granularity=channel", "weight.bits=8"}});
+  return all;
+}
+
+std::string name_of(const Case& row) {
+  std::string name = row.recipe;
+  for (const std::string& setting : row.settings) name += " " + setting;
+  return name;
+}
+
+void check(const Case& row, const kernels::KernelTable& table) {
+  Recipe recipe = named_recipe(row.recipe);
+  for (const std::string& setting : row.settings) apply_setting(recipe, setting);
+  ModelSpec spec = small_spec();
+  if (row.qwen) {
+    spec.family = Family::qwen2;
+    spec.qkv_bias = true;
+    spec.sliding_window = 7;
+    spec.first_sliding_block = 1;
+  }
+  const ModelSource source = random_source(spec, recipe, 3);
+  const Model model(build_model(source, {.lm_head_bits = row.lm_head_bits}, table));
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 37; ++i) tokens.push_back(i * 17 % 101);
+  const VerifyReport report = verify(model, source, tokens);
+  for (const VerifyRow& result : report.rows) {
+    EXPECT_LE(result.share, 1) << table.name << " " << name_of(row) << ": " << result.tensor << " max error "
+                               << result.max_error << " block " << result.worst_block;
+    EXPECT_EQ(result.differing, 0) << table.name << " " << name_of(row) << ": " << result.tensor << " of "
+                                   << result.codes;
+  }
+  EXPECT_LE(report.kl_divergence, 0.2) << table.name << " " << name_of(row);
+}
+
+TEST(Recipes, EveryStageAgreesWithTheReference) {
+  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
+    if (!kernels::supported(*table)) continue;
+    for (const Case& row : cases()) check(row, *table);
+  }
+}
+
+// The comparison sees one wrong scale of one channel, and a quantizer whose scale is off by a thousandth.
+TEST(Recipes, ABrokenModelIsSeen) {
+  const ModelSource source = random_source(small_spec(), named_recipe("w4a8kv4-static"), 3);
+  const auto failures = [&](const std::function<void(BlockSource&)>& damage) {
+    ModelSource broken = source;
+    broken.block = [&](std::int64_t index) {
+      BlockSource block = source.block(index);
+      if (index == 1) damage(block);
+      return block;
+    };
+    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
+    std::string names;
+    for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
+      if (!row.passed()) names += row.tensor + ";";
+    }
+    return names;
+  };
+  EXPECT_EQ(failures([](BlockSource&) {}), "");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[6].scales[5] *= 1.001F; }), "mlp.down_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[1].scales[2] *= 1.001F; }), "self_attn.k_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[3].scale[0] *= 1.001F; }),
+            "self_attn.o_input;self_attn.o_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[2].scale[1] *= 1.05F; }), "self_attn.v_cache;");
+}
+
+}  // namespace
+}  // namespace pq::runtime
