@@ -9,6 +9,8 @@
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <regex>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -16,7 +18,9 @@
 #include "base/files.h"
 #include "base/half.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/parallel_for.h"
+#include "base/phase_timer.h"
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/suggest.h"
@@ -332,6 +336,29 @@ TEST(Progress, FormatsDurationsAndSizes) {
   EXPECT_EQ(format_duration(3725), "1:02:05");
   EXPECT_EQ(format_duration(0.42), "0.4s");
   EXPECT_EQ(format_bytes(1536), "1.5 KiB");
+}
+
+TEST(PhaseTimer, SpeaksWhenVerboseAndWhenNothingWentWrong) {
+  const LogLevel before = log_level();
+  const auto lines_of = [](LogLevel level, const std::function<void()>& work) {
+    set_log_level(level);
+    testing::internal::CaptureStderr();
+    work();
+    return testing::internal::GetCapturedStderr();
+  };
+  const auto phase = [] { const PhaseTimer timer("prefill"); };
+  const auto failing = [] {
+    try {
+      const PhaseTimer timer("prefill");
+      throw std::runtime_error("no");
+    } catch (const std::runtime_error&) {
+    }
+  };
+  EXPECT_EQ(lines_of(LogLevel::normal, phase), "");
+  EXPECT_EQ(lines_of(LogLevel::verbose, failing), "");
+  EXPECT_TRUE(std::regex_match(lines_of(LogLevel::verbose, phase),
+                               std::regex("prefill: \\d+\\.\\d\\d s, peak memory [0-9.]+ [KMGT]?i?B\n")));
+  set_log_level(before);
 }
 
 TEST(Error, IsOneLine) { EXPECT_STREQ(InputError("a\nb", "what", "do this").what(), "a b: what; do this"); }

@@ -29,11 +29,7 @@ std::size_t terminal_width() {
 }  // namespace
 
 Progress::Progress(std::string_view name, std::size_t total)
-    : name_(name),
-      total_(std::max<std::size_t>(1, total)),
-      terminal_(::isatty(STDERR_FILENO) != 0),
-      start_(std::chrono::steady_clock::now()),
-      drawn_(start_) {
+    : name_(name), total_(std::max<std::size_t>(1, total)), terminal_(::isatty(STDERR_FILENO) != 0) {
   if (terminal_) draw(false);
 }
 
@@ -41,17 +37,12 @@ Progress::~Progress() {
   if (done_ > 0) draw(true);
 }
 
-double Progress::seconds() const {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-}
-
 void Progress::advance(std::size_t steps, std::string_view detail) {
   done_ = std::min(total_, done_ + steps);
   detail_ = detail;
-  const auto now = std::chrono::steady_clock::now();
-  const auto interval = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);
-  if (now - drawn_ < interval) return;
-  drawn_ = now;
+  const double now = seconds();
+  if (now - drawn_at_ < (terminal_ ? 0.1 : 5.0)) return;
+  drawn_at_ = now;
   draw(false);
 }
 

@@ -1,9 +1,10 @@
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
+
+#include "base/stopwatch.h"
 
 namespace pq {
 
@@ -19,7 +20,7 @@ class Progress {
   /// `detail` stands behind the bar until the next call, for example "block 3, down_proj".
   void advance(std::size_t steps = 1, std::string_view detail = {});
 
-  double seconds() const;
+  double seconds() const { return stopwatch_.seconds(); }
 
   /// Wipes a bar that stands on the current line, so that a log line does not run into it.
   static void clear_line();
@@ -32,8 +33,8 @@ class Progress {
   std::size_t total_;
   std::size_t done_ = 0;
   bool terminal_;
-  std::chrono::steady_clock::time_point start_;
-  std::chrono::steady_clock::time_point drawn_;
+  Stopwatch stopwatch_;
+  double drawn_at_ = 0;  // seconds of the stopwatch
 };
 
 /// 75 -> "1:15", 3725 -> "1:02:05", 0.42 -> "0.4s", 12.3 -> "12s".
