@@ -17,8 +17,8 @@
 namespace pq::cli {
 namespace {
 
-using runtime::AlignedBuffer;
 using runtime::PackedLinear;
+using runtime::RowBuffer;
 
 struct Precision {
   std::string_view name;
@@ -66,25 +66,23 @@ std::vector<std::string> linear_precisions() {
 
 BenchLinear::BenchLinear(LinearSize size, const std::string& precision, const kernels::KernelTable& table)
     : size_(size), table_(table) {
-  const auto* const row =
+  const auto* const chosen =
       std::find_if(precisions.begin(), precisions.end(), [&](const Precision& p) { return p.name == precision; });
-  if (row->recipe.empty()) {
+  if (chosen->recipe.empty()) {
     make_floats();
   } else {
-    make_quantized(named_recipe(row->recipe));
+    make_quantized(named_recipe(chosen->recipe));
   }
   const std::int64_t most = *std::max_element(linear_rows().begin(), linear_rows().end());
-  const std::int64_t segments = std::max<std::int64_t>(1, input_.plan.segments);
-  floats_ = AlignedBuffer::of<float>(index(most * size.inputs));
+  floats_ = RowBuffer(most, size.inputs);
   Random random(0, "activations");
-  for (float& value : floats_.as<float>()) value = static_cast<float>(random.uniform() * 2 - 1);
-  rounded_ = AlignedBuffer::of<std::uint16_t>(index(most * size.inputs));
-  codes_ = AlignedBuffer(index(input_.plan.planes * most * size.inputs));
-  scales_ = AlignedBuffer::of<float>(index(most * segments));
-  zeros_ = AlignedBuffer::of<std::int32_t>(index(most * segments));
-  sums_ = AlignedBuffer::of<std::int32_t>(index(most * segments));
-  out_ = AlignedBuffer::of<float>(index(most * size.outputs));
-  scratch_ = AlignedBuffer(kernels::gemm_scratch_bytes(size.inputs) * index(thread_count()));
+  for (std::int64_t row = 0; row < most; ++row) {
+    float* const values = floats_.rows(most).row(row);
+    for (std::int64_t i = 0; i < size.inputs; ++i) values[i] = static_cast<float>(random.uniform() * 2 - 1);
+  }
+  out_ = RowBuffer(most, size.outputs);
+  buffers_ = runtime::LinearBuffers(most, 0, size.inputs, std::max<std::int64_t>(1, input_.plan.segments));
+  scratch_.cover(kernels::gemm_scratch_bytes(input_.plan.padded), thread_count());
 }
 
 void BenchLinear::make_quantized(const Recipe& recipe) {
@@ -113,6 +111,9 @@ void BenchLinear::make_floats() {
   const io::TensorView view{"weight", io::DType::bf16, {size_.outputs, size_.inputs}, values, "random linear layer"};
   const std::int64_t count = layer_count(values.size());
   for (std::int64_t i = 0; i < count; ++i) layers_.push_back(PackedLinear::pack_floats(view, {}));
+  const auto plan = runtime::plan_segments({}, {}, size_.inputs, 0);
+  input_ = runtime::make_linear_input({}, {}, plan);
+  input_.bf16 = table_.bf16_products;
 }
 
 std::int64_t BenchLinear::layers(std::int64_t rows) const {
@@ -122,68 +123,14 @@ std::int64_t BenchLinear::layers(std::int64_t rows) const {
 }
 
 double BenchLinear::run(std::int64_t rows) {
+  const runtime::LinearUnit linear(table_, buffers_, scratch_);
   const auto start = std::chrono::steady_clock::now();
-  for (std::int64_t i = 0; i < layers(rows); ++i) multiply(layers_[index(i)], rows);
+  for (std::int64_t i = 0; i < layers(rows); ++i) {
+    const runtime::LinearRows prepared = linear.prepare(input_, floats_.rows(rows));
+    linear.multiply(prepared, std::array{runtime::LinearProduct{&layers_[index(i)], nullptr, out_.rows(rows),
+                                                                kernels::Store::overwrite}});
+  }
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// As the engine does it: codes for int_gemm, bf16 for float_gemm where it can use them.
-void BenchLinear::prepare_row(std::int64_t row, std::int64_t plane_stride) {
-  const float* floats = floats_.as<float>().data() + row * size_.inputs;
-  if (!input_.plan.integer) {
-    table_.float_to_bf16(floats, size_.inputs, rounded_.as<std::uint16_t>().data() + row * size_.inputs);
-    return;
-  }
-  const std::int64_t at = row * input_.plan.segments;
-  runtime::quantize_input(
-      input_, floats, {},
-      {codes_.as<std::int8_t>().data() + row * size_.inputs, plane_stride, scales_.as<float>().data() + at,
-       zeros_.as<std::int32_t>().data() + at, sums_.as<std::int32_t>().data() + at},
-      table_);
-}
-
-void BenchLinear::multiply(const PackedLinear& layer, std::int64_t rows) {
-  const float* floats = floats_.as<float>().data();
-  const std::int64_t plane = rows * size_.inputs;
-  const bool round = !layer.integer() && rows > 1 && table_.bf16_products;
-  if (layer.integer() || round) {
-    const auto prepare = [&](std::size_t begin, std::size_t end, std::size_t /*thread*/) {
-      for (std::size_t row = begin; row < end; ++row) prepare_row(static_cast<std::int64_t>(row), plane);
-    };
-    parallel_ranges(index(rows), 1, Split::fine, prepare);
-  }
-  const kernels::IntActivations activations{.codes = codes_.as<std::int8_t>().data(),
-                                            .scale = scales_.as<float>().data(),
-                                            .zero = input_.spec.symmetric ? nullptr : zeros_.as<std::int32_t>().data(),
-                                            .sum = sums_.as<std::int32_t>().data(),
-                                            .rows = rows,
-                                            .row_stride = size_.inputs,
-                                            .plane_stride = plane,
-                                            .planes = input_.plan.planes};
-  float* out = out_.as<float>().data();
-  const auto product = [&](std::size_t begin, std::size_t end, std::size_t thread) {
-    void* scratch = scratch_.data() + thread * kernels::gemm_scratch_bytes(size_.inputs);
-    const auto first = static_cast<std::int64_t>(begin);
-    const auto last = static_cast<std::int64_t>(end);
-    if (layer.integer()) {
-      const kernels::IntGemm gemm{layer.codes(), nullptr, activations, out, size_.outputs, kernels::Store::overwrite};
-      table_.int_gemm(gemm, first, last, scratch);
-    } else {
-      const kernels::FloatGemm gemm{.weights = layer.floats(),
-                                    .up = nullptr,
-                                    .activations = floats,
-                                    .rows = rows,
-                                    .row_stride = size_.inputs,
-                                    .rounded = round ? rounded_.as<std::uint16_t>().data() : nullptr,
-                                    .rounded_stride = size_.inputs,
-                                    .out = out,
-                                    .out_stride = size_.outputs,
-                                    .store = kernels::Store::overwrite};
-      table_.float_gemm(gemm, first, last, scratch);
-    }
-  };
-  const bool few = rows <= 4;
-  parallel_ranges(index(layer.panels()), few ? 1 : 4, few ? Split::even : Split::fine, product);
 }
 
 Work BenchLinear::work_of(std::int64_t rows) const {

@@ -7,8 +7,9 @@
 
 #include "measure/limits.h"
 #include "model/recipe.h"
-#include "runtime/linear_input.h"
+#include "runtime/linear.h"
 #include "runtime/packed_linear.h"
+#include "runtime/scratch.h"
 
 namespace pq::cli {
 
@@ -40,21 +41,15 @@ class BenchLinear {
  private:
   void make_quantized(const Recipe& recipe);
   void make_floats();
-  void multiply(const runtime::PackedLinear& layer, std::int64_t rows);
-  void prepare_row(std::int64_t row, std::int64_t plane_stride);
 
   LinearSize size_;
   const kernels::KernelTable& table_;
   std::vector<runtime::PackedLinear> layers_;
   runtime::LinearInput input_;
-  runtime::AlignedBuffer floats_;   // [rows][inputs]
-  runtime::AlignedBuffer rounded_;  // the same in bf16
-  runtime::AlignedBuffer codes_;    // [planes][rows][inputs]
-  runtime::AlignedBuffer scales_;   // [rows][segments]
-  runtime::AlignedBuffer zeros_;    // the same
-  runtime::AlignedBuffer sums_;     // the same
-  runtime::AlignedBuffer out_;      // [rows][outputs]
-  runtime::AlignedBuffer scratch_;  // [threads][gemm_scratch_bytes]
+  runtime::RowBuffer floats_;  // [rows, inputs]
+  runtime::RowBuffer out_;     // [rows, outputs]
+  runtime::LinearBuffers buffers_;
+  runtime::Scratch scratch_;
 };
 
 }  // namespace pq::cli

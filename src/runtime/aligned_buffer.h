@@ -14,6 +14,8 @@
 
 namespace pq::runtime {
 
+inline constexpr std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1) / unit * unit; }
+
 /// Zeroed memory for kernels, aligned to 64 bytes (large ones to 2 MiB, so that the system can back them with huge
 /// pages). Pages are the system's until they are touched.
 class AlignedBuffer {

@@ -2,39 +2,18 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <span>
-#include <vector>
 
-#include "runtime/kv_cache.h"
 #include "runtime/model_parts.h"
+#include "runtime/sequence.h"
 #include "runtime/workspace.h"
 
 namespace pq::runtime {
 
-/// One sequence's KV cache behind the model's prefix.
-struct Sequence {
-  Sequence(const ModelParts& parts, std::int64_t capacity);
-
-  KvCache cache;
-  std::int64_t capacity;
-  std::int64_t length = 0;  ///< tokens in the cache, the prefix not counted
-  std::vector<std::shared_ptr<const RopeChunk>> rope;
-
-  /// Makes the rotary table reach the first `tokens` tokens.
-  void cover(const ModelParts& parts, std::int64_t tokens);
-};
-
-/// New tokens of one sequence.
-struct Run {
-  Sequence* sequence;
-  std::span<const std::int32_t> tokens;
-};
-
 /// What a forward pass has just computed for all its rows, in the workspace.
 enum class Stage {
   block_input,    ///< residual
-  qkv_input,      ///< normed (float plans), or codes, scales, zeros, sums
+  qkv_input,      ///< linear: normed (float plans), or codes, scales, zeros, sums
   qkv,            ///< query, key, value, before RoPE
   attended,       ///< attended; query and key are rotated, the cache holds the new tokens
   o_input,        ///< as qkv_input, of attended
@@ -52,23 +31,7 @@ using Probe = std::function<void(Stage stage, std::int64_t block)>;
 /// finite.
 void forward(const ModelParts& parts, Workspace& workspace, std::span<const Run> runs, const Probe& probe = {});
 
-/// Logits of `rows` (at most most_rows) rows of the residual stream, [rows][residual_stride], into out [rows, vocab].
-void project_logits(const ModelParts& parts, Workspace& workspace, const float* residual, std::int64_t residual_stride,
-                    std::int64_t rows, float* out);
-
-/// Lends a workspace while it lives.
-class BorrowedWorkspace {
- public:
-  explicit BorrowedWorkspace(const ModelParts& parts) : parts_(parts), workspace_(parts.workspaces.take()) {}
-  ~BorrowedWorkspace() { parts_.workspaces.give_back(std::move(workspace_)); }
-  BorrowedWorkspace(const BorrowedWorkspace&) = delete;
-  BorrowedWorkspace& operator=(const BorrowedWorkspace&) = delete;
-  Workspace& operator*() { return *workspace_; }
-  Workspace* operator->() { return workspace_.get(); }
-
- private:
-  const ModelParts& parts_;
-  std::unique_ptr<Workspace> workspace_;
-};
+/// Logits of `rows` (at most most_rows) of the residual stream, into out [rows, vocab].
+void project_logits(const ModelParts& parts, Workspace& workspace, const ConstRows& residual, float* out);
 
 }  // namespace pq::runtime

@@ -7,6 +7,7 @@
 
 #include "base/half.h"
 #include "base/index.h"
+#include "runtime/dynamic_params.h"
 
 namespace pq::runtime {
 namespace {
@@ -49,11 +50,6 @@ void fake_quantize_head(std::span<float> x, const KvPlan& plan, const KvQuantize
 }
 
 }  // namespace
-
-AffineParams dynamic_params(const QuantizerFormat& format, const std::array<float, 2>& clip, float min, float max) {
-  if (!format.symmetric) return affine_params(min, max, clip[1], clip[0], format.bits);
-  return {symmetric_scale(std::max(std::fabs(min), std::fabs(max)), clip[0], format.bits), 0};
-}
 
 std::uint64_t KvPlan::bytes_per_token() const {
   const auto dim = static_cast<std::uint64_t>(layout.padded_dim);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -38,9 +39,6 @@ struct KvQuantizer {
   std::vector<std::int32_t> zero;  ///< static: [kv_heads], of stored codes
 };
 KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameters);
-
-/// Scale and zero point of a slice [values] as numerics has them, from its smallest and largest value.
-AffineParams dynamic_params(const QuantizerFormat& format, const std::array<float, 2>& clip, float min, float max);
 
 /// The body of a KV cache: K and V of up to `capacity` tokens in the layouts of kernels::KvHead. Memory is touched only
 /// where tokens are stored. It does not know its length; whoever stores does.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "runtime/kv_cache.h"
+#include "runtime/dynamic_params.h"
 
 namespace pq::runtime {
 

@@ -19,6 +19,7 @@ struct LinearInput {
   SegmentPlan plan;  ///< integer: codes for int_gemm; else float32 rows, fake-quantized where `format` says so
   kernels::QuantizeRow spec{};  ///< of a whole row; a dynamic per-tensor scale is filled in for each call
   std::int64_t part = 0;        ///< columns that share a scale where that is more than a segment but not a row; else 0
+  bool bf16 = false;            ///< float plans: several rows at once are rounded to bfloat16, and so multiplied
 
   /// One scale for all rows of a call.
   bool per_call() const { return format.enabled() && !format.is_static() && format.granularity == Granularity::tensor; }

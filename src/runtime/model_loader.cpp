@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -26,6 +27,12 @@ const std::array<Reader, 4>& readers() {
       {Site::down_input, &PackedBlock::down_input, {LinearId::down}},
   }};
   return rows;
+}
+
+/// Whether several rows at once that `linear` reads are rounded to bfloat16.
+bool takes_bf16(const ModelParts& parts, const PackedLinear& linear) {
+  return parts.options.bf16_products && parts.table.bf16_products && !linear.integer() &&
+         linear.floats().format == kernels::FloatFormat::bf16;
 }
 
 /// Packs a block whose sizes were checked against spec and recipe.
@@ -69,6 +76,7 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
           plan.integer ? PackedLinear::pack_codes(sources[i], plan) : PackedLinear::dequantize(sources[i]);
     }
     packed.*reader.input = make_linear_input(format, parameters, plan);
+    (packed.*reader.input).bf16 = takes_bf16(parts, packed[reader.linears[0]]);
   }
   return packed;
 }
@@ -83,6 +91,7 @@ void set_lm_head(ModelParts& parts, const io::TensorView& weight) {
     parts.head_input =
         make_linear_input(QuantizerFormat{}, {}, plan_segments({}, QuantizerFormat{}, parts.spec.hidden_size, 0));
   }
+  parts.head_input.bf16 = takes_bf16(parts, parts.lm_head);
 }
 
 /// Prefix K or V [kv_heads, tokens, head_dim] as float32 with padded rows.
@@ -97,6 +106,23 @@ AlignedBuffer unpack_prefix(const ModelParts& parts, std::span<const std::uint16
     }
   }
   return floats;
+}
+
+WorkspaceShape workspace_shape(const ModelParts& parts) {
+  const ModelSpec& spec = parts.spec;
+  std::int64_t most_segments = parts.head_input.plan.segments;
+  for (const PackedBlock& block : parts.blocks) {
+    for (const Reader& reader : readers()) {
+      most_segments = std::max(most_segments, (block.*reader.input).plan.segments);
+    }
+  }
+  return {.hidden_size = spec.hidden_size,
+          .query_size = spec.query_size(),
+          .kv_size = spec.kv_size(),
+          .intermediate_size = spec.intermediate_size,
+          .most_segments = most_segments,
+          .group_heads = spec.head_count / spec.kv_head_count,
+          .kv = parts.kv.layout};
 }
 
 }  // namespace
@@ -117,6 +143,7 @@ std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& 
     parts->blocks.back().prefix_value = unpack_prefix(*parts, kv.value);
   }
   set_lm_head(*parts, source.lm_head);
+  parts->workspace_shape = workspace_shape(*parts);
   return parts;
 }
 

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -13,62 +12,16 @@
 #include "kernels/kernels.h"
 #include "model/model_spec.h"
 #include "model/recipe.h"
-#include "numerics/hadamard.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/kv_cache.h"
 #include "runtime/linear_input.h"
-#include "runtime/model.h"
+#include "runtime/model_options.h"
+#include "runtime/online_rotation.h"
 #include "runtime/packed_linear.h"
+#include "runtime/rope.h"
+#include "runtime/workspace.h"
 
 namespace pq::runtime {
-
-struct Workspace;
-
-/// An online rotation with its Paley matrix as the kernels want it.
-class OnlineRotation {
- public:
-  explicit OnlineRotation(std::int64_t order);
-  const HadamardPlan& plan() const { return plan_; }
-  kernels::Hadamard kernel() const;
-
- private:
-  HadamardPlan plan_;
-  std::vector<float> base_;
-};
-
-/// cos and sin of 256 neighbouring positions, [256][head_dim / 2] each, rounded from float64.
-struct RopeChunk {
-  static constexpr std::int64_t positions = 256;
-  std::vector<float> cos;
-  std::vector<float> sin;
-};
-
-/// The rotary table, made as far as it was asked for.
-class RopeTable {
- public:
-  RopeTable(std::int64_t head_dim, double theta) : head_dim_(head_dim), theta_(theta) {}
-  /// Positions 256 * index .. 256 * index + 255. Safe from any thread.
-  std::shared_ptr<const RopeChunk> chunk(std::int64_t index) const;
-
- private:
-  std::int64_t head_dim_;
-  double theta_;
-  mutable std::mutex mutex_;
-  mutable std::vector<std::shared_ptr<const RopeChunk>> chunks_;
-};
-
-/// Memory of forward passes, lent to one of them at a time and kept for the next.
-class WorkspacePool {
- public:
-  WorkspacePool();
-  ~WorkspacePool();
-  std::unique_ptr<Workspace> take() const;
-  void give_back(std::unique_ptr<Workspace> workspace) const;
-
- private:
-  mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Workspace>> idle_;
-};
 
 struct PackedBlock {
   std::vector<float> input_norm;           ///< [hidden]
@@ -88,11 +41,10 @@ struct PackedBlock {
   PackedLinear& operator[](LinearId id) { return linears[static_cast<std::size_t>(id)]; }
 };
 
-/// Everything that a forward pass reads.
+/// Everything that a forward pass reads. model_loader fills it in.
 struct ModelParts {
   ModelParts(const ModelSpec& spec, const Recipe& recipe, const ModelOptions& options,
              const kernels::KernelTable& table);
-  ~ModelParts();
 
   ModelSpec spec;
   Recipe recipe;
@@ -110,6 +62,7 @@ struct ModelParts {
   KvPlan kv;
   std::vector<std::int32_t> prefix_ids;
   RopeTable rope;
+  WorkspaceShape workspace_shape{};
   WorkspacePool workspaces;
 
   std::int64_t prefix() const { return static_cast<std::int64_t>(prefix_ids.size()); }

@@ -15,8 +15,6 @@
 
 namespace pq::runtime {
 
-inline std::int64_t round_up(std::int64_t x, std::int64_t unit) { return (x + unit - 1) / unit * unit; }
-
 /// A quantized linear layer as the checkpoint holds it; `codes` stays in the mapped file.
 struct QuantizedSource {
   std::string where;  ///< file and tensor, for messages

@@ -27,7 +27,7 @@ void RuntimeModel::run(std::span<const std::int32_t> tokens, std::int64_t sequen
   residual_.resize(static_cast<std::size_t>(count * hidden));
   Sequence sequence(parts, length);
   sequence.cover(parts, length);
-  BorrowedWorkspace workspace(parts);
+  BorrowedWorkspace workspace(parts.workspaces);
   for (std::int64_t start = 0; start < count; start += length) {
     sequence.length = 0;
     for (std::int64_t first = start; first < start + length; first += most_rows) {
@@ -37,8 +37,7 @@ void RuntimeModel::run(std::span<const std::int32_t> tokens, std::int64_t sequen
       forward(parts, *workspace, runs);
       sequence.length += rows;
       for (std::int64_t row = 0; row < rows; ++row) {
-        std::copy_n(workspace->residual.as<float>().data() + row * workspace->hidden_stride, hidden,
-                    residual_.data() + (first + row) * hidden);
+        std::copy_n(workspace->residual.rows(rows).row(row), hidden, residual_.data() + (first + row) * hidden);
       }
     }
   }
@@ -51,11 +50,11 @@ void RuntimeModel::logits(std::int64_t first, std::int64_t count, std::span<floa
       static_cast<std::int64_t>(out.size()) != count * spec.vocab_size) {
     throw InputError("logits", fmt::format("tokens {} to {} of a run of {} cannot be had", first, first + count, kept));
   }
-  BorrowedWorkspace workspace(model_->parts());
+  BorrowedWorkspace workspace(model_->parts().workspaces);
   for (std::int64_t done = 0; done < count; done += most_rows) {
     const std::int64_t rows = std::min(most_rows, count - done);
-    project_logits(model_->parts(), *workspace, residual_.data() + (first + done) * spec.hidden_size, spec.hidden_size,
-                   rows, out.data() + done * spec.vocab_size);
+    const ConstRows residual(residual_.data() + (first + done) * spec.hidden_size, spec.hidden_size, rows);
+    project_logits(model_->parts(), *workspace, residual, out.data() + done * spec.vocab_size);
   }
 }
 

@@ -104,7 +104,7 @@ void Session::append(std::span<const std::int32_t> tokens) {
   if (count > sequence.capacity - sequence.length) refuse_length(sequence.length, count, sequence.capacity);
   if (count == 0) return;
   sequence.cover(parts, sequence.length + count);
-  BorrowedWorkspace workspace(parts);
+  BorrowedWorkspace workspace(parts.workspaces);
   const std::int64_t before = sequence.length;
   try {
     for (std::int64_t first = 0; first < count; first += most_rows) {
@@ -113,7 +113,7 @@ void Session::append(std::span<const std::int32_t> tokens) {
       forward(parts, *workspace, runs);
       sequence.length += rows;
       if (first + rows == count) {
-        state_->keep_last(workspace->residual.as<float>().data() + (rows - 1) * workspace->hidden_stride);
+        state_->keep_last(workspace->residual.rows(rows).row(rows - 1));
       }
     }
   } catch (...) {
@@ -132,8 +132,8 @@ std::span<const float> Session::logits() {
   if (!state_->logits_known) {
     const ModelParts& parts = state_->model->parts();
     state_->logits.resize(index(parts.spec.vocab_size));
-    BorrowedWorkspace workspace(parts);
-    project_logits(parts, *workspace, state_->last.data(), parts.spec.hidden_size, 1, state_->logits.data());
+    BorrowedWorkspace workspace(parts.workspaces);
+    project_logits(parts, *workspace, {state_->last.data(), parts.spec.hidden_size, 1}, state_->logits.data());
     state_->logits_known = true;
   }
   return state_->logits;
@@ -234,7 +234,7 @@ void append_batch(std::span<Session* const> sessions, std::span<const std::int32
     check_token(one_token_each[i], parts.spec);
     if (session.length() == session.capacity()) refuse_length(session.length(), 1, session.capacity());
   }
-  BorrowedWorkspace workspace(parts);
+  BorrowedWorkspace workspace(parts.workspaces);
   std::vector<float> logits;
   for (std::size_t first = 0; first < sessions.size(); first += most_rows) {
     const std::size_t count = std::min(sessions.size() - first, index(most_rows));
@@ -250,10 +250,9 @@ void append_batch(std::span<Session* const> sessions, std::span<const std::int32
     for (std::size_t i = 0; i < count; ++i) {
       Session::State& state = *sessions[first + i]->state_;
       ++state.sequence.length;
-      state.keep_last(workspace->residual.as<float>().data() + i * index(workspace->hidden_stride));
+      state.keep_last(workspace->residual.rows(static_cast<std::int64_t>(count)).row(static_cast<std::int64_t>(i)));
     }
-    project_logits(parts, *workspace, workspace->residual.as<float>().data(), workspace->hidden_stride,
-                   static_cast<std::int64_t>(count), logits.data());
+    project_logits(parts, *workspace, workspace->residual.rows(static_cast<std::int64_t>(count)), logits.data());
     for (std::size_t i = 0; i < count; ++i) {
       Session::State& state = *sessions[first + i]->state_;
       state.logits.assign(logits.begin() + static_cast<std::ptrdiff_t>(i * vocab),

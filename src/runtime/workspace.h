@@ -1,13 +1,14 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "numerics/quantize.h"
-#include "runtime/aligned_buffer.h"
-#include "runtime/model_parts.h"
+#include "runtime/linear.h"
+#include "runtime/rows.h"
+#include "runtime/scratch.h"
 
 namespace pq::runtime {
 
@@ -16,43 +17,57 @@ inline constexpr std::int64_t most_rows = 512;
 /// Tokens of one attention task.
 inline constexpr std::int64_t attention_tile = 16;
 
-/// The intermediate values of a forward pass over `rows` tokens. Rows of floats are padded to a multiple of 32 with
-/// zeros that nothing writes to.
+/// What the size of a model's workspaces follows from.
+struct WorkspaceShape {
+  std::int64_t hidden_size;
+  std::int64_t query_size;
+  std::int64_t kv_size;
+  std::int64_t intermediate_size;
+  std::int64_t most_segments;  ///< of any linear layer's input
+  std::int64_t group_heads;    ///< query heads that share one KV head
+  kernels::KvLayout kv;
+};
+
+/// The intermediate values of a forward pass over `rows` tokens.
 struct Workspace {
   std::int64_t rows = 0;
-  std::int64_t threads = 0;
+  RowBuffer residual;  ///< [rows, hidden]
+  RowBuffer query;     ///< [rows, query_size]
+  RowBuffer key;       ///< [rows, kv_size]
+  RowBuffer value;     ///< [rows, kv_size]
+  RowBuffer attended;  ///< [rows, query_size]
+  RowBuffer product;   ///< [rows, intermediate]
+  LinearBuffers linear;
+  Scratch scratch;
 
-  std::int64_t hidden_stride = 0;
-  std::int64_t query_stride = 0;
-  std::int64_t kv_stride = 0;
-  std::int64_t ffn_stride = 0;
-  AlignedBuffer residual;  ///< [rows][hidden_stride]
-  AlignedBuffer normed;    ///< [rows][hidden_stride]
-  AlignedBuffer query;     ///< [rows][query_stride]
-  AlignedBuffer key;       ///< [rows][kv_stride]
-  AlignedBuffer value;     ///< [rows][kv_stride]
-  AlignedBuffer attended;  ///< [rows][query_stride]
-  AlignedBuffer product;   ///< [rows][ffn_stride]
+  /// Makes room for so many rows and threads. Throws SystemError when there is not that much memory.
+  void cover(const WorkspaceShape& shape, std::int64_t rows_needed, int threads);
+};
 
-  std::int64_t code_stride = 0;   ///< bytes
-  std::int64_t plane_stride = 0;  ///< bytes
-  std::int64_t most_segments = 0;
-  AlignedBuffer codes;                     ///< [2][rows][code_stride]
-  AlignedBuffer scales;                    ///< [rows][most_segments]
-  AlignedBuffer zeros;                     ///< the same
-  AlignedBuffer sums;                      ///< the same
-  AlignedBuffer rounded;                   ///< bf16 [rows][code_stride], where products of bf16 are wanted
-  std::vector<AffineParams> key_params;    ///< [rows]: scale of a whole token
-  std::vector<AffineParams> value_params;  ///< [rows]
+/// Memory of forward passes, lent to one of them at a time and kept for the next.
+class WorkspacePool {
+ public:
+  std::unique_ptr<Workspace> take() const;
+  void give_back(std::unique_ptr<Workspace> workspace) const;
 
-  std::int64_t scratch_bytes = 0;
-  AlignedBuffer scratch;  ///< [threads][scratch_bytes]
+ private:
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Workspace>> idle_;
+};
 
-  /// Makes room for so many rows and threads.
-  void cover(const ModelParts& parts, std::int64_t rows_needed, std::int64_t threads_needed);
-  std::byte* scratch_of(std::size_t thread) {
-    return scratch.data() + thread * static_cast<std::size_t>(scratch_bytes);
-  }
+/// Lends a workspace while it lives.
+class BorrowedWorkspace {
+ public:
+  explicit BorrowedWorkspace(const WorkspacePool& pool) : pool_(pool), workspace_(pool.take()) {}
+  ~BorrowedWorkspace() { pool_.give_back(std::move(workspace_)); }
+  BorrowedWorkspace(const BorrowedWorkspace&) = delete;
+  BorrowedWorkspace& operator=(const BorrowedWorkspace&) = delete;
+  Workspace& operator*() { return *workspace_; }
+  Workspace* operator->() { return workspace_.get(); }
+
+ private:
+  const WorkspacePool& pool_;
+  std::unique_ptr<Workspace> workspace_;
 };
 
 }  // namespace pq::runtime

@@ -10,7 +10,7 @@
 #include "numerics/hadamard.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
-#include "runtime/kv_cache.h"
+#include "runtime/dynamic_params.h"
 
 namespace pq::runtime {
 namespace {

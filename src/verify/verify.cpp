@@ -16,12 +16,10 @@ namespace {
 // Rounding of float32: half a unit in the last place of 1.
 constexpr double unit = 0x1p-24;
 
-Matrix matrix_of(const AlignedBuffer& buffer, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+Matrix matrix_of(const RowBuffer& buffer, std::int64_t rows, std::int64_t columns) {
   Matrix result(rows, columns);
-  const float* values = buffer.as<float>().data();
-  for (std::int64_t row = 0; row < rows; ++row) {
-    std::copy_n(values + row * stride, columns, result.row(row).begin());
-  }
+  const ConstRows values = buffer.rows(rows);
+  for (std::int64_t row = 0; row < rows; ++row) std::copy_n(values.row(row), columns, result.row(row).begin());
   return result;
 }
 
@@ -57,13 +55,11 @@ class Verification {
 
   void stage(Stage stage, std::int64_t block);
   void check_norm(const std::string& tensor, std::span<const float> gamma);
-  void check_input(Site site, const LinearInput& input, const SiteQuantizer& parameters, const AlignedBuffer& floats,
-                   std::int64_t stride);
-  void check_linear(LinearId id, const AlignedBuffer& out, std::int64_t stride);
+  void check_input(Site site, const LinearInput& input, const SiteQuantizer& parameters, const RowBuffer& floats);
+  void check_linear(LinearId id, const RowBuffer& out);
   void check_residual(LinearId id);
-  void check_heads(const std::string& tensor, const Matrix& before, const AlignedBuffer& after, std::int64_t stride);
-  void check_cache(Site site, KvCache::Part part, const AlignedBuffer& floats, const KvQuantizer& quantizer,
-                   Matrix& held);
+  void check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after);
+  void check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer, Matrix& held);
   void check_attention();
   void check_product();
   void check_rotated_product();
@@ -144,19 +140,19 @@ void Verification::check_norm(const std::string& tensor, std::span<const float> 
 
 // The codes of expected_; what they stand for goes to input_.
 void Verification::check_input(Site site, const LinearInput& input, const SiteQuantizer& parameters,
-                               const AlignedBuffer& floats, std::int64_t stride) {
+                               const RowBuffer& floats) {
   const std::string tensor(site_name(site));
   const std::int64_t columns = input.plan.columns;
   const SiteCodes reference = quantize_site(site, input.format, parameters, spec().head_dim, expected_);
   input_ = reference.values;
   if (!input.plan.integer) {
-    const Matrix actual = matrix_of(floats, count_, columns, stride);
+    const Matrix actual = matrix_of(floats, count_, columns);
     std::int64_t differing = 0;
     for (std::size_t i = 0; i < actual.values.size(); ++i) differing += actual.values[i] != input_.values[i] ? 1 : 0;
     compare_codes(tensor, static_cast<std::int64_t>(actual.values.size()), differing);
     return;
   }
-  const auto* codes = work_.codes.as<std::int8_t>().data();
+  const auto* codes = work_.linear.codes.as<std::int8_t>().data();
   const bool wide = input.plan.planes == 2;
   const std::int32_t lowered = input.format.symmetric ? 0 : 1 << (input.format.bits - 1);
   std::int64_t differing = 0;
@@ -164,14 +160,14 @@ void Verification::check_input(Site site, const LinearInput& input, const SiteQu
   Matrix bound(count_, columns);
   for (std::int64_t i = 0; i < count_; ++i) {
     for (std::int64_t c = 0; c < columns; ++c) {
-      const std::int64_t at = i * work_.code_stride + c;
+      const std::int64_t at = i * work_.linear.code_stride + c;
       std::int32_t code = codes[at];
       if (!wide) {
         differing += code + lowered != reference.codes[index(i * columns + c)] ? 1 : 0;
         continue;
       }
-      code += 256 * codes[at + work_.plane_stride];
-      const float scale = work_.scales.as<float>()[index(i * input.plan.segments + c / input.plan.segment)];
+      code += 256 * codes[at + work_.linear.plane_stride];
+      const float scale = work_.linear.scales.as<float>()[index(i * input.plan.segments + c / input.plan.segment)];
       actual.row(i)[index(c)] = code * static_cast<double>(scale);
       bound.row(i)[index(c)] = static_cast<double>(scale) * (0.5 + 0x1p-8);  // the quotient is rounded, too
     }
@@ -195,10 +191,10 @@ Matrix Verification::rounding(const LinearInput& input, const PackedLinear& line
   return magnitude;
 }
 
-void Verification::check_linear(LinearId id, const AlignedBuffer& out, std::int64_t stride) {
+void Verification::check_linear(LinearId id, const RowBuffer& out) {
   Matrix magnitude;
   const Matrix reference = multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
-  const Matrix actual = matrix_of(out, count_, reference.columns, stride);
+  const Matrix actual = matrix_of(out, count_, reference.columns);
   compare(std::string(tensor_names::linear_in_block(id)), actual, reference,
           rounding(packed().qkv_input, packed()[id], std::move(magnitude)));
 }
@@ -213,13 +209,12 @@ void Verification::check_residual(LinearId id) {
     reference.values[i] += residual_.values[i];
     bound.values[i] += 2 * unit * (std::fabs(reference.values[i]) + std::fabs(residual_.values[i]));
   }
-  residual_ = matrix_of(work_.residual, count_, spec().hidden_size, work_.hidden_stride);
+  residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
   compare(std::string(tensor_names::linear_in_block(id)), residual_, reference, bound);
 }
 
 // RoPE and R3.
-void Verification::check_heads(const std::string& tensor, const Matrix& before, const AlignedBuffer& after,
-                               std::int64_t stride) {
+void Verification::check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after) {
   Matrix reference = before;
   apply_rope(reference, spec().head_dim, spec().rope_theta, parts_.prefix());
   if (parts_.r3) apply_rotation(reference, spec().head_dim);
@@ -233,12 +228,12 @@ void Verification::check_heads(const std::string& tensor, const Matrix& before, 
     // Each output is a signed sum of the head's values, which rotation by angles makes at most twice as large.
     std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim, 2 * steps * unit * sum / shrink);
   }
-  compare(tensor, matrix_of(after, before.rows, before.columns, stride), reference, bound);
+  compare(tensor, matrix_of(after, before.rows, before.columns), reference, bound);
 }
 
-void Verification::check_cache(Site site, KvCache::Part part, const AlignedBuffer& floats, const KvQuantizer& quantizer,
+void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer,
                                Matrix& held) {
-  const Matrix x = matrix_of(floats, count_, spec().kv_size(), work_.kv_stride);
+  const Matrix x = matrix_of(floats, count_, spec().kv_size());
   const SiteQuantizer& fixed = parameters().sites[index(quantized_site_index(site))];
   Matrix reference = quantize_site(site, parts_.kv.format, fixed, spec().head_dim, x).values;
   if (parts_.kv.layout.format == kernels::KvFormat::f16) {
@@ -261,15 +256,15 @@ void Verification::check_cache(Site site, KvCache::Part part, const AlignedBuffe
 }
 
 void Verification::check_attention() {
-  check_heads("self_attn.query", query_, work_.query, work_.query_stride);
-  check_heads("self_attn.key", key_, work_.key, work_.kv_stride);
+  check_heads("self_attn.query", query_, work_.query);
+  check_heads("self_attn.key", key_, work_.key);
   Matrix key;
   Matrix value;
   check_cache(Site::k_cache, KvCache::Part::key, work_.key, packed().key, key);
   check_cache(Site::v_cache, KvCache::Part::value, work_.value, packed().value, value);
   const Matrix prefix_key = prefix_rows(source_, block_, true);
   const Matrix prefix_value = prefix_rows(source_, block_, false);
-  const Matrix query = matrix_of(work_.query, count_, spec().query_size(), work_.query_stride);
+  const Matrix query = matrix_of(work_.query, count_, spec().query_size());
   const Matrix reference = attend(spec(), packed().window, query, key, value, prefix_key, prefix_value);
   // A score is off by the rounding of Q (to 16 bits where K is integer) against K, and as much again for sums in
   // float32; a softmax weight moves by that relatively, twice; 16-bit weights add 2^-16 of the largest one each.
@@ -297,7 +292,7 @@ void Verification::check_attention() {
     std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim,
                 largest_value * (2 * score + rest + 2e-6));
   }
-  expected_ = matrix_of(work_.attended, count_, spec().query_size(), work_.query_stride);
+  expected_ = matrix_of(work_.attended, count_, spec().query_size());
   compare("self_attn.attention", expected_, reference, bound);
 }
 
@@ -319,7 +314,7 @@ void Verification::check_product() {
     bound.values[i] = 1.1 * gate_bound.values[i] * (std::fabs(up.values[i]) + up_bound.values[i]) +
                       std::fabs(silu) * up_bound.values[i] + 0x1p-20 * std::fabs(reference.values[i]) + 1e-30;
   }
-  product_ = matrix_of(work_.product, count_, spec().intermediate_size, work_.ffn_stride);
+  product_ = matrix_of(work_.product, count_, spec().intermediate_size);
   compare("mlp.down_product", product_, reference, bound);
 }
 
@@ -329,8 +324,8 @@ void Verification::check_rotated_product() {
   if (!parts_.r4) return;
   const HadamardPlan& plan = parts_.r4->plan();
   const kernels::Hadamard kernel = parts_.r4->kernel();
-  AlignedBuffer row = AlignedBuffer::of<float>(index(work_.ffn_stride));
-  AlignedBuffer scratch = AlignedBuffer::of<float>(index(work_.ffn_stride));
+  AlignedBuffer row = AlignedBuffer::of<float>(index(work_.product.stride()));
+  AlignedBuffer scratch = AlignedBuffer::of<float>(index(work_.product.stride()));
   Matrix reference = product_;
   Matrix bound(product_.rows, product_.columns);
   const double steps = std::log2(static_cast<double>(plan.power)) + static_cast<double>(plan.base) + 4;
@@ -357,39 +352,38 @@ void Verification::stage(Stage stage, std::int64_t block) {
     case Stage::block_input:
       block_ = block;
       block_source_ = source_.block(block);
-      residual_ = matrix_of(work_.residual, count_, spec().hidden_size, work_.hidden_stride);
+      residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
       break;
     case Stage::qkv_input:
       check_norm("input_layernorm", parameters().input_norm);
-      check_input(Site::qkv_input, packed().qkv_input, site(Site::qkv_input), work_.normed, work_.hidden_stride);
+      check_input(Site::qkv_input, packed().qkv_input, site(Site::qkv_input), work_.linear.normed);
       break;
     case Stage::qkv:
-      check_linear(LinearId::q, work_.query, work_.query_stride);
-      check_linear(LinearId::k, work_.key, work_.kv_stride);
-      check_linear(LinearId::v, work_.value, work_.kv_stride);
-      query_ = matrix_of(work_.query, count_, spec().query_size(), work_.query_stride);
-      key_ = matrix_of(work_.key, count_, spec().kv_size(), work_.kv_stride);
+      check_linear(LinearId::q, work_.query);
+      check_linear(LinearId::k, work_.key);
+      check_linear(LinearId::v, work_.value);
+      query_ = matrix_of(work_.query, count_, spec().query_size());
+      key_ = matrix_of(work_.key, count_, spec().kv_size());
       break;
     case Stage::attended:
       check_attention();
       break;
     case Stage::o_input:
-      check_input(Site::o_input, packed().o_input, site(Site::o_input), work_.attended, work_.query_stride);
+      check_input(Site::o_input, packed().o_input, site(Site::o_input), work_.attended);
       break;
     case Stage::attention_out:
       check_residual(LinearId::o);
       break;
     case Stage::gate_up_input:
       check_norm("post_attention_layernorm", parameters().post_attention_norm);
-      check_input(Site::gate_up_input, packed().gate_up_input, site(Site::gate_up_input), work_.normed,
-                  work_.hidden_stride);
+      check_input(Site::gate_up_input, packed().gate_up_input, site(Site::gate_up_input), work_.linear.normed);
       break;
     case Stage::product:
       check_product();
       break;
     case Stage::down_input:
       check_rotated_product();
-      check_input(Site::down_input, packed().down_input, site(Site::down_input), work_.product, work_.ffn_stride);
+      check_input(Site::down_input, packed().down_input, site(Site::down_input), work_.product);
       break;
     case Stage::block_output:
       check_residual(LinearId::down);
@@ -405,7 +399,7 @@ void Verification::check_head(const std::vector<float>& logits) {
   check_norm("norm", parts_.final_norm);
   input_ = expected_;
   if (parts_.head_input.plan.integer) {
-    check_input(Site::block_output, parts_.head_input, {}, work_.normed, work_.hidden_stride);
+    check_input(Site::block_output, parts_.head_input, {}, work_.linear.normed);
   }
   const LinearShape shape{spec().vocab_size, spec().hidden_size, false};
   const ReferenceLinear head{&source_.lm_head, nullptr, shape, QuantizerFormat{}, parts_.options.lm_head_bits == 8};
@@ -426,8 +420,8 @@ VerifyReport Verification::run() {
   const std::array runs{Run{&sequence_, tokens_}};
   forward(parts_, work_, runs, [this](Stage at, std::int64_t block) { stage(at, block); });
   std::vector<float> logits(index(count_ * spec().vocab_size));
-  residual_ = matrix_of(work_.residual, count_, spec().hidden_size, work_.hidden_stride);
-  project_logits(parts_, work_, work_.residual.as<float>().data(), work_.hidden_stride, count_, logits.data());
+  residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
+  project_logits(parts_, work_, work_.residual.rows(count_), logits.data());
   check_head(logits);
   compare_logits(reference_logits(source_, parts_.options, stream_),
                  reference_logits(source_, parts_.options, control_), logits, report_);

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kernels/kernels.h"
+#include "runtime/aligned_buffer.h"
+#include "runtime/linear_input.h"
+#include "runtime/online_rotation.h"
+#include "runtime/packed_linear.h"
+#include "runtime/rows.h"
+#include "runtime/scratch.h"
+
+namespace pq::runtime {
+
+/// Memory in which the rows that linear layers read are made ready.
+struct LinearBuffers {
+  LinearBuffers() = default;
+  /// For so many rows: what norms give [norm_columns], inputs of layers [columns] in up to `segments` segments. Throws
+  /// SystemError when there is not that much memory.
+  LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::int64_t columns, std::int64_t segments);
+
+  std::int64_t code_stride = 0;   ///< bytes
+  std::int64_t plane_stride = 0;  ///< bytes
+  RowBuffer normed;               ///< [rows, norm_columns]
+  AlignedBuffer codes;            ///< [2][rows][code_stride]
+  AlignedBuffer scales;           ///< float [rows][segments]
+  AlignedBuffer zeros;            ///< int32, the same
+  AlignedBuffer sums;             ///< int32, the same
+  AlignedBuffer rounded;          ///< bf16 [rows][code_stride]
+};
+
+struct Norm {
+  std::span<const float> gamma;  ///< [columns]
+  double eps;
+};
+
+/// Rows that are ready for the layers of one site, in the buffers of a LinearUnit: codes where the site's plan is
+/// integer, else floats. Good until that makes other rows ready.
+struct LinearRows {
+  std::int64_t columns;
+  kernels::IntActivations codes;
+  ConstRows floats;
+  const std::uint16_t* rounded;  ///< the floats in bf16, [rows][rounded_stride]; or nullptr
+  std::int64_t rounded_stride;
+};
+
+/// A linear layer to apply: out (+)= rows * weights, or silu(rows * weights) * (rows * up).
+struct LinearProduct {
+  const PackedLinear* weights;
+  const PackedLinear* up;  ///< of the same shape; nullptr: a plain product
+  Rows out;
+  kernels::Store store;
+};
+
+/// Linear layers on this processor. It holds nothing but the place to work in: what prepare gives, multiply takes.
+class LinearUnit {
+ public:
+  LinearUnit(const kernels::KernelTable& table, LinearBuffers& buffers, Scratch& scratch)
+      : table_(table), buffers_(buffers), scratch_(scratch) {}
+
+  /// The RMS norm of `rows` [count, columns], as the site's layers read it.
+  LinearRows prepare(const LinearInput& input, const ConstRows& rows, const Norm& norm) const;
+  /// `rows` [count, columns] as the site's layers read them, after `rotation` where there is one. The rows themselves
+  /// are changed, by the rotation and by the quantizer of a float plan.
+  LinearRows prepare(const LinearInput& input, const Rows& rows, const OnlineRotation* rotation = nullptr) const;
+  /// Applies several layers of the site to its rows.
+  void multiply(const LinearRows& rows, std::span<const LinearProduct> products) const;
+
+ private:
+  template <typename First>
+  LinearRows prepare_after(const LinearInput& input, const Rows& rows, const First& first) const;
+  void quantize(const LinearInput& input, const Rows& rows, std::int64_t row, const AffineParams& shared) const;
+  AffineParams shared_params(const LinearInput& input, const Rows& rows) const;
+  kernels::QuantizedRow target(const LinearInput& input, std::int64_t row) const;
+  LinearRows ready(const LinearInput& input, const Rows& rows) const;
+
+  const kernels::KernelTable& table_;
+  LinearBuffers& buffers_;
+  Scratch& scratch_;
+};
+
+}  // namespace pq::runtime

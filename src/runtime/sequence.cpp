@@ -1,0 +1,23 @@
+#include "runtime/sequence.h"
+
+namespace pq::runtime {
+
+Sequence::Sequence(const ModelParts& parts, std::int64_t sequence_capacity)
+    : cache(parts.kv, parts.spec.block_count, sequence_capacity), capacity(sequence_capacity) {}
+
+void Sequence::cover(const ModelParts& parts, std::int64_t tokens) {
+  const std::int64_t last = (parts.prefix() + tokens + RopeChunk::positions - 1) / RopeChunk::positions;
+  while (static_cast<std::int64_t>(rope.size()) < last) {
+    rope.push_back(parts.rope.chunk(static_cast<std::int64_t>(rope.size())));
+  }
+}
+
+Batch::Batch(std::span<const Run> runs) : runs_(runs) {
+  first_row_.reserve(runs.size());
+  for (std::size_t run = 0; run < runs.size(); ++run) {
+    first_row_.push_back(rows());
+    run_of_.resize(run_of_.size() + runs[run].tokens.size(), static_cast<std::int64_t>(run));
+  }
+}
+
+}  // namespace pq::runtime
