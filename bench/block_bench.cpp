@@ -109,11 +109,8 @@ int main(int argc, char** argv) {
              openblas("openblas_get_corename"), core != nullptr ? core : "", at::get_num_threads());
 
   const pq::nn::Block block = pq::bench::random_block(spec);
-  const pq::nn::Rope rope(spec, tokens, at::kFloat);
-  pq::nn::BlockContext context;
-  context.spec = &spec;
-  context.rope = &rope;
-  context.window = spec.sliding_window;
+  const pq::nn::ModelContext model(spec, {}, tokens, at::kFloat);
+  const pq::nn::BlockContext context = model.block(0);
   const at::Tensor x = at::randn({1, tokens, spec.hidden_size});
   Products products(spec, block, tokens);
 

@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/memory_usage.h"
+#include "nn/model_context.h"
 #include "quant/block_start.h"
 #include "random_block.h"
 #include "tuning/adamw.h"
@@ -29,12 +30,10 @@ class Training {
  public:
   Training(const ModelSpec& spec, const Recipe& recipe, const pq::quant::TrainingStreams& streams)
       : recipe_(recipe),
-        r3_(spec.head_dim, at::kFloat),
-        r4_(spec.intermediate_size, at::kFloat),
-        rope_(spec, streams.input.size(1), at::kFloat),
+        model_(spec, pq::nn::online_rotations(recipe), streams.input.size(1), at::kFloat),
         shards_(4, 0, 4, 0, 1),
         run_{recipe_, shards_, pq::Communicator::world(), nullptr},
-        context_(context(spec)),
+        context_(model_.block(0)),
         block_(start(spec, streams.input), recipe_, pq::quant::compute_type(recipe_), at::kFloat),
         step_(context_, streams, run_, at::kFloat),
         optimizer_(values()) {
@@ -55,15 +54,6 @@ class Training {
     return tensors;
   }
 
-  pq::nn::BlockContext context(const ModelSpec& spec) const {
-    pq::nn::BlockContext context;
-    context.spec = &spec;
-    context.rope = &rope_;
-    if (recipe_.rotate.r3) context.r3 = &r3_;
-    if (recipe_.rotate.r4) context.r4 = &r4_;
-    return context;
-  }
-
   pq::quant::BlockStart start(const ModelSpec& spec, const at::Tensor& input) const {
     at::manual_seed(0);
     const pq::nn::Block block = pq::bench::random_block(spec);
@@ -81,9 +71,7 @@ class Training {
   }
 
   Recipe recipe_;
-  pq::nn::Hadamard r3_;
-  pq::nn::Hadamard r4_;
-  pq::nn::Rope rope_;
+  pq::nn::ModelContext model_;
   pq::quant::SequenceShards shards_;
   pq::quant::TuningRun run_;
   pq::nn::BlockContext context_;

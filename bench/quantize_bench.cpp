@@ -23,6 +23,8 @@
 #include "base/random.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
+#include "nn/batches.h"
+#include "nn/model_context.h"
 #include "nn/transformer.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
@@ -101,14 +103,12 @@ double seconds_of(const std::function<void()>& work) {
 /// One pass over the calibration set with nothing watched, block by block as the search for the prefix makes it.
 void plain_forward(const io::HfCheckpoint& checkpoint, const quant::CalibrationSet& set,
                    const at::TensorOptions& options) {
-  const nn::Rope rope(checkpoint.spec(), set.length(), options);
+  const nn::ModelContext model(checkpoint.spec(), {}, set.length(), options);
   at::Tensor stream = nn::embed(checkpoint, quant::to_token_tensor(set, options.device()), options);
-  const std::int64_t batch = std::max<std::int64_t>(1, 2048 / set.length());
+  const std::int64_t batch = nn::sequences_together(set.length());
   for (std::int64_t index = 0; index < checkpoint.spec().block_count; ++index) {
     const nn::Block block = nn::load_block(checkpoint, index, options);
-    nn::BlockContext context;
-    context.spec = &checkpoint.spec();
-    context.rope = &rope;
+    const nn::BlockContext context = model.block(index);
     for (std::int64_t begin = 0; begin < set.samples(); begin += batch) {
       at::Tensor rows = stream.narrow(0, begin, std::min(batch, set.samples() - begin));
       rows.copy_(nn::forward(block, context, rows));

@@ -57,6 +57,7 @@ class Rope {
 using Tap = std::function<at::Tensor(Site, const at::Tensor&)>;
 
 /// All that a block's arithmetic needs beside its parameters and input. Members are borrowed; null means "without".
+/// nn::ModelContext makes them.
 struct BlockContext {
   const ModelSpec* spec = nullptr;
   const Rope* rope = nullptr;

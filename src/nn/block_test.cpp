@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "nn/dense_attention_for_test.h"
+#include "nn/model_context.h"
 #include "numerics/hadamard.h"
 
 namespace pq::nn {
@@ -49,15 +50,12 @@ Block random_block(const ModelSpec& spec) {
 
 class BlockTest : public ::testing::Test {
  protected:
-  BlockTest() {
-    at::manual_seed(7);
-    context.spec = &spec;
-    context.rope = &rope;
-  }
+  BlockTest() { at::manual_seed(7); }
   const ModelSpec spec = small_spec();
-  const Rope rope{spec, 400, f64};
+  const ModelContext plain{spec, {}, 400, f64};
+  const ModelContext rotated_online{spec, {true, true}, 400, f64};
   const Block block = random_block(spec);
-  BlockContext context;
+  BlockContext context = plain.block(0);
 };
 
 struct AttentionCase {
@@ -141,8 +139,7 @@ TEST_F(BlockTest, PrefixEqualsConcatenatedRun) {
   context.prefix = &prefix;
   const at::Tensor behind = forward(block, context, x);
   EXPECT_LT(max_difference(behind, whole.narrow(1, 4, 90)), 1e-12);
-  const BlockContext at_zero{&spec, &rope, nullptr, nullptr, nullptr, 0};
-  EXPECT_GT(max_difference(forward(block, at_zero, x), behind), 1e-2);
+  EXPECT_GT(max_difference(forward(block, plain.block(0), x), behind), 1e-2);
 }
 
 TEST_F(BlockTest, WindowWithPinnedPrefixEqualsDenseMask) {
@@ -161,9 +158,7 @@ TEST_F(BlockTest, WindowWithPinnedPrefixEqualsDenseMask) {
 }
 
 TEST_F(BlockTest, DecodingWithACacheEqualsOnePass) {
-  const Hadamard r3(spec.head_dim, f64), r4(spec.intermediate_size, f64);
-  context.r3 = &r3;
-  context.r4 = &r4;
+  context = rotated_online.block(0);
   for (const std::int64_t window : {0, 6}) {
     context.window = window;
     const at::Tensor x = at::randn({2, 40, spec.hidden_size}, f64);
@@ -182,12 +177,12 @@ TEST_F(BlockTest, DecodingWithACacheEqualsOnePass) {
 
 // R3 turns Q and K alike, and R4 is undone by a rotated down_proj: the block computes what it computed.
 TEST_F(BlockTest, OnlineRotationsCancel) {
-  const Hadamard r3(spec.head_dim, f64), r4(spec.intermediate_size, f64);
+  const Hadamard r4(spec.intermediate_size, f64);
   const at::Tensor x = at::randn({1, 20, spec.hidden_size}, f64);
   const at::Tensor expected = forward(block, context, x);
-  context.r3 = &r3;
-  EXPECT_LT(max_difference(forward(block, context, x), expected), 1e-12);
-  context.r4 = &r4;
+  const ModelContext r3_alone(spec, {.r3 = true, .r4 = false}, 400, f64);
+  EXPECT_LT(max_difference(forward(block, r3_alone.block(0), x), expected), 1e-12);
+  context = rotated_online.block(0);
   Block rotated = block;
   rotated[LinearId::down].weight = r4.apply(block[LinearId::down].weight);
   EXPECT_LT(max_difference(forward(rotated, context, x), expected), 1e-12);
@@ -197,7 +192,7 @@ TEST_F(BlockTest, OnlineRotationsCancel) {
 
 TEST_F(BlockTest, TapsVisitEverySiteInOrderWithItsShape) {
   const Hadamard r4(spec.intermediate_size, f64);
-  context.r4 = &r4;
+  context = rotated_online.block(0);
   std::vector<Site> order;
   std::vector<std::vector<std::int64_t>> shapes;
   at::Tensor product, down_input;
@@ -247,9 +242,7 @@ TEST_F(BlockTest, InputIsLeftAlone) {
 }
 
 TEST_F(BlockTest, GradientsAreThoseOfFiniteDifferences) {
-  const Hadamard r3(spec.head_dim, f64), r4(spec.intermediate_size, f64);
-  context.r3 = &r3;
-  context.r4 = &r4;
+  context = rotated_online.block(0);
   context.window = 5;
   KeyValue prefix;
   forward(block, context, at::randn({1, 2, spec.hidden_size}, f64), {}, &prefix);
@@ -280,6 +273,7 @@ TEST_F(BlockTest, GradientsAreThoseOfFiniteDifferences) {
 
 TEST_F(BlockTest, RopeTurnsPairsByPositionTimesFrequency) {
   const at::Tensor x = at::randn({1, 3, 2, 8}, f64);
+  const Rope rope(spec, 400, f64);
   const at::Tensor y = rope.apply(x, 17);
   for (std::int64_t t = 0; t < 3; ++t) {
     for (std::int64_t i = 0; i < 4; ++i) {

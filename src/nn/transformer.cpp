@@ -57,12 +57,6 @@ void check_tokens(const at::Tensor& tokens, const ModelSpec& spec) {
   for (std::int64_t i = 0; i < ids.numel(); ++i) check_token(data[i], spec);
 }
 
-// Online rotations work in float32 where the model computes in 16 bits: their entries are no short binary fractions.
-at::TensorOptions rotation_options(const at::TensorOptions& options) {
-  const at::ScalarType dtype = c10::typeMetaToScalarType(options.dtype());
-  return options.dtype(dtype == at::kDouble ? at::kDouble : at::kFloat);
-}
-
 /// K and V of the sequences being sampled, with room for all tokens; laid out so that attend() reads them in place.
 class Cache {
  public:
@@ -172,9 +166,7 @@ Transformer::Transformer(Parts parts) : parts_(std::move(parts)) {
     throw InputError("model",
                      fmt::format("has {} blocks, its spec says {}", parts_.blocks.size(), parts_.spec.block_count));
   }
-  const at::TensorOptions rotation = rotation_options(parts_.embedding.options());
-  if (parts_.r3) r3_ = std::make_unique<Hadamard>(parts_.spec.head_dim, rotation);
-  if (parts_.r4) r4_ = std::make_unique<Hadamard>(parts_.spec.intermediate_size, rotation);
+  context_ = ModelContext(parts_.spec, {parts_.r3, parts_.r4}, 0, parts_.embedding.options());
   set_prefix(std::move(parts_.prefix));
 }
 
@@ -192,22 +184,10 @@ std::unique_ptr<Transformer> Transformer::load(const io::HfCheckpoint& checkpoin
 std::int64_t Transformer::prefix_length() const { return parts_.prefix.empty() ? 0 : parts_.prefix.front().length(); }
 
 BlockContext Transformer::context(std::int64_t block) const {
-  BlockContext context;
-  context.spec = &parts_.spec;
-  context.rope = &rope_;
-  context.r3 = r3_.get();
-  context.r4 = r4_.get();
-  context.prefix = parts_.prefix.empty() ? nullptr : &parts_.prefix[static_cast<std::size_t>(block)];
-  context.window = parts_.spec.window_of_block(block);
-  return context;
+  return context_.block(block, parts_.prefix.empty() ? nullptr : &parts_.prefix[static_cast<std::size_t>(block)]);
 }
 
 Tap Transformer::tap(std::int64_t block) const { return parts_.taps ? parts_.taps(block) : Tap{}; }
-
-void Transformer::cover_positions(std::int64_t positions) {
-  if (positions <= rope_.positions()) return;
-  rope_ = Rope(parts_.spec, std::max(positions, 2 * rope_.positions()), parts_.embedding.options());
-}
 
 at::Tensor Transformer::embedded(const at::Tensor& tokens) const {
   check_tokens(tokens, parts_.spec);
@@ -217,7 +197,7 @@ at::Tensor Transformer::embedded(const at::Tensor& tokens) const {
 at::Tensor Transformer::hidden(const at::Tensor& tokens) {
   const at::NoGradGuard no_grad;
   at::Tensor x = embedded(tokens);
-  cover_positions(prefix_length() + tokens.size(1));
+  context_.cover(prefix_length() + tokens.size(1));
   for (std::int64_t i = 0; i < parts_.spec.block_count; ++i) {
     x = forward(parts_.blocks[static_cast<std::size_t>(i)], context(i), x, tap(i));
   }
@@ -257,12 +237,10 @@ std::vector<KeyValue> Transformer::prefix_key_values(const std::vector<std::int3
   at::Tensor ids = at::empty({1, static_cast<std::int64_t>(token_ids.size())}, at::kLong);
   std::copy(token_ids.begin(), token_ids.end(), ids.data_ptr<std::int64_t>());
   at::Tensor x = embedded(ids);
-  cover_positions(ids.size(1));
+  context_.cover(ids.size(1));
   for (std::int64_t i = 0; i < parts_.spec.block_count; ++i) {
-    BlockContext without = context(i);
-    without.prefix = nullptr;
     const auto index = static_cast<std::size_t>(i);
-    x = forward(parts_.blocks[index], without, x, tap(i), &out[index]);
+    x = forward(parts_.blocks[index], context_.block(i), x, tap(i), &out[index]);
   }
   return out;
 }
@@ -293,7 +271,7 @@ std::vector<std::vector<std::int32_t>> Transformer::sample(
   const at::NoGradGuard no_grad;
   const std::int64_t capacity = prefix_length() + length;
   const std::int64_t together = sampled_together(parts_.spec, capacity, parts_.embedding.element_size());
-  cover_positions(capacity);
+  context_.cover(capacity);
   std::vector<std::vector<std::int32_t>> out;
   for (std::int64_t first = 0; first < count; first += together) {
     const std::int64_t batch = std::min(together, count - first);

@@ -13,6 +13,7 @@
 #include "io/hf_checkpoint.h"
 #include "model/language_model.h"
 #include "nn/block.h"
+#include "nn/model_context.h"
 
 namespace pq::nn {
 
@@ -76,19 +77,16 @@ class Transformer : public LanguageModel {
       const std::function<void(std::int64_t done, std::int64_t total)>& progress = {});
 
  private:
+  /// Block `block` behind the model's prefix.
   BlockContext context(std::int64_t block) const;
   Tap tap(std::int64_t block) const;
-  /// Makes the rotary table reach at least `positions`.
-  void cover_positions(std::int64_t positions);
   at::Tensor embedded(const at::Tensor& tokens) const;
   /// One group of sequences, one generator each; appends them to `out`. `progress` gets the tokens done of each.
   void sample_batch(std::int64_t length, std::int32_t first_token, std::vector<Random>& random,
                     std::vector<std::vector<std::int32_t>>& out, const std::function<void(std::int64_t)>& progress);
 
   Parts parts_;
-  std::unique_ptr<Hadamard> r3_;
-  std::unique_ptr<Hadamard> r4_;
-  Rope rope_;
+  ModelContext context_;
   at::Tensor last_hidden_;  // [sequences * tokens, hidden] of the last run
 };
 

@@ -89,10 +89,10 @@ TEST_P(PrefixTest, LogitsBehindAPrefixEqualTransformersOnTheJoinedSequence) {
   const std::int64_t length = prefix.front().length();
 
   // With K and V as computed: set_prefix would round them to binary16.
-  const Rope rope(checkpoint.spec(), 64, f32);
+  const ModelContext contexts(checkpoint.spec(), {}, 64, f32);
   at::Tensor x = embed(checkpoint, tokens, f32);
   for (std::int64_t i = 0; i < checkpoint.spec().block_count; ++i) {
-    const BlockContext context{&checkpoint.spec(), &rope, nullptr, nullptr, &prefix[static_cast<std::size_t>(i)], 0};
+    const BlockContext context = contexts.block(i, &prefix[static_cast<std::size_t>(i)]);
     x = forward(load_block(checkpoint, i, f32), context, x);
   }
   x = rms_norm(x, load_tensor(checkpoint, tensor_names::final_norm, f32), checkpoint.spec().rms_norm_eps);
@@ -115,11 +115,11 @@ TEST_P(FamilyTest, PinnedPrefixEqualsDenseMasks) {
   model->set_prefix(prefix);
 
   const ModelSpec& spec = checkpoint.spec();
-  const Rope rope(spec, 64, f64);
+  const ModelContext contexts(spec, {}, 64, f64);
   at::Tensor x = embed(checkpoint, tokens, f64);
   for (std::int64_t i = 0; i < spec.block_count; ++i) {
     const Block block = load_block(checkpoint, i, f64);
-    const BlockContext context{&spec, &rope, nullptr, nullptr, nullptr, 0};
+    const BlockContext context = contexts.block(i);
     Qkv qkv = project_qkv(block, context, qkv_input(block, context, x, {}), length, {});
     const auto behind = [&](const at::Tensor& fixed, const at::Tensor& own) {
       return at::cat({fixed.to(at::kHalf).to(at::kDouble).expand({own.size(0), -1, -1, -1}), own}, 1);

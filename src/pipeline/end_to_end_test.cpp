@@ -45,11 +45,8 @@ struct TinyModel {
     recipe.finetune.relative_rates = false;
     for (std::int64_t i = 0; i < spec.block_count; ++i) blocks.push_back(random_block());
     embedding = normal({spec.vocab_size, spec.hidden_size}, 1);
-    r3 = std::make_unique<nn::Hadamard>(spec.head_dim, floats);
-    r4 = std::make_unique<nn::Hadamard>(spec.intermediate_size, floats);
-    model.spec = &spec;
-    model.r3 = r3.get();
-    model.r4 = r4.get();
+    context = nn::ModelContext(spec, {true, true}, 0, floats);
+    model.context = &context;
     model.final_norm = normal({spec.hidden_size}, 0.2) + 1;
     model.lm_head = normal({spec.vocab_size, spec.hidden_size}, 0.3);
     model.embed = [this](const at::Tensor& tokens) { return at::embedding(embedding, tokens); };
@@ -103,8 +100,7 @@ struct TinyModel {
   Random random{11, "tiny model"};
   std::vector<QuantizedBlock> blocks;
   at::Tensor embedding;
-  std::unique_ptr<nn::Hadamard> r3;
-  std::unique_ptr<nn::Hadamard> r4;
+  nn::ModelContext context;
   EndToEndModel model;
 };
 
@@ -137,8 +133,7 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
                     bool with_zero_points = true) {
   const at::AutoGradMode with_gradients(true);
   const auto options = floats.dtype(type);
-  const nn::Hadamard r3(tiny.spec.head_dim, options), r4(tiny.spec.intermediate_size, options);
-  const nn::Rope rope(tiny.spec, 3 + tokens.size(1), options);
+  const nn::ModelContext contexts(tiny.spec, {true, true}, 3 + tokens.size(1), options);
   std::vector<at::Tensor> scales, weights, steps;
   std::vector<nn::Block> blocks;
   for (const QuantizedBlock& source : tiny.blocks) {
@@ -173,7 +168,8 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       nn::KeyValue prefix;
       if (!tiny.model.prefix.empty()) prefix = {tiny.model.prefix[i].key.to(type), tiny.model.prefix[i].value.to(type)};
-      const nn::BlockContext context{&tiny.spec, &rope, &r3, &r4, prefix.length() > 0 ? &prefix : nullptr, 0};
+      const nn::BlockContext context =
+          contexts.block(static_cast<std::int64_t>(i), prefix.length() > 0 ? &prefix : nullptr);
       const nn::Tap tap = [&](Site site, const at::Tensor& value) {
         const int slot = quantized_site_index(site);
         if (slot < 0 || !tiny.recipe.format_of(site).enabled()) return value;

@@ -7,6 +7,8 @@
 #include <set>
 
 #include "base/progress.h"
+#include "nn/batches.h"
+#include "nn/model_context.h"
 #include "nn/transformer.h"
 
 namespace pq::quant {
@@ -52,8 +54,8 @@ OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const Calibratio
   const ModelSpec& spec = checkpoint.spec();
   const std::int64_t samples = set.samples();
   const std::int64_t length = set.length();
-  const std::int64_t batch = std::max<std::int64_t>(1, std::min(samples, 2048 / std::max<std::int64_t>(1, length)));
-  const nn::Rope rope(spec, length, options);
+  const std::int64_t batch = nn::sequences_together(length);
+  const nn::ModelContext model(spec, {}, length, options);
   at::Tensor stream = nn::embed(checkpoint, to_token_tensor(set, options.device()), options);
 
   OutlierReport report;
@@ -64,10 +66,7 @@ OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const Calibratio
   Progress progress("find prefix", static_cast<std::size_t>(spec.block_count));
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
     const nn::Block block = nn::load_block(checkpoint, index, options);
-    nn::BlockContext context;
-    context.spec = &spec;
-    context.rope = &rope;
-    context.window = spec.window_of_block(index);
+    const nn::BlockContext context = model.block(index);
     SiteSum down;
     SiteSum output;
     SiteSum query;

@@ -9,6 +9,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "nn/batches.h"
+#include "nn/model_context.h"
 #include "nn/transformer.h"
 #include "pipeline/outliers.h"
 #include "quant/block_start.h"
@@ -28,7 +30,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 /// Runs `block` over a stream of sequences [samples, length, hidden] in place, a few sequences at a time.
 void propagate(const nn::Block& block, const nn::BlockContext& context, at::Tensor& stream, const nn::Tap& tap) {
   const std::int64_t samples = stream.size(0);
-  const std::int64_t batch = std::max<std::int64_t>(1, 2048 / std::max<std::int64_t>(1, stream.size(1)));
+  const std::int64_t batch = nn::sequences_together(stream.size(1));
   for (std::int64_t begin = 0; begin < samples; begin += batch) {
     at::Tensor rows = stream.narrow(0, begin, std::min(batch, samples - begin));
     rows.copy_(nn::forward(block, context, rows.to(block.input_norm.device()), tap));
@@ -62,11 +64,9 @@ class Quantizer {
     const auto prefix_tokens = static_cast<std::int64_t>(prefix_ids.size());
     needs_statistics_ = (recipe.activation.enabled() && recipe.activation.is_static()) ||
                         (recipe.kv.enabled() && recipe.kv.is_static());
-    rope_ = nn::Rope(spec_,
-                     prefix_tokens + std::max({data.detection.length(), data.search.length(), data.training.length()}),
-                     options);
-    if (recipe.rotate.r3) r3_ = std::make_unique<nn::Hadamard>(spec_.head_dim, options);
-    if (recipe.rotate.r4) r4_ = std::make_unique<nn::Hadamard>(spec_.intermediate_size, options);
+    contexts_ = nn::ModelContext(
+        spec_, nn::online_rotations(recipe),
+        prefix_tokens + std::max({data.detection.length(), data.search.length(), data.training.length()}), options);
     // Statistics and search are the root's; the others wait for what it finds.
     if (needs_statistics_ && processes_.is_root())
       statistics_stream_ = start_stream(to_token_tensor(data.detection, options.device()));
@@ -130,17 +130,6 @@ class Quantizer {
     }
   }
 
-  nn::BlockContext context(std::int64_t index, const nn::KeyValue* prefix) const {
-    nn::BlockContext context;
-    context.spec = &spec_;
-    context.rope = &rope_;
-    context.r3 = r3_.get();
-    context.r4 = r4_.get();
-    context.window = spec_.window_of_block(index);
-    context.prefix = prefix;
-    return context;
-  }
-
   /// A row of this process among the sequences that train and judge.
   const std::vector<std::int32_t>& owned_sequence(std::int64_t row) const {
     const auto sequence = static_cast<std::size_t>(shards_.owned()[static_cast<std::size_t>(row)]);
@@ -172,7 +161,7 @@ class Quantizer {
   nn::KeyValue next_prefix(const nn::Block& block, std::int64_t index) {
     if (!prefix_stream_.defined()) return {};
     nn::KeyValue computed;
-    prefix_stream_ = nn::forward(block, context(index, nullptr), prefix_stream_, {}, &computed);
+    prefix_stream_ = nn::forward(block, contexts_.block(index), prefix_stream_, {}, &computed);
     checked_half_bits(computed.key, "the prefix's keys");
     checked_half_bits(computed.value, "the prefix's values");
     prefix_.blocks.push_back(save_prefix(computed));
@@ -187,7 +176,7 @@ class Quantizer {
     nn::Block block = nn::load_block(checkpoint_, index, options_);
     rotation_.rotate_block(block);
     const nn::KeyValue prefix = next_prefix(block, index);
-    const nn::BlockContext block_context = context(index, prefix_stream_.defined() ? &prefix : nullptr);
+    const nn::BlockContext block_context = contexts_.block(index, prefix_stream_.defined() ? &prefix : nullptr);
     SiteStatistics statistics;
     if (statistics_stream_.defined()) statistics = measure(block, block_context, summary);
 
@@ -224,9 +213,7 @@ class Quantizer {
     streams_ = {};
     statistics_stream_ = search_stream_ = prefix_stream_ = at::Tensor();
     EndToEndModel model;
-    model.spec = &spec_;
-    model.r3 = r3_.get();
-    model.r4 = r4_.get();
+    model.context = &contexts_;
     for (std::size_t i = 0; i < prefix_.blocks.size(); ++i) model.prefix.push_back(saved_prefix(i));
     model.final_norm = final_norm();
     model.lm_head = at::empty({spec_.vocab_size, spec_.hidden_size}, options_.dtype(compute_type(recipe_)));
@@ -319,9 +306,7 @@ class Quantizer {
   QuantizedModelSink& sink_;
   Rotation rotation_;
   SequenceShards shards_;
-  nn::Rope rope_;
-  std::unique_ptr<nn::Hadamard> r3_;
-  std::unique_ptr<nn::Hadamard> r4_;
+  nn::ModelContext contexts_;
   bool needs_statistics_ = false;
   at::Tensor statistics_stream_;        // [samples, length, hidden], full precision
   at::Tensor search_stream_;            // [samples, length, hidden], through the quantized blocks

@@ -10,6 +10,7 @@
 #include "base/communicator.h"
 #include "base/log.h"
 #include "io/hf_checkpoint.h"
+#include "nn/model_context.h"
 #include "nn/transformer.h"
 #include "pipeline/calibration.h"
 #include "pipeline/outliers.h"
@@ -42,13 +43,8 @@ class TuningSample {
         shards(data.training.samples(), data.validation.samples(), recipe.finetune.batch, 0, 1),
         rotation_(spec(), recipe.rotate, recipe.seed, at::kCPU) {
     const at::NoGradGuard no_grad;
-    rope_ = nn::Rope(spec(), 512, options);
-    if (recipe.rotate.r3) r3_ = std::make_unique<nn::Hadamard>(spec().head_dim, options);
-    if (recipe.rotate.r4) r4_ = std::make_unique<nn::Hadamard>(spec().intermediate_size, options);
-    context.spec = &spec();
-    context.rope = &rope_;
-    context.r3 = r3_.get();
-    context.r4 = r4_.get();
+    model_ = nn::ModelContext(spec(), nn::online_rotations(recipe), 512, options);
+    context = model_.block(0);
     block = nn::load_block(checkpoint(), 0, options);
     rotation_.rotate_block(block);
     if (!prefix_ids.empty()) {
@@ -57,7 +53,7 @@ class TuningSample {
       nn::KeyValue computed;
       nn::forward(block, context, stream(alone), {}, &computed);
       prefix_ = restore_prefix(save_prefix(computed), spec(), static_cast<std::int64_t>(prefix_ids.size()), options);
-      context.prefix = &prefix_;
+      context = model_.block(0, &prefix_);
     }
     CalibrationSet sequences = data.training;
     sequences.sequences.insert(sequences.sequences.end(), data.validation.sequences.begin(),
@@ -127,9 +123,7 @@ class TuningSample {
   }
 
   Rotation rotation_;
-  nn::Rope rope_;
-  std::unique_ptr<nn::Hadamard> r3_;
-  std::unique_ptr<nn::Hadamard> r4_;
+  nn::ModelContext model_;
   nn::KeyValue prefix_;
 };
 

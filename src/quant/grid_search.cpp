@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "nn/batches.h"
 #include "quant/token_maxima.h"
 
 namespace pq::quant {
@@ -35,10 +36,7 @@ std::vector<double> kv_clip() { return range(0.3, 0.05, 15); }
 
 namespace {
 
-/// Sequences that go through a stage together: enough tokens to make the matrix products worth their calls.
-std::int64_t together(const at::Tensor& x) {
-  return std::max<std::int64_t>(1, 2048 / std::max<std::int64_t>(1, x.size(1)));
-}
+std::int64_t together(const at::Tensor& x) { return nn::sequences_together(x.size(1)); }
 
 /// 0 where a query may look, -inf elsewhere: [tokens, prefix + tokens].
 at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t window,

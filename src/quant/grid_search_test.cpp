@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "nn/transformer.h"
+#include "nn/model_context.h"
 
 namespace pq::quant {
 namespace {
@@ -46,11 +46,9 @@ class GridSearchTest : public testing::Test {
     }
     block.input_norm = at::ones({spec.hidden_size});
     block.post_attention_norm = at::ones({spec.hidden_size});
-    rope = nn::Rope(spec, 64, at::kFloat);
+    model = nn::ModelContext(spec, {}, 64, at::kFloat);
     prefix = {at::randn({1, 2, 2, 8}), at::randn({1, 2, 2, 8})};
-    context.spec = &spec;
-    context.rope = &rope;
-    context.prefix = &prefix;
+    context = model.block(0, &prefix);
     x = at::randn({3, 20, spec.hidden_size});
     recipe = named_recipe("w4a4kv4-static");
     recipe.weight.bits = 3;
@@ -77,7 +75,7 @@ class GridSearchTest : public testing::Test {
   const at::NoGradGuard no_grad;
   ModelSpec spec;
   nn::Block block;
-  nn::Rope rope;
+  nn::ModelContext model;
   nn::KeyValue prefix;
   nn::BlockContext context;
   at::Tensor x;

@@ -21,9 +21,13 @@ std::string scales_name(std::int64_t block, LinearId id) { return tensor_names::
 
 ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model,
                              const at::Tensor& tokens, const TuningRun& run, const at::TensorOptions& options)
-    : blocks_(blocks), model_(model), run_(run), options_(options.dtype(compute_type(run.recipe))), tokens_(tokens) {
-  const ModelSpec& spec = *model.spec;
-  const auto count = static_cast<std::size_t>(spec.block_count);
+    : blocks_(blocks),
+      model_(model),
+      spec_(model.context->spec()),
+      run_(run),
+      options_(options.dtype(compute_type(run.recipe))),
+      tokens_(tokens) {
+  const auto count = static_cast<std::size_t>(spec_.block_count);
   if (blocks.size() != count || (!model.prefix.empty() && model.prefix.size() != count)) {
     throw InputError(where, fmt::format("{} blocks and prefixes of {} for a model of {}", blocks.size(),
                                         model.prefix.size(), count));
@@ -34,11 +38,11 @@ ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const En
   }
   if (!run.recipe.weight.enabled()) throw InputError(where, "the weights are not quantized", "set weight.bits");
   const std::int64_t first = model.prefix.empty() ? 0 : model.prefix.front().length();
-  rope_ = nn::Rope(spec, first + tokens.size(1), options_);
+  context_ = model.context->computing_in(options_, first + tokens.size(1));
   for (const nn::KeyValue& kv : model.prefix) prefix_.push_back({kv.key.to(options_), kv.value.to(options_)});
   final_norm_ = model.final_norm.to(options_);
   lm_head_ = model.lm_head.to(options_);
-  for (std::int64_t index = 0; index < spec.block_count; ++index) {
+  for (std::int64_t index = 0; index < spec_.block_count; ++index) {
     const auto fixed = [](const std::string&, const at::Tensor& value) { return value; };
     sites_.push_back(
         std::make_unique<TrainableSites>(blocks[static_cast<std::size_t>(index)].sites, run.recipe, options_, fixed));
@@ -54,31 +58,24 @@ ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const En
 
 at::Tensor ScaleTraining::start_scales(std::size_t parameter) const {
   const QuantizedLinear& linear = blocks_[parameter / all_linears.size()].linears[parameter % all_linears.size()];
-  const std::int64_t rows = linear_shape(*model_.spec, all_linears[parameter % all_linears.size()]).out_features;
+  const std::int64_t rows = linear_shape(spec_, all_linears[parameter % all_linears.size()]).out_features;
   return from_floats(linear.scales, {rows, static_cast<std::int64_t>(linear.scales.size()) / rows},
                      options_.dtype(at::kFloat));
 }
 
 nn::BlockContext ScaleTraining::context(std::int64_t index) const {
-  nn::BlockContext context;
-  context.spec = model_.spec;
-  context.rope = &rope_;
-  context.r3 = model_.r3;
-  context.r4 = model_.r4;
-  context.prefix = prefix_.empty() ? nullptr : &prefix_[static_cast<std::size_t>(index)];
-  context.window = model_.spec->window_of_block(index);
-  return context;
+  return context_.block(index, prefix_.empty() ? nullptr : &prefix_[static_cast<std::size_t>(index)]);
 }
 
 QuantizedWeights ScaleTraining::quantized_weights(std::int64_t index) const {
   const auto block = static_cast<std::size_t>(index);
   const QuantizedBlock& source = blocks_[block];
   QuantizedWeights result;
-  result.block.input_norm = from_floats(source.input_norm, {model_.spec->hidden_size}, options_);
-  result.block.post_attention_norm = from_floats(source.post_attention_norm, {model_.spec->hidden_size}, options_);
+  result.block.input_norm = from_floats(source.input_norm, {spec_.hidden_size}, options_);
+  result.block.post_attention_norm = from_floats(source.post_attention_norm, {spec_.hidden_size}, options_);
   for (std::size_t i = 0; i < all_linears.size(); ++i) {
     const QuantizedLinear& linear = source.linears[i];
-    const LinearShape shape = linear_shape(*model_.spec, all_linears[i]);
+    const LinearShape shape = linear_shape(spec_, all_linears[i]);
     if (!linear.bias.empty()) result.block.linears[i].bias = from_floats(linear.bias, {shape.out_features}, options_);
     WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
     codes.scales.scale = parameters_[block * all_linears.size() + i].value;
@@ -90,7 +87,7 @@ QuantizedWeights ScaleTraining::quantized_weights(std::int64_t index) const {
 at::Tensor ScaleTraining::forward(const at::Tensor& tokens, std::vector<at::Tensor>* inputs) const {
   const at::NoGradGuard no_grad;
   at::Tensor x = model_.embed(tokens).to(options_);
-  for (std::int64_t index = 0; index < model_.spec->block_count; ++index) {
+  for (std::int64_t index = 0; index < spec_.block_count; ++index) {
     if (inputs != nullptr) inputs->push_back(x);
     x = nn::forward(quantized_weights(index).block, context(index), x, sites_[static_cast<std::size_t>(index)]->tap());
   }
@@ -123,7 +120,7 @@ double ScaleTraining::loss(const at::Tensor& hidden, const at::Tensor& tokens, d
     const std::int64_t taken = std::min(step, rows.size(0) - first);
     at::Tensor x = rows.narrow(0, first, taken).detach();
     x.set_requires_grad(gradient != nullptr);
-    const at::Tensor logits = at::linear(nn::rms_norm(x, final_norm_, model_.spec->rms_norm_eps), lm_head_);
+    const at::Tensor logits = at::linear(nn::rms_norm(x, final_norm_, spec_.rms_norm_eps), lm_head_);
     const at::Tensor part =
         at::cross_entropy_loss(logits.to(at::kFloat), targets.narrow(0, first, taken), {}, at::Reduction::Sum) / count;
     sum += part.item<double>();
@@ -144,7 +141,7 @@ double ScaleTraining::gradients(const SequenceShards::Batch& batch) {
     const at::Tensor hidden = forward(tokens, &inputs);
     at::Tensor gradient;
     sum_of_parts += loss(hidden, tokens, count, &gradient);
-    for (std::int64_t index = model_.spec->block_count; index-- > 0; inputs.pop_back()) {
+    for (std::int64_t index = spec_.block_count; index-- > 0; inputs.pop_back()) {
       gradient = backward(index, inputs.back(), gradient);
     }
   }
@@ -178,7 +175,7 @@ void ScaleTraining::restore() {
 Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
                        const TuningRun& run, const at::TensorOptions& options) {
   ScaleTraining training(blocks, model, tokens, run, options);
-  const TrainingPlan plan{"end to end", "e2e", model.spec->block_count, run.recipe.finetune.e2e_epochs,
+  const TrainingPlan plan{"end to end", "e2e", model.context->spec().block_count, run.recipe.finetune.e2e_epochs,
                           "finetune.e2e_rate"};
   Tuning tuning = train(training, plan, run);
   for (std::size_t i = 0; i < training.parameters().size(); ++i) {

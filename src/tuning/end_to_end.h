@@ -8,18 +8,16 @@
 #include <vector>
 
 #include "model/quantized_block.h"
-#include "nn/block.h"
+#include "nn/model_context.h"
 #include "tuning/trainable_block.h"
 #include "tuning/trainable_sites.h"
 #include "tuning/training_loop.h"
 
 namespace pq::quant {
 
-/// What a quantized model has beside its blocks, as its checkpoint will hold it. spec and rotations are borrowed.
+/// What a quantized model has beside its blocks, as its checkpoint will hold it. The context is borrowed.
 struct EndToEndModel {
-  const ModelSpec* spec = nullptr;
-  const nn::Hadamard* r3 = nullptr;  // null: without
-  const nn::Hadamard* r4 = nullptr;
+  const nn::ModelContext* context = nullptr;
   std::vector<nn::KeyValue> prefix;  // one a block, or empty
   at::Tensor final_norm;             // [hidden]
   at::Tensor lm_head;                // [vocab, hidden]
@@ -62,10 +60,11 @@ class ScaleTraining : public Trainee {
 
   const std::vector<QuantizedBlock>& blocks_;
   const EndToEndModel& model_;
+  const ModelSpec& spec_;
   const TuningRun& run_;
   at::TensorOptions options_;  // of the arithmetic
   at::Tensor tokens_;
-  nn::Rope rope_;
+  nn::ModelContext context_;
   std::vector<nn::KeyValue> prefix_;
   at::Tensor final_norm_;
   at::Tensor lm_head_;

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 
+#include "nn/batches.h"
 #include "quant/token_maxima.h"
 #include "tuning/exchange.h"
 
 namespace pq::quant {
 namespace {
 
-// Tokens in a part of a batch: enough to make the products worth their calls, few enough to stay near the caches.
-constexpr std::int64_t cpu_part_tokens = 2048;
 constexpr std::int64_t gpu_part_tokens = 8192;
 constexpr std::int64_t skipped_tokens = 3;  // of skip_mse
 constexpr double smallest_square = 1e-12;
@@ -55,8 +54,7 @@ TrainingStep::TrainingStep(const nn::BlockContext& context, const TrainingStream
 
 std::vector<at::Tensor> parts_of_batch(const std::vector<std::int64_t>& rows, std::int64_t length,
                                        const at::Device& device) {
-  const std::int64_t tokens = device.is_cuda() ? gpu_part_tokens : cpu_part_tokens;
-  const std::int64_t step = std::max<std::int64_t>(1, tokens / length);
+  const std::int64_t step = nn::sequences_together(length, device.is_cuda() ? gpu_part_tokens : nn::tokens_together);
   std::vector<at::Tensor> result;
   for (std::size_t begin = 0; begin < rows.size(); begin += static_cast<std::size_t>(step)) {
     const std::size_t end = std::min(rows.size(), begin + static_cast<std::size_t>(step));

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "model/recipe.h"
+#include "nn/block.h"
+#include "nn/hadamard.h"
+
+namespace pq::nn {
+
+/// What stays online of a model's rotations.
+struct OnlineRotations {
+  bool r3 = false;  ///< Q and K after RoPE
+  bool r4 = false;  ///< input of down_proj
+};
+OnlineRotations online_rotations(const Recipe& recipe);
+
+/// What the blocks of one model share beside their parameters: the architecture, the rotary table, the transforms that
+/// stay online. Makes every BlockContext. `spec` is borrowed.
+class ModelContext {
+ public:
+  ModelContext() = default;
+  /// `options`: dtype and device that the blocks compute in. The transforms work in float32 at least, for their entries
+  /// are no short binary fractions. `positions`: reach of the rotary table, prefix counted.
+  ModelContext(const ModelSpec& spec, OnlineRotations rotations, std::int64_t positions,
+               const at::TensorOptions& options);
+
+  /// What block `index` computes with; borrows this object and `prefix`, which may be null.
+  BlockContext block(std::int64_t index, const KeyValue* prefix = nullptr) const;
+  /// The same model computing in another type, on the same device, with a rotary table of its own.
+  ModelContext computing_in(const at::TensorOptions& options, std::int64_t positions) const;
+
+  const ModelSpec& spec() const { return *spec_; }
+  const at::TensorOptions& options() const { return options_; }
+  /// Makes the rotary table reach at least `positions`.
+  void cover(std::int64_t positions);
+
+ private:
+  const ModelSpec* spec_ = nullptr;
+  at::TensorOptions options_;
+  std::shared_ptr<const Hadamard> r3_;
+  std::shared_ptr<const Hadamard> r4_;
+  Rope rope_;
+};
+
+}  // namespace pq::nn

@@ -1,0 +1,37 @@
+#include "pipeline/prefix_stream.h"
+
+#include "pipeline/streams.h"
+#include "quant/quantized_model.h"
+
+namespace pq::quant {
+
+PrefixStream::PrefixStream(const TransformedModel& model, const nn::ModelContext& contexts,
+                           const std::vector<std::int32_t>& ids)
+    : model_(model), contexts_(contexts) {
+  if (ids.empty()) return;
+  prefix_.token_ids = ids;
+  stream_ = model.embed(to_token_tensor({{ids}}, model.options().device()));
+}
+
+const nn::KeyValue* PrefixStream::advance(const nn::Block& block, std::int64_t index) {
+  if (empty()) return nullptr;
+  nn::KeyValue computed;
+  stream_ = nn::forward(block, contexts_.block(index), stream_, {}, &computed);
+  checked_half_bits(computed.key, "the prefix's keys");
+  checked_half_bits(computed.value, "the prefix's values");
+  prefix_.blocks.push_back(save_prefix(computed));
+  current_ = restored(prefix_.blocks.back());
+  return &current_;
+}
+
+std::vector<nn::KeyValue> PrefixStream::key_values() const {
+  std::vector<nn::KeyValue> all;
+  for (const Prefix::BlockKv& saved : prefix_.blocks) all.push_back(restored(saved));
+  return all;
+}
+
+nn::KeyValue PrefixStream::restored(const Prefix::BlockKv& saved) const {
+  return restore_prefix(saved, model_.spec(), static_cast<std::int64_t>(prefix_.token_ids.size()), model_.options());
+}
+
+}  // namespace pq::quant

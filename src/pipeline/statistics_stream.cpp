@@ -1,0 +1,63 @@
+#include "pipeline/statistics_stream.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/communicator.h"
+#include "base/phase_timer.h"
+#include "pipeline/streams.h"
+#include "quant/token_maxima.h"
+
+namespace pq::quant {
+namespace {
+
+/// x [batch, tokens, ..] with zeros at the tokens of `skip` [batch, tokens].
+at::Tensor without(const at::Tensor& x, const at::Tensor& skip) {
+  at::Tensor mask = skip.to(x.device());
+  while (mask.dim() < x.dim()) mask = mask.unsqueeze(-1);
+  return x.masked_fill(mask, 0);
+}
+
+}  // namespace
+
+bool needs_statistics(const Recipe& recipe) {
+  return (recipe.activation.enabled() && recipe.activation.is_static()) ||
+         (recipe.kv.enabled() && recipe.kv.is_static());
+}
+
+StatisticsStream::StatisticsStream(const TransformedModel& model, const Recipe& recipe, const CalibrationSet& sequences,
+                                   bool behind_prefix)
+    : recipe_(recipe), behind_prefix_(behind_prefix) {
+  if (!needs_statistics(recipe) || !Communicator::world().is_root()) return;
+  stream_ = model.embed(to_token_tensor(sequences, model.options().device()));
+  log_stream("statistics", stream_);
+}
+
+SiteStatistics StatisticsStream::advance(std::int64_t index, const nn::Block& block, const nn::BlockContext& context) {
+  SiteStatistics statistics;
+  if (!stream_.defined()) return statistics;
+  const PhaseTimer timer(fmt::format("block {}: statistics", index));
+  double upper = 0;
+  at::Tensor outliers;  // [batch, tokens] of the batch at hand, at down_proj's input
+  const nn::Tap tap = [&](Site site, const at::Tensor& x) {
+    if (site == Site::down_product) {
+      const at::Tensor maxima = token_maxima(x);
+      const SiteOutliers left = measure_outliers(maxima, recipe_.prefix);
+      upper += left.mean_upper * static_cast<double>(x.size(0));
+      remaining_.max_ratio = std::max(remaining_.max_ratio, left.max_ratio);
+      outliers = upper_outlier_mask(maxima, recipe_.prefix);
+    }
+    if (quantized_site_index(site) < 0) return x;
+    const at::Tensor skip =
+        site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
+    const bool skip_any = behind_prefix_ && skip.any().item<bool>();
+    add_range(statistics, site, skip_any ? without(x, skip) : x);
+    return x;
+  };
+  propagate(block, context, stream_, tap);
+  remaining_.per_sequence = std::max(remaining_.per_sequence, upper / static_cast<double>(stream_.size(0)));
+  return statistics;
+}
+
+}  // namespace pq::quant

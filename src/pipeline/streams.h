@@ -1,0 +1,23 @@
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string_view>
+
+#include "nn/block.h"
+#include "pipeline/calibration.h"
+
+namespace pq::quant {
+
+// A stream is a tensor of hidden states [sequences, length, hidden] that goes from block to block.
+
+/// [sequences, length] int64 on `device`.
+at::Tensor to_token_tensor(const CalibrationSet& set, const at::Device& device);
+
+/// Takes a stream through a block in place, a few sequences at a time; it may lie on another device than the block.
+void propagate(const nn::Block& block, const nn::BlockContext& context, at::Tensor& stream, const nn::Tap& tap = {});
+
+/// Says at --verbose how large a stream in memory is.
+void log_stream(std::string_view name, const at::Tensor& stream);
+
+}  // namespace pq::quant
