@@ -213,7 +213,7 @@ void write_checkpoint(const fs::path& out, const Recipe& recipe, const std::vect
   const ModelSpec& spec = source.spec();
   io::QuantizedCheckpointWriter writer(source, out, recipe, prefix_ids, "prefix", Json{{"note", "made by a test"}},
                                        false);
-  Prefix prefix{prefix_ids, {}};
+  Prefix prefix{static_cast<std::int64_t>(prefix_ids.size()), prefix_ids, {}};
   const auto kv = static_cast<std::size_t>(spec.kv_size()) * prefix_ids.size();
   prefix.blocks.assign(static_cast<std::size_t>(spec.block_count),
                        {std::vector<std::uint16_t>(kv), std::vector<std::uint16_t>(kv)});

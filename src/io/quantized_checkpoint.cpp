@@ -98,10 +98,11 @@ void QuantizedCheckpoint::read_quantization_config() {
     }
     prefix_.token_ids.push_back(id.get<std::int32_t>());
   }
+  prefix_.length = static_cast<std::int64_t>(prefix_.token_ids.size());
 }
 
 void QuantizedCheckpoint::check_layout() const {
-  const auto layout = checkpoint_layout(spec_, recipe_, static_cast<std::int64_t>(prefix_.token_ids.size()));
+  const auto layout = checkpoint_layout(spec_, recipe_, prefix_.length);
   std::unordered_set<std::string> expected;
   for (const TensorDeclaration& declaration : layout) {
     if (!tensors_.has(declaration.name)) {
@@ -121,7 +122,7 @@ void QuantizedCheckpoint::check_layout() const {
 }
 
 void QuantizedCheckpoint::load_prefix() {
-  if (prefix_.token_ids.empty()) return;
+  if (prefix_.empty()) return;
   const TensorView ids = tensors_.tensor(prefix_names::token_ids);
   if (copy_values<std::int32_t>(ids) != prefix_.token_ids) {
     throw FormatError(fmt::format("{}: tensor '{}'", ids.file, ids.name), "differs from the prefix in config.json",

@@ -49,6 +49,7 @@ std::vector<std::uint16_t> random_halves(Random& random, std::int64_t count) {
 Contents random_contents(const ModelSpec& spec, const Recipe& recipe, std::int64_t prefix_tokens) {
   Random random(7, "contents");
   Contents contents;
+  contents.prefix.length = prefix_tokens;
   for (std::int64_t i = 0; i < prefix_tokens; ++i)
     contents.prefix.token_ids.push_back(static_cast<std::int32_t>(random.below(11)));
   for (std::int64_t i = 0; i < spec.block_count; ++i) {
@@ -88,7 +89,7 @@ class Quantized : public ::testing::Test {
       writer.write_block(static_cast<std::int64_t>(i), contents.blocks[i]);
     writer.write_final_norm(contents.final_norm);
     writer.append_rows(tensor_names::lm_head, contents.lm_head);
-    if (!contents.prefix.token_ids.empty()) writer.write_prefix(contents.prefix);
+    if (!contents.prefix.empty()) writer.write_prefix(contents.prefix);
   }
 
   Contents write(const Recipe& recipe, std::int64_t prefix_tokens, std::uint64_t max_shard_bytes = default_shard_bytes,

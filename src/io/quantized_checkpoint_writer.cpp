@@ -214,7 +214,7 @@ void QuantizedCheckpointWriter::append_values(std::string_view name, std::span<c
 }
 
 void QuantizedCheckpointWriter::write_prefix(const Prefix& prefix) {
-  if (prefix.token_ids != prefix_token_ids_ || prefix.token_ids.empty() ||
+  if (prefix.token_ids != prefix_token_ids_ || prefix.empty() ||
       static_cast<std::int64_t>(prefix.blocks.size()) != spec_.block_count) {
     throw std::logic_error("the prefix is not the one that the checkpoint was opened with");
   }

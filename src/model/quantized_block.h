@@ -32,14 +32,18 @@ struct QuantizedBlock {
   std::array<SiteQuantizer, 6> sites;      ///< in the order of quantized_sites
 };
 
-/// The fixed prefix: token ids and, for each block, its K (after RoPE and R3) and V (in the R2 basis), 16-bit for ever.
+/// The fixed prefix: for each block, K (after RoPE and R3) and V (in the R2 basis) of `length` positions, 16-bit for
+/// ever, and the tokens they come from, where they come from tokens.
 struct Prefix {
-  std::vector<std::int32_t> token_ids;
+  std::int64_t length = 0;              ///< positions in front of every sequence; 0: no prefix
+  std::vector<std::int32_t> token_ids;  ///< [length], or empty: not known
   struct BlockKv {
-    std::vector<std::uint16_t> key;    ///< [kv_heads, tokens, head_dim] binary16
-    std::vector<std::uint16_t> value;  ///< [kv_heads, tokens, head_dim] binary16
+    std::vector<std::uint16_t> key;    ///< [kv_heads, length, head_dim] binary16
+    std::vector<std::uint16_t> value;  ///< [kv_heads, length, head_dim] binary16
   };
-  std::vector<BlockKv> blocks;
+  std::vector<BlockKv> blocks;  ///< one a block; none without a prefix
+
+  bool empty() const { return length == 0; }
 };
 
 }  // namespace pq

@@ -53,11 +53,12 @@ TEST(Outliers, TokenMaximaTakeAllHeadsAndSigns) {
 
 class PrefixChoice : public testing::Test {
  protected:
-  std::vector<std::int32_t> choose(const std::string& tokens, std::int64_t count = -1) const {
+  std::vector<std::int32_t> choose(const std::string& tokens, std::int64_t count = -1,
+                                   const PrefixObjective& objective = {}) const {
     PrefixSettings settings;
     settings.tokens = tokens;
     settings.count = count;
-    return choose_prefix(settings, &report, tokenizer, spec, 5);
+    return choose_prefix(settings, &report, tokenizer, spec, 5, objective);
   }
   Tokenizer tokenizer = Tokenizer::load(sample);
   ModelSpec spec = io::HfCheckpoint::open(sample).spec();
@@ -74,6 +75,28 @@ TEST_F(PrefixChoice, TakesTheMostFrequentThenBos) {
   EXPECT_THAT(choose("auto"), ElementsAre(8142, 1));
   report.tokens.clear();
   EXPECT_THAT(choose("auto"), ElementsAre(1));
+}
+
+TEST_F(PrefixChoice, AnObjectivePicksAmongTheFirstIds) {
+  std::vector<std::size_t> asked;
+  const auto best_at = [&](std::size_t length) {
+    return [&asked, length](const std::vector<std::int32_t>& ids) {
+      asked.push_back(ids.size());
+      return std::fabs(static_cast<double>(ids.size()) - static_cast<double>(length));
+    };
+  };
+  EXPECT_THAT(choose("auto", -1, best_at(2)), ElementsAre(8142, 13));
+  EXPECT_THAT(asked, ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(choose("auto", -1, best_at(0)), IsEmpty());
+  EXPECT_THAT(choose("auto", -1, best_at(9)), ElementsAre(8142, 13, 1));
+  asked.clear();
+  EXPECT_THAT(choose("auto", 1, best_at(9)), ElementsAre(8142));  // the count cuts first
+  EXPECT_THAT(asked, ElementsAre(0, 1));
+  EXPECT_THAT(choose("none", -1, [](const auto&) -> double { throw std::logic_error("not asked"); }), IsEmpty());
+  EXPECT_THAT(choose("auto", -1, [](const auto&) { return 1.0; }), IsEmpty());  // the fewest of equals
+  const double none = std::nan("");
+  EXPECT_THAT(choose("auto", -1, [&](const auto&) { return none; }), ElementsAre(8142, 13, 1));
+  EXPECT_THAT(choose("auto", -1, [&](const auto& ids) { return ids.size() == 1 ? 4.0 : none; }), ElementsAre(8142));
 }
 
 TEST_F(PrefixChoice, SettingsOfTheAblations) {

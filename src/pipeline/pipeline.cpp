@@ -73,6 +73,7 @@ class Quantizer {
     if (needs_search(recipe) && processes_.is_root())
       search_stream_ = start_stream(to_token_tensor(data.search, options.device()));
     if (prefix_tokens > 0) {
+      prefix_.length = prefix_tokens;
       prefix_.token_ids = prefix_ids;
       CalibrationSet alone;
       alone.sequences.push_back(prefix_ids);
@@ -169,7 +170,7 @@ class Quantizer {
   }
 
   nn::KeyValue saved_prefix(std::size_t index) const {
-    return restore_prefix(prefix_.blocks[index], spec_, static_cast<std::int64_t>(prefix_.token_ids.size()), options_);
+    return restore_prefix(prefix_.blocks[index], spec_, prefix_.length, options_);
   }
 
   void quantize_block(std::int64_t index, QuantizeSummary& summary) {

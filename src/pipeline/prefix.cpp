@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <limits>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -81,19 +83,12 @@ std::vector<std::int32_t> frequent_ids(const PrefixSettings& settings, const Out
   return ids;
 }
 
-}  // namespace
-
-bool needs_outliers(const PrefixSettings& settings) {
-  return settings.tokens == "auto" || settings.tokens.starts_with("top1:");
-}
-
-std::vector<std::int32_t> choose_prefix(const PrefixSettings& settings, const OutlierReport* report,
-                                        const Tokenizer& tokenizer, const ModelSpec& spec, std::uint64_t seed) {
+/// The ids that the settings name, before anything is cut.
+std::vector<std::int32_t> wanted_ids(const PrefixSettings& settings, const OutlierReport* report,
+                                     const Tokenizer& tokenizer, const ModelSpec& spec, std::uint64_t seed) {
   const std::string& wanted = settings.tokens;
   std::vector<std::int32_t> ids;
-  if (wanted == "none" || wanted.empty()) {
-    return {};
-  } else if (wanted == "auto") {
+  if (wanted == "auto") {
     ids = frequent_ids(settings, *report);
     ids.resize(std::min(ids.size(), static_cast<std::size_t>(report->outlier_count)));
     ids.push_back(start_token(tokenizer, spec));
@@ -113,13 +108,43 @@ std::vector<std::int32_t> choose_prefix(const PrefixSettings& settings, const Ou
   } else {
     ids = parse_text(wanted, tokenizer, spec);
   }
+  return ids;
+}
+
+/// The first k of `ids` for the k that the objective finds best.
+std::vector<std::int32_t> best_cut(const std::vector<std::int32_t>& ids, const PrefixObjective& objective) {
+  std::vector<std::int32_t> best = ids;
+  double least = std::numeric_limits<double>::quiet_NaN();
+  std::vector<std::int32_t> cut;
+  for (std::size_t length = 0;; ++length) {
+    const double score = objective(cut);
+    if (score < least || (std::isnan(least) && !std::isnan(score))) {
+      least = score;
+      best = cut;
+    }
+    if (length == ids.size()) return best;
+    cut.push_back(ids[length]);
+  }
+}
+
+}  // namespace
+
+bool needs_outliers(const PrefixSettings& settings) {
+  return settings.tokens == "auto" || settings.tokens.starts_with("top1:");
+}
+
+std::vector<std::int32_t> choose_prefix(const PrefixSettings& settings, const OutlierReport* report,
+                                        const Tokenizer& tokenizer, const ModelSpec& spec, std::uint64_t seed,
+                                        const PrefixObjective& objective) {
+  if (settings.tokens == "none" || settings.tokens.empty()) return {};
+  std::vector<std::int32_t> ids = wanted_ids(settings, report, tokenizer, spec, seed);
   if (settings.count >= 0) {
     if (static_cast<std::int64_t>(ids.size()) < settings.count) {
       log_warning("a prefix of {} tokens was asked for; there are only {}", settings.count, ids.size());
     }
     ids.resize(std::min(ids.size(), static_cast<std::size_t>(settings.count)));
   }
-  return ids;
+  return objective ? best_cut(ids, objective) : ids;
 }
 
 std::string prefix_text(const std::vector<std::int32_t>& ids, const Tokenizer& tokenizer) {

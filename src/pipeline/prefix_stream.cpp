@@ -9,6 +9,7 @@ PrefixStream::PrefixStream(const TransformedModel& model, const nn::ModelContext
                            const std::vector<std::int32_t>& ids)
     : model_(model), contexts_(contexts) {
   if (ids.empty()) return;
+  prefix_.length = static_cast<std::int64_t>(ids.size());
   prefix_.token_ids = ids;
   stream_ = model.embed(to_token_tensor({{ids}}, model.options().device()));
 }
@@ -31,7 +32,7 @@ std::vector<nn::KeyValue> PrefixStream::key_values() const {
 }
 
 nn::KeyValue PrefixStream::restored(const Prefix::BlockKv& saved) const {
-  return restore_prefix(saved, model_.spec(), static_cast<std::int64_t>(prefix_.token_ids.size()), model_.options());
+  return restore_prefix(saved, model_.spec(), prefix_.length, model_.options());
 }
 
 }  // namespace pq::quant

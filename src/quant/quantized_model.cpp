@@ -29,11 +29,8 @@ std::unique_ptr<nn::Transformer> assemble(const Source& source, const at::Tensor
     taps->push_back(restore_tap(block, source.recipe, options));
   }
   parts.taps = [taps](std::int64_t block) { return (*taps)[static_cast<std::size_t>(block)]; };
-  const auto tokens = static_cast<std::int64_t>(source.prefix.token_ids.size());
-  if (tokens > 0) {
-    for (const auto& kv : source.prefix.blocks)
-      parts.prefix.push_back(restore_prefix(kv, source.spec, tokens, options));
-  }
+  for (const auto& kv : source.prefix.blocks)
+    parts.prefix.push_back(restore_prefix(kv, source.spec, source.prefix.length, options));
   return std::make_unique<nn::Transformer>(std::move(parts));
 }
 
@@ -100,7 +97,7 @@ std::unique_ptr<nn::Transformer> InMemoryModel::transformer(const at::TensorOpti
 }
 
 void CheckpointSink::prefix(Prefix prefix) {
-  if (!prefix.token_ids.empty()) writer_.write_prefix(prefix);
+  if (!prefix.empty()) writer_.write_prefix(prefix);
 }
 
 std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint,

@@ -134,6 +134,7 @@ std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& 
   parts->files = source.files;
   parts->embedding = source.embedding;
   parts->final_norm = std::move(source.final_norm);
+  parts->prefix_length = source.prefix.length;
   parts->prefix_ids = source.prefix.token_ids;
   for (std::int64_t i = 0; i < parts->spec.block_count; ++i) {
     parts->blocks.push_back(pack_block(*parts, i, source.block(i)));

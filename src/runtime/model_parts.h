@@ -60,12 +60,13 @@ struct ModelParts {
   std::optional<OnlineRotation> r3;
   std::optional<OnlineRotation> r4;
   KvPlan kv;
-  std::vector<std::int32_t> prefix_ids;
+  std::int64_t prefix_length = 0;
+  std::vector<std::int32_t> prefix_ids;  ///< empty where they are not known
   RopeTable rope;
   WorkspaceShape workspace_shape{};
   WorkspacePool workspaces;
 
-  std::int64_t prefix() const { return static_cast<std::int64_t>(prefix_ids.size()); }
+  std::int64_t prefix() const { return prefix_length; }
   kernels::KvHead head(const KvCache& cache, std::int64_t block, std::int64_t head) const;
   /// Row `token` of the embedding as float32 (quantized to 8 bits per row with lm_head_bits 8), [hidden]. `token` is
   /// inside the vocabulary. Throws FormatError for a row that is not finite.

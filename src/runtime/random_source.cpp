@@ -120,6 +120,7 @@ BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64
 Prefix random_prefix(const ModelSpec& spec, std::int64_t tokens) {
   Prefix prefix;
   if (tokens == 0) return prefix;
+  prefix.length = tokens;
   prefix.token_ids.assign(index(tokens), 0);
   for (std::int64_t block = 0; block < spec.block_count; ++block) {
     Random random(static_cast<std::uint64_t>(block), "prefix");

@@ -207,7 +207,7 @@ Matrix attend(const ModelSpec& spec, std::int64_t window, const Matrix& query, c
 }
 
 Matrix prefix_rows(const ModelSource& source, std::int64_t block, bool key) {
-  const auto tokens = static_cast<std::int64_t>(source.prefix.token_ids.size());
+  const std::int64_t tokens = source.prefix.length;
   const std::int64_t dim = source.spec.head_dim;
   Matrix rows(tokens, source.spec.kv_size());
   if (tokens == 0) return rows;
@@ -253,7 +253,7 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
                          parameters.sites[index(quantized_site_index(site))], spec.head_dim, x)
         .values;
   };
-  const auto first_position = static_cast<std::int64_t>(source.prefix.token_ids.size());
+  const std::int64_t first_position = source.prefix.length;
   const auto rotate = [&](Matrix& x) {
     apply_rope(x, spec.head_dim, spec.rope_theta, first_position);
     if (recipe.rotate.r3) apply_rotation(x, spec.head_dim);
