@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "base/table.h"
 #include "cli/verbs.h"
+#include "model/token_range.h"
 #include "runtime/model.h"
 #include "runtime/model_source.h"
 #include "tokenizer/tokenizer.h"
@@ -35,12 +36,7 @@ std::vector<std::int32_t> choose_tokens(const Options& options, const runtime::M
     tokens = Tokenizer::load(source.directory).encode(read_text_file(options.text), true);
     if (tokens.empty()) throw InputError(options.text, "holds no tokens", "give a text that is not empty");
     tokens.resize(std::min(tokens.size(), count));
-    for (const std::int32_t token : tokens) {
-      if (token >= 0 && token < source.spec.vocab_size) continue;
-      throw InputError(options.text,
-                       fmt::format("token id {} is outside the vocabulary of {}", token, source.spec.vocab_size),
-                       "use the tokenizer that belongs to this model");
-    }
+    for (const std::int32_t token : tokens) check_token(token, source.spec, options.text);
     return tokens;
   }
   Random random(options.seed, "verify");

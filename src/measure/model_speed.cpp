@@ -168,15 +168,13 @@ void BenchModel::prefill(const BenchTest& test) {
 }
 
 void BenchModel::generate(const BenchTest& test) {
-  std::vector<Session*> sessions;
   std::vector<std::int32_t> tokens;
-  for (Session& session : sessions_) {
-    sessions.push_back(&session);
-    tokens.push_back(random_token());
-  }
+  for (std::size_t i = 0; i < sessions_.size(); ++i) tokens.push_back(random_token());
+  std::vector<runtime::SessionTokens> batch;
+  for (std::size_t i = 0; i < sessions_.size(); ++i) batch.push_back({&sessions_[i], std::span(tokens).subspan(i, 1)});
   for (std::int64_t step = 0; step < test.tokens; ++step) {
-    runtime::append_batch(sessions, tokens);
-    for (std::size_t i = 0; i < sessions.size(); ++i) tokens[i] = greedy_.sample(sessions[i]->logits());
+    runtime::append_batch(batch);
+    for (std::size_t i = 0; i < sessions_.size(); ++i) tokens[i] = greedy_.sample(sessions_[i].logits());
   }
 }
 

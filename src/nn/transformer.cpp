@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "io/safetensors.h"
+#include "model/token_range.h"
 
 namespace pq::nn {
 namespace {
@@ -42,13 +43,6 @@ at::Tensor load(const io::TensorView& view, const at::TensorOptions& options) {
 io::TensorView embedding_view(const io::HfCheckpoint& checkpoint) {
   const ModelSpec& spec = checkpoint.spec();
   return checkpoint.tensor(tensor_names::embedding, std::vector{spec.vocab_size, spec.hidden_size});
-}
-
-void check_token(std::int64_t token, const ModelSpec& spec) {
-  if (token < 0 || token >= spec.vocab_size) {
-    throw InputError("tokens", fmt::format("token id {} is outside the vocabulary of {}", token, spec.vocab_size),
-                     "use the tokenizer that belongs to this model");
-  }
 }
 
 void check_tokens(const at::Tensor& tokens, const ModelSpec& spec) {

@@ -1,6 +1,8 @@
 #include "runtime/forward.h"
 
+#include <algorithm>
 #include <array>
+#include <vector>
 
 #include "base/index.h"
 #include "base/parallel_for.h"
@@ -66,6 +68,38 @@ void forward(const ModelParts& parts, Workspace& workspace, std::span<const Run>
   workspace.cover(parts.workspace_shape, batch.rows(), thread_count());
   embed(parts, batch, workspace.residual.rows(batch.rows()), workspace.scratch);
   for (std::int64_t i = 0; i < parts.spec.block_count; ++i) run_block(parts, i, batch, workspace, probe);
+}
+
+void forward_all(const ModelParts& parts, Workspace& workspace, std::span<const Run> runs,
+                 const std::function<void(std::int64_t first, const ConstRows& residual)>& take) {
+  std::vector<std::int64_t> lengths;
+  for (const Run& run : runs) lengths.push_back(run.sequence->length);
+  try {
+    std::vector<Run> pass;
+    std::int64_t first = 0;
+    std::int64_t rows = 0;
+    const auto finish_pass = [&] {
+      forward(parts, workspace, pass);
+      for (const Run& run : pass) run.sequence->length += static_cast<std::int64_t>(run.tokens.size());
+      take(first, workspace.residual.rows(rows));
+      pass.clear();
+      first += rows;
+      rows = 0;
+    };
+    for (const Run& run : runs) {
+      for (std::span<const std::int32_t> left = run.tokens; !left.empty();) {
+        const std::size_t count = std::min(left.size(), index(most_rows - rows));
+        pass.push_back({run.sequence, left.first(count)});
+        left = left.subspan(count);
+        rows += static_cast<std::int64_t>(count);
+        if (rows == most_rows) finish_pass();
+      }
+    }
+    if (rows > 0) finish_pass();
+  } catch (...) {
+    for (std::size_t i = 0; i < runs.size(); ++i) runs[i].sequence->length = lengths[i];
+    throw;
+  }
 }
 
 void project_logits(const ModelParts& parts, Workspace& workspace, const ConstRows& residual, float* out) {

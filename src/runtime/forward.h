@@ -31,6 +31,12 @@ using Probe = std::function<void(Stage stage, std::int64_t block)>;
 /// finite.
 void forward(const ModelParts& parts, Workspace& workspace, std::span<const Run> runs, const Probe& probe = {});
 
+/// The same over runs of any length, in as many passes as that takes; the sequences' lengths grow by their runs. After
+/// a pass take(first, residual) gets the residual stream of its rows, which are rows first, first + 1, .. of all runs
+/// one after the other. When it throws, the lengths are what they were.
+void forward_all(const ModelParts& parts, Workspace& workspace, std::span<const Run> runs,
+                 const std::function<void(std::int64_t first, const ConstRows& residual)>& take);
+
 /// Logits of `rows` (at most most_rows) of the residual stream, into out [rows, vocab].
 void project_logits(const ModelParts& parts, Workspace& workspace, const ConstRows& residual, float* out);
 

@@ -6,6 +6,8 @@
 #include <array>
 
 #include "base/error.h"
+#include "base/index.h"
+#include "model/token_range.h"
 #include "runtime/forward.h"
 
 namespace pq::runtime {
@@ -17,29 +19,21 @@ void RuntimeModel::run(std::span<const std::int32_t> tokens, std::int64_t sequen
     throw InputError("tokens",
                      fmt::format("{} tokens cannot be split into {} sequences of equal length", count, sequences));
   }
-  for (const std::int32_t token : tokens) {
-    if (token >= 0 && token < parts.spec.vocab_size) continue;
-    throw InputError("tokens", fmt::format("token id {} is outside the vocabulary of {}", token, parts.spec.vocab_size),
-                     "use the tokenizer that belongs to this model");
-  }
+  for (const std::int32_t token : tokens) check_token(token, parts.spec);
   const std::int64_t length = count / sequences;
   const std::int64_t hidden = parts.spec.hidden_size;
-  residual_.resize(static_cast<std::size_t>(count * hidden));
+  residual_.resize(index(count * hidden));
   Sequence sequence(parts, length);
   sequence.cover(parts, length);
   BorrowedWorkspace workspace(parts.workspaces);
   for (std::int64_t start = 0; start < count; start += length) {
     sequence.length = 0;
-    for (std::int64_t first = start; first < start + length; first += most_rows) {
-      const std::int64_t rows = std::min(most_rows, start + length - first);
-      const std::array runs{
-          Run{&sequence, tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(rows))}};
-      forward(parts, *workspace, runs);
-      sequence.length += rows;
-      for (std::int64_t row = 0; row < rows; ++row) {
-        std::copy_n(workspace->residual.rows(rows).row(row), hidden, residual_.data() + (first + row) * hidden);
+    const std::array runs{Run{&sequence, tokens.subspan(index(start), index(length))}};
+    forward_all(parts, *workspace, runs, [&](std::int64_t first, const ConstRows& rows) {
+      for (std::int64_t row = 0; row < rows.count; ++row) {
+        std::copy_n(rows.row(row), hidden, residual_.data() + (start + first + row) * hidden);
       }
-    }
+    });
   }
 }
 

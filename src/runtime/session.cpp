@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "base/hash.h"
 #include "base/index.h"
 #include "base/mapped_file.h"
+#include "model/token_range.h"
 #include "runtime/forward.h"
 
 namespace pq::runtime {
@@ -32,12 +34,6 @@ struct FileHeader {
   std::uint64_t cache_bytes;
   std::int64_t hidden;  ///< floats of the last token's residual stream that follow the header; 0: none
 };
-
-void check_token(std::int32_t token, const ModelSpec& spec) {
-  if (token >= 0 && token < spec.vocab_size) return;
-  throw InputError("tokens", fmt::format("token id {} is outside the vocabulary of {}", token, spec.vocab_size),
-                   "use the tokenizer that belongs to this model");
-}
 
 [[noreturn]] void refuse_length(std::int64_t length, std::int64_t added, std::int64_t capacity) {
   throw InputError("context",
@@ -96,30 +92,45 @@ const std::shared_ptr<const Model>& Session::model() const { return state_->mode
 std::int64_t Session::length() const { return state_->sequence.length; }
 std::int64_t Session::capacity() const { return state_->sequence.capacity; }
 
-void Session::append(std::span<const std::int32_t> tokens) {
-  const ModelParts& parts = state_->model->parts();
-  Sequence& sequence = state_->sequence;
-  for (const std::int32_t token : tokens) check_token(token, parts.spec);
-  const auto count = static_cast<std::int64_t>(tokens.size());
-  if (count > sequence.capacity - sequence.length) refuse_length(sequence.length, count, sequence.capacity);
-  if (count == 0) return;
-  sequence.cover(parts, sequence.length + count);
-  BorrowedWorkspace workspace(parts.workspaces);
-  const std::int64_t before = sequence.length;
-  try {
-    for (std::int64_t first = 0; first < count; first += most_rows) {
-      const std::int64_t rows = std::min(most_rows, count - first);
-      const std::array runs{Run{&sequence, tokens.subspan(index(first), index(rows))}};
-      forward(parts, *workspace, runs);
-      sequence.length += rows;
-      if (first + rows == count) {
-        state_->keep_last(workspace->residual.rows(rows).row(rows - 1));
-      }
-    }
-  } catch (...) {
-    sequence.length = before;
-    throw;
+void Session::check(std::span<const SessionTokens> batch) {
+  std::unordered_set<const Session*> seen;
+  for (const auto& [session, tokens] : batch) {
+    if (session->model() != batch[0].session->model()) throw InputError("batch", "its sessions are of several models");
+    if (!seen.insert(session).second) throw InputError("batch", "holds one session twice");
+    for (const std::int32_t token : tokens) check_token(token, session->model()->spec());
+    const auto count = static_cast<std::int64_t>(tokens.size());
+    if (count > session->capacity() - session->length()) refuse_length(session->length(), count, session->capacity());
   }
+}
+
+// Runs the model over a checked batch without empty members; returns the residual stream of each session's last token,
+// [sessions, hidden].
+std::vector<float> Session::advance(std::span<const SessionTokens> batch) {
+  const ModelParts& parts = batch[0].session->model()->parts();
+  const std::int64_t hidden = parts.spec.hidden_size;
+  std::vector<Run> runs;
+  for (const auto& [session, tokens] : batch) {
+    runs.push_back({&session->state_->sequence, tokens});
+    runs.back().sequence->cover(parts, session->length() + static_cast<std::int64_t>(tokens.size()));
+  }
+  std::vector<float> last(batch.size() * index(hidden));
+  std::size_t session = 0;  // whose last token comes next
+  auto last_row = static_cast<std::int64_t>(batch[0].tokens.size()) - 1;
+  BorrowedWorkspace workspace(parts.workspaces);
+  forward_all(parts, *workspace, runs, [&](std::int64_t first, const ConstRows& residual) {
+    while (session < batch.size() && last_row < first + residual.count) {
+      std::copy_n(residual.row(last_row - first), hidden, last.data() + session * index(hidden));
+      if (++session < batch.size()) last_row += static_cast<std::int64_t>(batch[session].tokens.size());
+    }
+  });
+  for (std::size_t i = 0; i < batch.size(); ++i) batch[i].session->state_->keep_last(last.data() + i * index(hidden));
+  return last;
+}
+
+void Session::append(std::span<const std::int32_t> tokens) {
+  const std::array batch{SessionTokens{this, tokens}};
+  check(batch);
+  if (!tokens.empty()) advance(batch);
 }
 
 std::span<const float> Session::logits() {
@@ -220,43 +231,25 @@ Session Session::load(std::shared_ptr<const Model> model, const std::filesystem:
   return Session(std::move(state));
 }
 
-void append_batch(std::span<Session* const> sessions, std::span<const std::int32_t> one_token_each) {
-  if (sessions.size() != one_token_each.size()) {
-    throw InputError("batch", fmt::format("{} tokens for {} sessions", one_token_each.size(), sessions.size()));
-  }
-  if (sessions.empty()) return;
-  const ModelParts& parts = sessions[0]->model()->parts();
-  std::unordered_set<const Session*> seen;
-  for (std::size_t i = 0; i < sessions.size(); ++i) {
-    const Session& session = *sessions[i];
-    if (session.model() != sessions[0]->model()) throw InputError("batch", "its sessions are of several models");
-    if (!seen.insert(&session).second) throw InputError("batch", "holds one session twice");
-    check_token(one_token_each[i], parts.spec);
-    if (session.length() == session.capacity()) refuse_length(session.length(), 1, session.capacity());
-  }
+void append_batch(std::span<const SessionTokens> batch) {
+  Session::check(batch);
+  std::vector<SessionTokens> filled;
+  std::copy_if(batch.begin(), batch.end(), std::back_inserter(filled),
+               [](const SessionTokens& member) { return !member.tokens.empty(); });
+  if (filled.empty()) return;
+  const std::vector<float> last = Session::advance(filled);
+  const ModelParts& parts = filled[0].session->model()->parts();
+  const std::int64_t hidden = parts.spec.hidden_size;
+  const std::int64_t vocab = parts.spec.vocab_size;
+  const auto sessions = static_cast<std::int64_t>(filled.size());
   BorrowedWorkspace workspace(parts.workspaces);
-  std::vector<float> logits;
-  for (std::size_t first = 0; first < sessions.size(); first += most_rows) {
-    const std::size_t count = std::min(sessions.size() - first, index(most_rows));
-    std::vector<Run> runs;
-    for (std::size_t i = first; i < first + count; ++i) {
-      Sequence& sequence = sessions[i]->state_->sequence;
-      sequence.cover(parts, sequence.length + 1);
-      runs.push_back({&sequence, one_token_each.subspan(i, 1)});
-    }
-    forward(parts, *workspace, runs);
-    const std::size_t vocab = index(parts.spec.vocab_size);
-    logits.resize(count * vocab);
-    for (std::size_t i = 0; i < count; ++i) {
-      Session::State& state = *sessions[first + i]->state_;
-      ++state.sequence.length;
-      state.keep_last(workspace->residual.rows(static_cast<std::int64_t>(count)).row(static_cast<std::int64_t>(i)));
-    }
-    project_logits(parts, *workspace, workspace->residual.rows(static_cast<std::int64_t>(count)), logits.data());
-    for (std::size_t i = 0; i < count; ++i) {
-      Session::State& state = *sessions[first + i]->state_;
-      state.logits.assign(logits.begin() + static_cast<std::ptrdiff_t>(i * vocab),
-                          logits.begin() + static_cast<std::ptrdiff_t>((i + 1) * vocab));
+  std::vector<float> logits(index(std::min(sessions, most_rows) * vocab));
+  for (std::int64_t first = 0; first < sessions; first += most_rows) {
+    const std::int64_t count = std::min(most_rows, sessions - first);
+    project_logits(parts, *workspace, {last.data() + first * hidden, hidden, count}, logits.data());
+    for (std::int64_t i = 0; i < count; ++i) {
+      Session::State& state = *filled[index(first + i)].session->state_;
+      state.logits.assign(logits.data() + i * vocab, logits.data() + (i + 1) * vocab);
       state.logits_known = true;
     }
   }

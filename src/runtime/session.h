@@ -4,12 +4,13 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "runtime/model.h"
 
 namespace pq::runtime {
 
-class KvCache;
+struct SessionTokens;
 
 /// One sequence of tokens behind a model's prefix, with its KV cache. Sessions over one model are independent; one
 /// session is used by one thread at a time.
@@ -49,15 +50,25 @@ class Session {
  private:
   struct State;
   explicit Session(std::unique_ptr<State> state);
-  friend void append_batch(std::span<Session* const> sessions, std::span<const std::int32_t> one_token_each);
+  static void check(std::span<const SessionTokens> batch);
+  static std::vector<float> advance(std::span<const SessionTokens> batch);
+  friend void append_batch(std::span<const SessionTokens> batch);
 
   std::unique_ptr<State> state_;
 };
 
-/// One token for each of several different sessions over one model, through the same weights at once: sessions[i] gets
-/// one_token_each[i], and its logits are there afterwards. The same values as appending them one by one, within float
-/// rounding. Nothing changes when it throws InputError (as Session::append; sessions of several models; one session
-/// twice).
-void append_batch(std::span<Session* const> sessions, std::span<const std::int32_t> one_token_each);
+/// New tokens of a session.
+struct SessionTokens {
+  Session* session;
+  std::span<const std::int32_t> tokens;
+};
+
+/// Session::append for several different sessions over one model, through the same weights at once: any number of
+/// tokens each, so that some may be reading a prompt while others generate. The logits of those that got tokens are
+/// there afterwards. Every session gets the values that appending to it alone gives, within float rounding; but a
+/// dynamic per-tensor activation scale is that of a pass, which is up to most_rows tokens of all sessions (in order),
+/// as it is that of up to most_rows tokens of the one session in append(). Nothing changes when it throws InputError
+/// (as Session::append; sessions of several models; one session twice).
+void append_batch(std::span<const SessionTokens> batch);
 
 }  // namespace pq::runtime

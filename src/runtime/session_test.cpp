@@ -5,11 +5,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -40,9 +42,20 @@ ModelSpec small_spec() {
 
 const kernels::KernelTable& scalar() { return *kernels::kernel_tables().front(); }
 
-std::shared_ptr<const Model> small_model(const std::string& recipe, const kernels::KernelTable& table,
-                                         std::int64_t window = 0, const std::vector<std::string>& settings = {}) {
+/// One block with one KV head, for hundreds of tokens through the scalar kernels.
+ModelSpec light_spec() {
   ModelSpec spec = small_spec();
+  spec.hidden_size = 32;
+  spec.intermediate_size = 32;
+  spec.block_count = 1;
+  spec.head_count = 2;
+  spec.kv_head_count = 1;
+  return spec;
+}
+
+std::shared_ptr<const Model> small_model(const std::string& recipe, const kernels::KernelTable& table,
+                                         std::int64_t window = 0, const std::vector<std::string>& settings = {},
+                                         ModelSpec spec = small_spec()) {
   spec.sliding_window = window;
   Recipe settled = recipe.empty() ? Recipe{} : named_recipe(recipe);
   for (const std::string& setting : settings) apply_setting(settled, setting);
@@ -159,18 +172,150 @@ TEST(Session, ABatchGivesWhatItsSessionsGiveAlone) {
       if (i > 0) together.back().append(tokens_of(5 * i, i));
       alone.push_back(together.back().fork());
     }
-    std::vector<Session*> pointers;
-    for (Session& session : together) pointers.push_back(&session);
     const auto next = tokens_of(11, 99);
-    append_batch(pointers, next);
+    std::vector<SessionTokens> batch;
+    for (std::size_t i = 0; i < 11; ++i) batch.push_back({&together[i], std::span(next).subspan(i, 1)});
+    append_batch(batch);
     for (std::size_t i = 0; i < 11; ++i) {
       alone[i].append(std::span(next).subspan(i, 1));
       EXPECT_EQ(together[i].length(), static_cast<std::int64_t>(5 * i + 1));
       EXPECT_EQ(logits_of(together[i]), logits_of(alone[i])) << recipe << " session " << i;
     }
-    pointers[3] = pointers[2];
-    EXPECT_THAT(message_of<InputError>([&] { append_batch(pointers, next); }), HasSubstr("twice"));
+    batch[3].session = batch[2].session;
+    EXPECT_THAT(message_of<InputError>([&] { append_batch(batch); }), HasSubstr("twice"));
   }
+}
+
+/// Sessions at different depths that get 1, 3 and 700 tokens, some generating, some reading.
+struct MixedBatch {
+  static constexpr std::array<std::size_t, 6> depths{0, 40, 7, 300, 0, 31};
+  static constexpr std::array<std::size_t, 6> added{700, 1, 3, 1, 3, 0};
+
+  explicit MixedBatch(const std::shared_ptr<const Model>& model) {
+    for (std::size_t i = 0; i < depths.size(); ++i) {
+      sessions.emplace_back(model, 1002);
+      if (depths[i] > 0) sessions.back().append(tokens_of(depths[i], i));
+      tokens.push_back(tokens_of(added[i], 100 + i));
+    }
+  }
+  std::vector<SessionTokens> batch() {
+    std::vector<SessionTokens> members;
+    for (std::size_t i = 0; i < sessions.size(); ++i) members.push_back({&sessions[i], tokens[i]});
+    return members;
+  }
+  /// Of every session now, and after one more token: its whole cache is read for those.
+  std::vector<std::vector<float>> logits() {
+    std::vector<std::vector<float>> all;
+    for (Session& session : sessions) all.push_back(logits_of(session));
+    for (Session& session : sessions) {
+      session.append(tokens_of(1, 7));
+      all.push_back(logits_of(session));
+    }
+    return all;
+  }
+
+  std::vector<Session> sessions;
+  std::vector<std::vector<std::int32_t>> tokens;
+};
+
+TEST(Session, ABatchOfAnyNumbersOfTokensGivesWhatItsSessionsGiveAlone) {
+  const struct {
+    std::string recipe;
+    std::int64_t window;
+    std::vector<std::string> settings;
+  } rows[] = {{"w4a8kv4-static", 0, {}},
+              {"", 9, {}},
+              {"w4a4kv4-dynamic", 0, {}},
+              {"w4a4kv4-dynamic", 20, {"kv.granularity=token"}}};
+  for (const auto& row : rows) {
+    const auto model = small_model(row.recipe, scalar(), row.window, row.settings, light_spec());
+    MixedBatch alone(model);
+    for (std::size_t i = 0; i < alone.sessions.size(); ++i) alone.sessions[i].append(alone.tokens[i]);
+    MixedBatch together(model);
+    append_batch(together.batch());
+    for (std::size_t i = 0; i < together.sessions.size(); ++i) {
+      EXPECT_EQ(together.sessions[i].length(), static_cast<std::int64_t>(MixedBatch::depths[i] + MixedBatch::added[i]));
+    }
+    const auto expected = alone.logits();
+    EXPECT_EQ(together.logits(), expected) << row.recipe;
+    if (row.recipe != rows[0].recipe) continue;
+    // Two sessions that got each other's tokens, and one that stands a token too early, are seen.
+    MixedBatch exchanged(model);
+    std::swap(exchanged.tokens[1], exchanged.tokens[3]);
+    append_batch(exchanged.batch());
+    EXPECT_NE(exchanged.logits(), expected);
+    MixedBatch early(model);
+    early.sessions[2].truncate(6);
+    append_batch(early.batch());
+    EXPECT_NE(early.logits(), expected);
+  }
+}
+
+// Whatever table computes (the scalar one exactly), what is in a pass with a session changes its values by rounding
+// only.
+TEST(Session, ABatchIsTheSameWithinRoundingOnEveryTable) {
+  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
+    if (!kernels::supported(*table) || table == &scalar()) continue;
+    const auto model = small_model("", *table, 0, {}, light_spec());
+    MixedBatch alone(model);
+    for (std::size_t i = 0; i < alone.sessions.size(); ++i) alone.sessions[i].append(alone.tokens[i]);
+    MixedBatch together(model);
+    append_batch(together.batch());
+    const auto expected = alone.logits();
+    const auto actual = together.logits();
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      EXPECT_THAT(actual[i], testing::Pointwise(testing::FloatNear(1e-3F), expected[i])) << table->name << " " << i;
+    }
+  }
+}
+
+// A dynamic scale of the whole tensor is that of a pass: append's pieces and those of a batch of one are the same.
+TEST(Session, ABatchOfOneIsAppend) {
+  const auto model = small_model("w4a4kv4-dynamic", scalar(), 0, {"activation.granularity=tensor"}, light_spec());
+  const auto tokens = tokens_of(520, 1);
+  Session alone(model, 520);
+  alone.append(tokens);
+  Session batched(model, 520);
+  append_batch(std::array{SessionTokens{&batched, tokens}});
+  EXPECT_EQ(logits_of(batched), logits_of(alone));
+  Session in_other_pieces(model, 520);
+  in_other_pieces.append(std::span(tokens).first(300));
+  in_other_pieces.append(std::span(tokens).subspan(300));
+  EXPECT_NE(logits_of(in_other_pieces), logits_of(alone));
+}
+
+TEST(Session, ARefusedBatchChangesNothing) {
+  const auto model = small_model("w4a8kv4-static", scalar());
+  const auto other = small_model("w4a8kv4-static", scalar());
+  std::vector<Session> sessions;
+  for (int i = 0; i < 3; ++i) {
+    sessions.emplace_back(i == 2 ? other : model, 10);
+    sessions.back().append(tokens_of(4, 1));
+  }
+  const auto expected = logits_of(sessions[0]);
+  const auto few = tokens_of(2, 2);
+  const auto many = tokens_of(7, 2);
+  const std::vector<std::int32_t> outside{3, -1};
+  const std::pair<SessionTokens, std::string> rows[] = {
+      {{&sessions[0], few}, "holds one session twice"},
+      {{&sessions[1], many}, "7 tokens do not fit behind 4: the session holds at most 10"},
+      {{&sessions[1], outside}, "token id -1 is outside the vocabulary of 50"},
+      {{&sessions[2], few}, "of several models"}};
+  for (const auto& [second, message] : rows) {
+    EXPECT_THAT(message_of<InputError>([&, member = second] {
+                  append_batch(std::array{SessionTokens{&sessions[0], few}, member});
+                }),
+                HasSubstr(message));
+    for (Session& session : sessions) {
+      EXPECT_EQ(session.length(), 4);
+      EXPECT_EQ(logits_of(session), expected);
+    }
+  }
+  append_batch({});
+  append_batch(std::array{SessionTokens{&sessions[0], {}}, SessionTokens{&sessions[1], few}});
+  EXPECT_EQ(sessions[0].length(), 4);
+  EXPECT_EQ(sessions[1].length(), 6);
+  EXPECT_EQ(logits_of(sessions[0]), expected);
 }
 
 TEST(Session, RefusesWhatItCannotHold) {

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "model/model_spec.h"
+
+namespace pq {
+
+/// Throws InputError for a token id outside the vocabulary; `where` says what it came from.
+void check_token(std::int64_t token, const ModelSpec& spec, std::string_view where = "tokens");
+
+}  // namespace pq
