@@ -159,11 +159,6 @@ std::vector<Row> all_rows() {
       rows.push_back(
           {fmt::format("{} codes, {}", name, n), [=](const KernelTable& table) { table.quantize_row(x, spec, to); }});
     }
-    rows.push_back({fmt::format("SwiGLU, {}", n), [=](const KernelTable& table) { table.swiglu(x, gamma, n, out); }});
-    rows.push_back({fmt::format("softmax, {}", n), [=](const KernelTable& table) {
-                      std::copy_n(x, n, out);
-                      table.softmax(out, n);
-                    }});
     if (n == 64 || n == 2048 || n == 8192) {
       const Hadamard plan{n, 1, 1, n, nullptr, 1 / std::sqrt(static_cast<float>(n))};
       rows.push_back({fmt::format("Hadamard, {}", n), [=](const KernelTable& table) { table.hadamard(x, plan, out); }});

@@ -166,5 +166,45 @@ TEST(Attention, BoundCatchesAKeyTooMany) {
   }
 }
 
+// Two tokens with scores 0 and x, whose values are the first and the second dimension: out[1] / out[0] is e^x.
+TEST(Attention, ExponentialsAreWithinTheirBound) {
+  constexpr double unit = 0x1p-24;
+  constexpr std::size_t dim = 16;
+  constexpr std::size_t padded = 32;
+  std::vector<float> key(dim * 32 + 16);  // [head_dim][16]
+  std::vector<float> value(padded * 32);
+  value[0] = 1;
+  value[padded + 1] = 1;
+  std::vector<float> query(dim);
+  query[0] = 1;
+  Attention attention{};
+  attention.layout = {KvFormat::f32, false, dim, padded, padded, 1};
+  attention.head.key = reinterpret_cast<const std::uint8_t*>(key.data());
+  attention.head.value = reinterpret_cast<const std::uint8_t*>(value.data());
+  attention.query = query.data();
+  attention.query_stride = dim;
+  attention.out_stride = dim;
+  attention.queries = 1;
+  attention.group_heads = 1;
+  attention.first = 1;
+  attention.scale = 1;
+  std::vector<std::uint8_t> scratch(attention_scratch_bytes(attention.layout, 1) + 64);
+  const auto address = reinterpret_cast<std::uintptr_t>(scratch.data());
+  for (const KernelTable* table : kernel_tables()) {
+    if (!supported(*table)) continue;
+    for (float x = 0; x > -80; x -= 0.0371F) {
+      key[1] = x;
+      std::vector<float> out(dim);
+      attention.out = out.data();
+      table->attend(attention, scratch.data() + (64 - address % 64) % 64);
+      const auto distance = std::fabs(static_cast<double>(x));
+      // Two ulp of exp, the sum, two divisions, and the rounding of x to a power of two.
+      ASSERT_NEAR(static_cast<double>(out[1]) / static_cast<double>(out[0]), std::exp(static_cast<double>(x)),
+                  (8 + 3 * distance) * unit * std::exp(static_cast<double>(x)))
+          << table->name << ": " << x;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pq::kernels

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include "base/half.h"
 #include "kernels/kernels.h"
 #include "kernels/test_tables.h"
+#include "numerics/activation.h"
 
 namespace pq::kernels {
 namespace {
@@ -382,6 +384,38 @@ TEST(FloatGemm, RoundedActivationsGiveTheSame) {
         }
       }
     }
+  }
+}
+
+// One row (1, 0) over weights (gate, 0): both products are exact, so that what is left is silu(gate) * up.
+TEST(FloatGemm, GatesEveryNumber) {
+  constexpr double unit = 0x1p-24;
+  std::vector<float> gates = activations_like(3000, 5, 10.0F);
+  for (float g = -100; g <= 100; g += 0.37F) gates.push_back(g);
+  gates.insert(gates.end(), {0.0F, -0.0F, 1e30F, -1e30F, 3e38F, -3e38F, 1e-40F, -1e-40F, 87.5F, -87.5F});
+  const auto channels = static_cast<std::int64_t>(gates.size());
+  const std::vector<float> ups = activations_like(channels, 6);
+  FloatProduct product(1, channels, 2, FloatFormat::f32, true);
+  for (int side = 0; side < 2; ++side) {
+    auto* weights = reinterpret_cast<float*>(product.values[side].data());
+    std::fill_n(weights, product.values[side].size() / sizeof(float), 0.0F);
+    for (std::size_t i = 0; i < gates.size(); ++i) weights[i / 16 * 32 + i % 16] = (side == 0 ? gates : ups)[i];
+  }
+  std::fill_n(product.bias.data(), product.bias.size(), 0.0F);
+  product.rows[0] = 1;
+  product.rows[1] = 0;
+  for (const KernelTable* table : kernel_tables()) {
+    if (!supported(*table)) continue;
+    const std::vector<float> out = product.run(*table, Store::overwrite);
+    for (std::size_t i = 0; i < gates.size(); ++i) {
+      const auto g = static_cast<double>(gates[i]);
+      const double wanted = silu(g) * static_cast<double>(ups[i]);
+      // exp within 2 ulp, four operations; and what is below 10^-35 may be anything as small.
+      const double allowed =
+          10 * unit * std::fabs(wanted) + 1e-35 * std::max(1.0, std::fabs(static_cast<double>(ups[i])));
+      ASSERT_NEAR(static_cast<double>(out[i]), wanted, allowed) << table->name << ": " << gates[i];
+    }
+    EXPECT_EQ(out[gates.size()], 0.25F) << table->name;
   }
 }
 

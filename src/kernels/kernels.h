@@ -216,11 +216,6 @@ struct KernelTable {
   void (*rope)(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept;
   /// row <- row * H / sqrt(n'), [plan.order]; `scratch` holds plan.order floats.
   void (*hadamard)(float* row, const Hadamard& plan, float* scratch) noexcept;
-  /// out = silu(gate) * up, [n]; out may be gate or up.
-  void (*swiglu)(const float* gate, const float* up, std::int64_t n, float* out) noexcept;
-  /// In place, [n]; -inf gives 0.
-  void (*softmax)(float* x, std::int64_t n) noexcept;
-  void (*add)(const float* x, std::int64_t n, float* out) noexcept;  ///< out += x
   void (*f16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
   void (*bf16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
   /// To the nearest, ties to even; NaN stays NaN.

@@ -2,7 +2,6 @@
 
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "base/half.h"
@@ -12,7 +11,6 @@ namespace pq::kernels {
 namespace {
 
 constexpr double unit = 0x1p-24;
-constexpr float infinity = std::numeric_limits<float>::infinity();
 
 /// Additions in one lane and of the lanes, at least 16 of which every vectorized kernel has; the scalar one adds all n.
 double additions(const KernelTable& table, std::int64_t n) {
@@ -86,88 +84,6 @@ TEST_P(RowKernel, rotates_positions) {
       }
     }
     EXPECT_FALSE(neighbours_would_do);
-  }
-}
-
-TEST_P(RowKernel, gates) {
-  std::vector<float> gates = activations_like(3000, 5, 10.0F);
-  for (float g = -100; g <= 100; g += 0.37F) gates.push_back(g);
-  gates.insert(gates.end(), {0.0F, -0.0F, 1e30F, -1e30F, 3e38F, -3e38F, -infinity, 1e-40F, -1e-40F, 87.5F, -87.5F});
-  const std::vector<float> ups = activations_like(static_cast<std::int64_t>(gates.size()), 6);
-  for (const std::int64_t n : row_lengths()) {
-    for (std::int64_t first = 0; first + n <= static_cast<std::int64_t>(gates.size());
-         first += std::max(n, std::int64_t{400})) {
-      Guarded<float> gate(std::vector<float>(gates.begin() + first, gates.begin() + first + n), 1);
-      Guarded<float> up(std::vector<float>(ups.begin() + first, ups.begin() + first + n));
-      Guarded<float> out(n, 2);
-      table().swiglu(gate.data(), up.data(), n, out.data());
-      ASSERT_TRUE(out.untouched_around());
-      for (std::int64_t i = 0; i < n; ++i) {
-        const auto g = static_cast<double>(gate[i]);
-        const double silu = std::isinf(g) ? 0 : g / (1 + std::exp(-g));
-        const double wanted = silu * static_cast<double>(up[i]);
-        // exp within 2 ulp, four operations; and what is below 10^-35 may be anything as small.
-        const double allowed =
-            10 * unit * std::fabs(wanted) + 1e-35 * std::max(1.0, std::fabs(static_cast<double>(up[i])));
-        ASSERT_NEAR(static_cast<double>(out[i]), wanted, allowed) << gate[i];
-      }
-      table().swiglu(gate.data(), up.data(), n, gate.data());
-      ASSERT_EQ(gate.values(), out.values()) << "in place";
-    }
-  }
-}
-
-TEST_P(RowKernel, exponentials_are_within_their_bound) {
-  for (float x = 0; x > -87; x -= 0.00371F) {
-    float pair[2] = {0, x};
-    table().softmax(pair, 2);
-    // Two ulp of exp, the sum, and two divisions.
-    ASSERT_NEAR(static_cast<double>(pair[1]) / static_cast<double>(pair[0]), std::exp(static_cast<double>(x)),
-                8 * unit * std::exp(static_cast<double>(x)))
-        << x;
-  }
-}
-
-TEST_P(RowKernel, softmax_adds_up_to_one) {
-  for (const std::int64_t n : row_lengths()) {
-    for (const float spread : {1.0F, 30.0F}) {
-      for (const bool masked : {false, true}) {
-        std::vector<float> x = activations_like(n, static_cast<unsigned>(n) + 1, spread);
-        for (std::size_t i = 1; masked && i < x.size(); i += 3) x[i] = -infinity;
-        const float largest = *std::max_element(x.begin(), x.end());
-        double sum = 0;
-        for (const float value : x) sum += std::exp(static_cast<double>(value) - static_cast<double>(largest));
-        Guarded<float> row(x, 1);
-        table().softmax(row.data(), n);
-        ASSERT_TRUE(row.untouched_around());
-        for (std::int64_t i = 0; i < n; ++i) {
-          const auto at = static_cast<std::size_t>(i);
-          const double distance = static_cast<double>(largest) - static_cast<double>(x[at]);
-          const double wanted = std::exp(-distance) / sum;
-          if (std::isinf(x[at])) {
-            ASSERT_EQ(row[i], 0.0F);
-            continue;
-          }
-          // x - max is rounded too, and exp makes a relative error of what was an absolute one.
-          const double allowed = (additions(table(), n) + distance + 8) * unit * wanted + 1e-37;
-          ASSERT_NEAR(static_cast<double>(row[i]), wanted, allowed) << n;
-        }
-      }
-    }
-  }
-}
-
-TEST_P(RowKernel, adds) {
-  for (const std::int64_t n : row_lengths()) {
-    const std::vector<float> x = activations_like(n, 1);
-    const std::vector<float> y = activations_like(n, 2);
-    Guarded<float> from(x, 1);
-    Guarded<float> out(y, 2);
-    table().add(from.data(), n, out.data());
-    ASSERT_TRUE(out.untouched_around());
-    for (std::int64_t i = 0; i < n; ++i) {
-      ASSERT_EQ(out[i], x[static_cast<std::size_t>(i)] + y[static_cast<std::size_t>(i)]);
-    }
   }
 }
 

@@ -117,11 +117,10 @@ TEST(Select, tables_share_no_function_and_no_name) {
         reinterpret_cast<const void*>(table->attend),        reinterpret_cast<const void*>(table->rms_norm),
         reinterpret_cast<const void*>(table->norm_quantize), reinterpret_cast<const void*>(table->quantize_row),
         reinterpret_cast<const void*>(table->min_max),       reinterpret_cast<const void*>(table->rope),
-        reinterpret_cast<const void*>(table->hadamard),      reinterpret_cast<const void*>(table->swiglu),
-        reinterpret_cast<const void*>(table->softmax),       reinterpret_cast<const void*>(table->add),
-        reinterpret_cast<const void*>(table->f16_to_float),  reinterpret_cast<const void*>(table->bf16_to_float),
-        reinterpret_cast<const void*>(table->float_to_bf16), reinterpret_cast<const void*>(table->int8_peak),
-        reinterpret_cast<const void*>(table->f32_peak),      reinterpret_cast<const void*>(table->read_memory)};
+        reinterpret_cast<const void*>(table->hadamard),      reinterpret_cast<const void*>(table->f16_to_float),
+        reinterpret_cast<const void*>(table->bf16_to_float), reinterpret_cast<const void*>(table->float_to_bf16),
+        reinterpret_cast<const void*>(table->int8_peak),     reinterpret_cast<const void*>(table->f32_peak),
+        reinterpret_cast<const void*>(table->read_memory)};
     for (const void* entry : entries) {
       EXPECT_NE(entry, nullptr) << table->name;
       functions.insert(entry);

@@ -7,6 +7,7 @@
 #include "base/index.h"
 #include "base/parallel_for.h"
 #include "io/safetensors.h"
+#include "numerics/activation.h"
 #include "numerics/hadamard.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
@@ -226,7 +227,7 @@ Matrix prefix_rows(const ModelSource& source, std::int64_t block, bool key) {
 Matrix silu_product(const Matrix& gate, const Matrix& up) {
   Matrix out = gate;
   for (std::size_t i = 0; i < out.values.size(); ++i) {
-    out.values[i] = gate.values[i] / (1 + std::exp(-gate.values[i])) * up.values[i];
+    out.values[i] = silu(gate.values[i]) * up.values[i];
   }
   return out;
 }

@@ -124,25 +124,6 @@ void hadamard(float* row, const Hadamard& plan, float* scratch) noexcept {
   }
 }
 
-void swiglu(const float* gate, const float* up, std::int64_t n, float* out) noexcept {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = gate[i] / (1.0F + std::exp(-gate[i])) * up[i];
-}
-
-void softmax(float* x, std::int64_t n) noexcept {
-  float largest = x[0];
-  for (std::int64_t i = 1; i < n; ++i) largest = std::max(largest, x[i]);
-  float sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = std::exp(x[i] - largest);
-    sum += x[i];
-  }
-  for (std::int64_t i = 0; i < n; ++i) x[i] /= sum;
-}
-
-void add(const float* x, std::int64_t n, float* out) noexcept {
-  for (std::int64_t i = 0; i < n; ++i) out[i] += x[i];
-}
-
 void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept {
   for (std::int64_t i = 0; i < n; ++i) out[i] = pq::f16_to_float(x[i]);
 }

@@ -18,9 +18,6 @@ void quantize_row(const float* x, const QuantizeRow& spec, const QuantizedRow& o
 void min_max(const float* x, std::int64_t n, float* min, float* max) noexcept;
 void rope(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept;
 void hadamard(float* row, const Hadamard& plan, float* scratch) noexcept;
-void swiglu(const float* gate, const float* up, std::int64_t n, float* out) noexcept;
-void softmax(float* x, std::int64_t n) noexcept;
-void add(const float* x, std::int64_t n, float* out) noexcept;
 void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
 void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
 void float_to_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept;

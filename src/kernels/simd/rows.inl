@@ -1,4 +1,4 @@
-// What is done to one row at a time, on the vocabulary of vec.h: norm, RoPE, SwiGLU, softmax, conversions. Included inside
+// What is done to one row at a time, on the vocabulary of vec.h: norm, RoPE, conversions. Included inside
 // the namespace of one instruction set. Every loop takes 16 values at a time, and the rest with masked loads and stores.
 
 /// use(first, F load(p), store(p, F)) over n values: whole vectors, then what is left.
@@ -56,36 +56,6 @@ inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, const floa
       store(upper + i, f_fma(a, s, f_mul(b, c)));
     });
   }
-}
-
-inline void swiglu(const float* gate, const float* up, std::int64_t n, float* out) noexcept {
-  for_each_vector(n, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
-    store(out + i, f_mul(f_silu(load(gate + i)), load(up + i)));
-  });
-}
-
-inline void softmax(float* x, std::int64_t n) noexcept {
-  F largest = f_set(x[0]);
-  F sums = f_zero();
-  std::int64_t i = 0;
-  for (; i + 16 <= n; i += 16) largest = f_max(largest, f_load(x + i));
-  float most = f_largest(largest);
-  for (; i < n; ++i) most = x[i] > most ? x[i] : most;
-  const F shift = f_set(most);
-  for_each_vector(n, [&](std::int64_t at, auto load, auto store) __attribute__((always_inline)) {
-    store(x + at, f_exp(f_sub(load(x + at), shift)));
-    sums = f_add(sums, load(x + at));
-  });
-  const F sum = f_set(f_sum(sums));
-  for_each_vector(n, [&](std::int64_t at, auto load, auto store) __attribute__((always_inline)) {
-    store(x + at, f_div(load(x + at), sum));
-  });
-}
-
-inline void add(const float* x, std::int64_t n, float* out) noexcept {
-  for_each_vector(n, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
-    store(out + i, f_add(load(out + i), load(x + i)));
-  });
 }
 
 /// The last values of a row of 16-bit numbers, followed by zeros.
