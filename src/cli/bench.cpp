@@ -2,30 +2,23 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
-#include "base/log.h"
-#include "base/memory_usage.h"
-#include "base/parallel_for.h"
-#include "base/progress.h"
 #include "cli/verbs.h"
-#include "kernels/select.h"
-#include "measure/limits.h"
-#include "measure/linear_speed.h"
 #include "measure/model_speed.h"
 #include "measure/shapes.h"
 #include "measure/speed_report.h"
+#include "measure/speed_run.h"
 #include "measure/speed_tests.h"
 
 namespace pq::cli {
 namespace {
+
+using namespace measure;
 
 struct Options {
   std::vector<std::string> models;
@@ -37,200 +30,6 @@ struct Options {
   bool linear = false;
   bool quick = false;
 };
-
-/// Something that runs again and again, in turns with others.
-struct Contender {
-  BenchRow* row;
-  double tokens;  ///< of one run
-  Work work;
-  std::function<void()> prepare;
-  std::function<double()> run;  ///< seconds
-};
-
-class Bench {
- public:
-  Bench(const Options& options, std::vector<BenchTest> tests, std::vector<Subject> subjects);
-  BenchReport report();
-
- private:
-  void plan_turns();
-  void measure_models(std::span<Subject> subjects);
-  void measure_linears();
-  void take_turns(std::vector<Contender>& contenders);
-
-  const Options& options_;
-  int repetitions_;
-  std::vector<BenchTest> tests_;
-  std::vector<Subject> subjects_;
-  std::vector<std::span<Subject>> turns_;  // subjects that are in memory together
-  const kernels::KernelTable& table_;
-  std::unique_ptr<LimitLog> limits_;
-  std::unique_ptr<Progress> progress_;
-  std::vector<BenchRow> rows_;
-  std::vector<StartUp> start_ups_;
-};
-
-Bench::Bench(const Options& options, std::vector<BenchTest> tests, std::vector<Subject> subjects)
-    : options_(options),
-      repetitions_(options.repetitions > 0 ? options.repetitions
-                   : options.quick         ? 3
-                                           : 5),
-      tests_(std::move(tests)),
-      subjects_(std::move(subjects)),
-      table_(kernels::select_kernels()) {
-  plan_turns();
-}
-
-// Neighbours of one group share a turn as long as memory holds them.
-void Bench::plan_turns() {
-  constexpr std::uint64_t others = std::uint64_t{3} << 29;  // the buffer for the read bandwidth, and the rest of us
-  const std::uint64_t available = available_bytes();
-  const std::uint64_t budget = available > others ? available - others : 0;
-  std::size_t first = 0;
-  std::uint64_t together = 0;
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    const Subject& subject = subjects_[i];
-    if (subject.bytes > budget) {
-      throw InputError(
-          subject.shape,
-          fmt::format("{} takes about {} of memory with these tests, {} are free", subject.recipe,
-                      format_bytes(static_cast<double>(subject.bytes)), format_bytes(static_cast<double>(budget))),
-          "choose other recipes with --recipe, a smaller shape, or tests with fewer tokens");
-    }
-    if (i > first && (subject.group != subjects_[first].group || together + subject.bytes > budget)) {
-      turns_.emplace_back(subjects_.data() + first, i - first);
-      first = i;
-      together = 0;
-    }
-    together += subject.bytes;
-  }
-  if (first < subjects_.size()) turns_.emplace_back(subjects_.data() + first, subjects_.size() - first);
-}
-
-BenchReport Bench::report() {
-  const std::size_t linear_runs = linear_precisions().size() * linear_rows().size() * large_linears().size();
-  const std::size_t runs = tests_.size() * subjects_.size() + (options_.linear ? linear_runs : 0);
-  log_info("kernels {}, {} threads; {} rows of {} runs each", table_.name, thread_count(), runs, repetitions_);
-  const auto split = std::adjacent_find(
-      turns_.begin(), turns_.end(), [](const auto& a, const auto& b) { return a.front().group == b.front().group; });
-  if (split != turns_.end()) {
-    log_info("memory does not hold all recipes of {} at once: they run one after the other where they must",
-             split->front().shape);
-  }
-  limits_ = std::make_unique<LimitLog>(table_);
-  log_info("limits now: {}", limits_text(limits_->now()));
-  progress_ = std::make_unique<Progress>("bench", runs * static_cast<std::size_t>(repetitions_));
-  rows_.reserve(runs);
-  for (const std::span<Subject> turn : turns_) measure_models(turn);
-  if (options_.linear) measure_linears();
-  progress_.reset();
-  return {.kernels = table_.name,
-          .processor = processor_name(),
-          .threads = thread_count(),
-          .repetitions = repetitions_,
-          .limits = limits_->median(),
-          .best_limits = limits_->best(),
-          .limit_count = limits_->count(),
-          .rows = std::move(rows_),
-          .start_ups = std::move(start_ups_)};
-}
-
-void Bench::take_turns(std::vector<Contender>& contenders) {
-  const auto name = [](const BenchRow& row) { return fmt::format("{} {} {}", row.shape, row.recipe, row.test); };
-  for (int repetition = 0; repetition < repetitions_; ++repetition) {
-    for (Contender& contender : contenders) {
-      BenchRow& row = *contender.row;
-      progress_->advance(0, name(row));
-      contender.prepare();
-      kernels::MachineLimits limits = limits_->now();
-      const double seconds = contender.run();
-      const Bound bound = bound_of(contender.work, limits);
-      row.limit = bound.limit;
-      row.tokens_per_second.push_back(contender.tokens / seconds);
-      row.limits_per_second.push_back(contender.tokens / bound.seconds);
-      if (limits.int8_matrix_ops > 0) {
-        limits.int8_matrix_ops = limits.bf16_matrix_ops = 0;
-        row.vector_limits_per_second.push_back(contender.tokens / bound_of(contender.work, limits).seconds);
-      }
-      progress_->advance(1, name(row));
-    }
-  }
-}
-
-void Bench::measure_models(std::span<Subject> subjects) {
-  std::int64_t capacity = 1;
-  for (const BenchTest& test : tests_) capacity = std::max(capacity, test.capacity());
-  std::vector<std::unique_ptr<BenchModel>> models;
-  for (Subject& subject : subjects) {
-    progress_->advance(0,
-                       fmt::format("{} {}: {}", subject.shape, subject.recipe, subject.checkpoint ? "load" : "make"));
-    const auto start = std::chrono::steady_clock::now();
-    auto model = subject.load();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (subject.recipe.empty()) subject.recipe = weight_type(*model);
-    if (subject.checkpoint) start_ups_.push_back({subject.shape, subject.recipe, seconds});
-    models.push_back(std::make_unique<BenchModel>(std::move(model), capacity));
-    models.back()->warm_up();
-  }
-  const std::size_t first_row = rows_.size();
-  for (const BenchTest& test : tests_) {
-    for (const Subject& subject : subjects) {
-      rows_.push_back({.shape = subject.shape,
-                       .recipe = subject.recipe,
-                       .test = test.name,
-                       .group = subject.group,
-                       .quantized = subject.quantized});
-    }
-  }
-  // The deepest first, so that a cache is filled once and then cut back.
-  std::vector<std::size_t> order(tests_.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return tests_[a].depth > tests_[b].depth; });
-  for (const std::size_t i : order) {
-    const BenchTest& test = tests_[i];
-    std::vector<Contender> contenders;
-    for (std::size_t s = 0; s < subjects.size(); ++s) {
-      BenchModel& model = *models[s];
-      contenders.push_back({.row = &rows_[first_row + i * subjects.size() + s],
-                            .tokens = static_cast<double>(test.tokens * test.batch),
-                            .work = model.work_of(test),
-                            .prepare = [&model, &test] { model.prepare(test); },
-                            .run = [&model, &test] { return model.run(test); }});
-    }
-    take_turns(contenders);
-  }
-}
-
-void Bench::measure_linears() {
-  for (const LinearSize& size : large_linears()) {
-    const std::string shape = fmt::format("{}x{}", size.inputs, size.outputs);
-    std::vector<std::unique_ptr<BenchLinear>> layers;
-    for (const std::string& precision : linear_precisions()) {
-      progress_->advance(0, fmt::format("{} {}: make", shape, precision));
-      layers.push_back(std::make_unique<BenchLinear>(size, precision, table_));
-    }
-    for (const std::int64_t rows : linear_rows()) {
-      const std::size_t first_row = rows_.size();
-      std::vector<Contender> contenders;
-      for (std::size_t i = 0; i < layers.size(); ++i) {
-        const std::string precision = linear_precisions()[i];
-        rows_.push_back({.shape = shape,
-                         .recipe = precision,
-                         .test = fmt::format("rows{}", rows),
-                         .group = "linear " + shape,
-                         .quantized = i > 0});
-        BenchLinear& layer = *layers[i];
-        contenders.push_back({.row = &rows_[first_row + i],
-                              .tokens = static_cast<double>(rows * layer.layers(rows)),
-                              .work = layer.work_of(rows),
-                              .prepare = [] {},
-                              .run = [&layer, rows] { return layer.run(rows); }});
-      }
-      take_turns(contenders);
-    }
-  }
-}
 
 int bench(const Options& options, const CommonOptions& common) {
   if (options.models.empty() && options.shapes.empty() && !options.linear) {
@@ -257,7 +56,12 @@ int bench(const Options& options, const CommonOptions& common) {
       subjects.push_back(random_subject(shape, recipe, options.lm_head_bits, parsed));
     }
   }
-  const BenchReport report = Bench(options, parsed, std::move(subjects)).report();
+  const BenchReport report = measure_speed({.tests = parsed,
+                                            .subjects = std::move(subjects),
+                                            .linear = options.linear,
+                                            .repetitions = options.repetitions > 0 ? options.repetitions
+                                                           : options.quick         ? 3
+                                                                                   : 5});
   if (common.json) {
     print_json(report_json(report));
   } else {

@@ -167,6 +167,26 @@ std::int64_t first_index_of(std::span<const float> logits, float max) {
   return std::find(logits.begin() + static_cast<std::ptrdiff_t>(start), logits.end(), max) - logits.begin();
 }
 
+std::vector<double> log_softmax(std::span<const double> logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const double logit : logits) total += std::exp(logit - largest);
+  std::vector<double> logs;
+  logs.reserve(logits.size());
+  for (const double logit : logits) logs.push_back(logit - largest - std::log(total));
+  return logs;
+}
+
+double kl_divergence(std::span<const double> reference, std::span<const double> model) {
+  double sum = 0;
+  for (std::size_t i = 0; i < reference.size(); ++i) sum += std::exp(reference[i]) * (reference[i] - model[i]);
+  return sum;
+}
+
+std::int64_t first_largest(std::span<const double> logits) {
+  return std::max_element(logits.begin(), logits.end()) - logits.begin();
+}
+
 void exp_of_nonpositive(std::span<float> x) {
   for (std::size_t start = 0; start < x.size(); start += block_size) {
     const std::size_t count = std::min(block_size, x.size() - start);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace pq::eval {
 
@@ -28,6 +29,14 @@ double kl_divergence(std::span<const float> reference, const LogitStats& referen
 
 /// The lowest index of a logit equal to `max`, which is one of them.
 std::int64_t first_index_of(std::span<const float> logits, float max);
+
+/// The same in float64 throughout, in plain loops: for a reference that computes in it, where differences of 1e-9
+/// count, and what the fast ones are tested against. Rows are not empty.
+std::vector<double> log_softmax(std::span<const double> logits);
+/// KL(reference || model) in nats of two rows of log-probabilities.
+double kl_divergence(std::span<const double> reference, std::span<const double> model);
+/// The lowest index of the largest value.
+std::int64_t first_largest(std::span<const double> logits);
 
 /// x <- exp(x) for x <= 0, to a relative error of 1e-7; below -87 it stays at exp(-87) = 1.6e-38.
 void exp_of_nonpositive(std::span<float> x);

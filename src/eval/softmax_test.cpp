@@ -120,5 +120,27 @@ TEST(Softmax, FindsTheFirstMaximum) {
   }
 }
 
+TEST(Softmax, TheFastDivergenceIsThatOfFloat64) {
+  for (const std::size_t size : sizes) {
+    const auto reference = random_logits(size, 3.0, "reference");
+    std::vector<float> model = reference;
+    const auto noise = random_logits(size, 0.3, "noise");
+    for (std::size_t i = 0; i < size; ++i) model[i] += noise[i];
+    const std::vector<double> exact_reference(reference.begin(), reference.end());
+    const std::vector<double> exact_model(model.begin(), model.end());
+    const double expected = kl_divergence(log_softmax(exact_reference), log_softmax(exact_model));
+    const LogitStats reference_stats = logit_stats(reference);
+    const LogitStats model_stats = logit_stats(model);
+    EXPECT_NEAR(kl_divergence(reference, reference_stats, model, model_stats), expected, 4e-6) << size;
+    EXPECT_EQ(first_index_of(model, model_stats.max), first_largest(exact_model)) << size;
+    double sum = 0;
+    for (const double log : log_softmax(exact_model)) sum += std::exp(log);
+    EXPECT_NEAR(sum, 1, 1e-12) << size;
+    if (size == 1) continue;
+    const double reversed = kl_divergence(model, model_stats, reference, reference_stats);
+    EXPECT_GT(std::fabs(reversed - expected), 4e-6) << size;
+  }
+}
+
 }  // namespace
 }  // namespace pq::eval

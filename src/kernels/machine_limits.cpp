@@ -5,22 +5,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "base/stopwatch.h"
 
 namespace pq::kernels {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t read_piece = std::size_t{1} << 20;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Operations per second of all threads, which run it at the same time.
 double measure_peak(double (*peak)(std::int64_t) noexcept, int tries) {
@@ -28,9 +24,9 @@ double measure_peak(double (*peak)(std::int64_t) noexcept, int tries) {
   constexpr double wanted_seconds = 0.01;
   std::int64_t rounds = 1000;
   for (;;) {
-    const auto start = Clock::now();
+    const Stopwatch stopwatch;
     peak(rounds);
-    const double seconds = seconds_since(start);
+    const double seconds = stopwatch.seconds();
     if (seconds > wanted_seconds / 4) {
       rounds =
           std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(rounds) * wanted_seconds / seconds));
@@ -45,9 +41,9 @@ double measure_peak(double (*peak)(std::int64_t) noexcept, int tries) {
     auto body = [&](std::size_t begin, std::size_t end, std::size_t /*thread*/) {
       for (std::size_t one = begin; one < end; ++one) operations.fetch_add(peak(rounds));
     };
-    const auto start = Clock::now();
+    const Stopwatch stopwatch;
     parallel_ranges(threads, 1, Split::even, body);
-    best = std::max(best, operations.load() / seconds_since(start));
+    best = std::max(best, operations.load() / stopwatch.seconds());
   }
   return best;
 }
@@ -87,9 +83,9 @@ double LimitProbe::read_bytes(int tries) const {
   };
   double best = 0;
   for (int i = 0; i < tries; ++i) {
-    const auto start = Clock::now();
+    const Stopwatch stopwatch;
     parallel_ranges(bytes_, read_piece, Split::even, read);
-    best = std::max(best, static_cast<double>(bytes_) / seconds_since(start));
+    best = std::max(best, static_cast<double>(bytes_) / stopwatch.seconds());
   }
   return best;
 }

@@ -9,7 +9,7 @@
 
 #include "base/memory_usage.h"
 
-namespace pq::cli {
+namespace pq::measure {
 namespace {
 
 using kernels::MachineLimits;
@@ -114,4 +114,4 @@ std::string limits_text(const MachineLimits& limits) {
   return text;
 }
 
-}  // namespace pq::cli
+}  // namespace pq::measure

@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "kernels/machine_limits.h"
 
-namespace pq::cli {
+namespace pq::measure {
 
 /// What computes the products of a linear layer.
 enum class Products {
@@ -57,4 +57,4 @@ std::string limits_text(const kernels::MachineLimits& limits);
 
 double median_of(std::vector<double> values);
 
-}  // namespace pq::cli
+}  // namespace pq::measure

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -12,9 +11,10 @@
 #include "base/memory_usage.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
+#include "base/stopwatch.h"
 #include "numerics/packing.h"
 
-namespace pq::cli {
+namespace pq::measure {
 namespace {
 
 using runtime::PackedLinear;
@@ -124,13 +124,13 @@ std::int64_t BenchLinear::layers(std::int64_t rows) const {
 
 double BenchLinear::run(std::int64_t rows) {
   const runtime::LinearUnit linear(table_, buffers_, scratch_);
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   for (std::int64_t i = 0; i < layers(rows); ++i) {
     const runtime::LinearRows prepared = linear.prepare(input_, floats_.rows(rows));
     linear.multiply(prepared, std::array{runtime::LinearProduct{&layers_[index(i)], nullptr, out_.rows(rows),
                                                                 kernels::Store::overwrite}});
   }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return stopwatch.seconds();
 }
 
 Work BenchLinear::work_of(std::int64_t rows) const {
@@ -144,4 +144,4 @@ Work BenchLinear::work_of(std::int64_t rows) const {
   return work;
 }
 
-}  // namespace pq::cli
+}  // namespace pq::measure

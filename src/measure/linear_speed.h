@@ -11,7 +11,7 @@
 #include "runtime/packed_linear.h"
 #include "runtime/scratch.h"
 
-namespace pq::cli {
+namespace pq::measure {
 
 struct LinearSize {
   std::int64_t inputs;
@@ -52,4 +52,4 @@ class BenchLinear {
   runtime::Scratch scratch_;
 };
 
-}  // namespace pq::cli
+}  // namespace pq::measure

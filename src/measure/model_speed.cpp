@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <span>
 #include <utility>
 
 #include "base/error.h"
+#include "base/stopwatch.h"
 #include "base/suggest.h"
 #include "measure/shapes.h"
 #include "runtime/kv_cache.h"
@@ -16,7 +16,7 @@
 #include "runtime/model_source.h"
 #include "runtime/workspace.h"
 
-namespace pq::cli {
+namespace pq::measure {
 namespace {
 
 using runtime::Model;
@@ -151,13 +151,13 @@ void BenchModel::prepare(const BenchTest& test) {
 }
 
 double BenchModel::run(const BenchTest& test) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   if (test.kind == BenchTest::Kind::prefill) {
     prefill(test);
   } else {
     generate(test);
   }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return stopwatch.seconds();
 }
 
 void BenchModel::prefill(const BenchTest& test) {
@@ -215,4 +215,4 @@ Work BenchModel::work_of(const BenchTest& test) const {
   return work;
 }
 
-}  // namespace pq::cli
+}  // namespace pq::measure

@@ -13,7 +13,7 @@
 #include "runtime/model.h"
 #include "runtime/session.h"
 
-namespace pq::cli {
+namespace pq::measure {
 
 /// A model to measure, before it is in memory.
 struct Subject {
@@ -69,4 +69,4 @@ class BenchModel {
   Random random_;
 };
 
-}  // namespace pq::cli
+}  // namespace pq::measure

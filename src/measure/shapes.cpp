@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 
-namespace pq::cli {
+namespace pq::measure {
 namespace {
 
 struct Shape {
@@ -56,4 +56,4 @@ ModelSpec named_shape(std::string_view name) {
                    did_you_mean(name, shape_names()));
 }
 
-}  // namespace pq::cli
+}  // namespace pq::measure

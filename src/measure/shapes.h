@@ -6,7 +6,7 @@
 
 #include "model/model_spec.h"
 
-namespace pq::cli {
+namespace pq::measure {
 
 /// Architectures by name, as their published config.json files describe them, for measuring with random weights.
 std::vector<std::string> shape_names();
@@ -14,4 +14,4 @@ std::vector<std::string> shape_names();
 /// Throws InputError ("did you mean") for an unknown name.
 ModelSpec named_shape(std::string_view name);
 
-}  // namespace pq::cli
+}  // namespace pq::measure

@@ -8,7 +8,7 @@
 
 #include "base/table.h"
 
-namespace pq::cli {
+namespace pq::measure {
 namespace {
 
 std::vector<double> quotients(const std::vector<double>& above, const std::vector<double>& below) {
@@ -165,4 +165,4 @@ std::string processor_name() {
   return "unknown";
 }
 
-}  // namespace pq::cli
+}  // namespace pq::measure

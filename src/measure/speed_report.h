@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "measure/limits.h"
 
-namespace pq::cli {
+namespace pq::measure {
 
 /// One line of the table: a model (or a layer) under one test.
 struct BenchRow {
@@ -65,4 +65,4 @@ std::string report_text(const BenchReport& report);
 /// What the system calls this processor.
 std::string processor_name();
 
-}  // namespace pq::cli
+}  // namespace pq::measure

@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/suggest.h"
 
-namespace pq::cli {
+namespace pq::measure {
 namespace {
 
 constexpr std::int64_t most_tokens = 1'000'000;
@@ -90,4 +90,4 @@ std::vector<std::string> default_tests() {
 
 std::vector<std::string> quick_tests() { return {"pp512", "tg128"}; }
 
-}  // namespace pq::cli
+}  // namespace pq::measure

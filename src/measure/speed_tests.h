@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace pq::cli {
+namespace pq::measure {
 
 /// What is timed on a model: `tokens` of each of `batch` sequences that hold `depth` tokens already.
 struct BenchTest {
@@ -30,4 +30,4 @@ std::vector<BenchTest> parse_tests(const std::vector<std::string>& names);
 std::vector<std::string> default_tests();
 std::vector<std::string> quick_tests();
 
-}  // namespace pq::cli
+}  // namespace pq::measure

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -102,6 +103,17 @@ TEST(Recipes, EveryStageAgreesWithTheReference) {
     if (!kernels::supported(*table)) continue;
     for (const Case& row : cases()) check(row, *table);
   }
+}
+
+TEST(Recipes, TheInputOfAnEightBitHeadHasItsName) {
+  const ModelSource source = random_source(small_spec(), named_recipe("w4a8kv4-static"), 3);
+  const Model model(build_model(source, {.lm_head_bits = 8}, *kernels::kernel_tables().front()));
+  std::vector<std::string> tensors;
+  for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3}).rows) {
+    tensors.push_back(row.tensor);
+  }
+  EXPECT_THAT(tensors, testing::IsSupersetOf({"norm", "lm_head_input", "lm_head"}));
+  EXPECT_THAT(tensors, testing::Not(testing::Contains("block_output")));
 }
 
 // The comparison sees one wrong scale of one channel, and a quantizer whose scale is off by a thousandth.

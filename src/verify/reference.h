@@ -6,27 +6,12 @@
 
 #include "runtime/model.h"
 #include "runtime/model_source.h"
+#include "verify/matrix.h"
 
 namespace pq::runtime {
 
 /// The model's arithmetic once more, plainly, in float64 over numerics: what `pq verify` holds the kernels to. Weights
 /// are decoded row by row from the files, quantizers are those of numerics/quantize.h on float32 inputs.
-
-struct Matrix {
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;
-  std::vector<double> values;  ///< [rows, columns]
-
-  Matrix() = default;
-  Matrix(std::int64_t row_count, std::int64_t column_count)
-      : rows(row_count), columns(column_count), values(static_cast<std::size_t>(row_count * column_count)) {}
-  std::span<double> row(std::int64_t i) {
-    return std::span(values).subspan(static_cast<std::size_t>(i * columns), static_cast<std::size_t>(columns));
-  }
-  std::span<const double> row(std::int64_t i) const {
-    return std::span(values).subspan(static_cast<std::size_t>(i * columns), static_cast<std::size_t>(columns));
-  }
-};
 
 /// A linear layer whose rows are decoded when they are needed.
 struct ReferenceLinear {

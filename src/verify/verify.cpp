@@ -7,26 +7,19 @@
 #include "base/half.h"
 #include "base/index.h"
 #include "runtime/forward.h"
+#include "verify/bounds.h"
+#include "verify/comparison.h"
 #include "verify/logit_distance.h"
 #include "verify/reference.h"
 
 namespace pq::runtime {
 namespace {
 
-// Rounding of float32: half a unit in the last place of 1.
-constexpr double unit = 0x1p-24;
-
 Matrix matrix_of(const RowBuffer& buffer, std::int64_t rows, std::int64_t columns) {
   Matrix result(rows, columns);
   const ConstRows values = buffer.rows(rows);
   for (std::int64_t row = 0; row < rows; ++row) std::copy_n(values.row(row), columns, result.row(row).begin());
   return result;
-}
-
-double sum_of_magnitudes(std::span<const double> x) {
-  double sum = 0;
-  for (const double value : x) sum += std::fabs(value);
-  return sum;
 }
 
 class Verification {
@@ -38,10 +31,7 @@ class Verification {
         tokens_(tokens),
         count_(static_cast<std::int64_t>(tokens.size())),
         progress_(progress),
-        sequence_(parts_, std::max<std::int64_t>(1, count_)) {
-    report_.kernels = model.kernels().name;
-    report_.tokens = count_;
-  }
+        sequence_(parts_, std::max<std::int64_t>(1, count_)) {}
 
   VerifyReport run();
 
@@ -49,13 +39,13 @@ class Verification {
   const ModelSpec& spec() const { return parts_.spec; }
   const QuantizedBlock& parameters() const { return block_source_.parameters; }
   const PackedBlock& packed() const { return parts_.blocks[index(block_)]; }
-  VerifyRow& row(const std::string& tensor);
   void compare(const std::string& tensor, const Matrix& actual, const Matrix& expected, const Matrix& bound);
   void compare_codes(const std::string& tensor, std::int64_t codes, std::int64_t differing);
 
   void stage(Stage stage, std::int64_t block);
   void check_norm(const std::string& tensor, std::span<const float> gamma);
-  void check_input(Site site, const LinearInput& input, const SiteQuantizer& parameters, const RowBuffer& floats);
+  void check_input(const std::string& tensor, Site site, const LinearInput& input, const SiteQuantizer& parameters,
+                   const RowBuffer& floats);
   void check_linear(LinearId id, const RowBuffer& out);
   void check_residual(LinearId id);
   void check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after);
@@ -64,7 +54,6 @@ class Verification {
   void check_product();
   void check_rotated_product();
   void check_head(const std::vector<float>& logits);
-  Matrix rounding(const LinearInput& input, const PackedLinear& linear, Matrix magnitude) const;
 
   const ModelParts& parts_;
   const ModelSource& source_;
@@ -73,7 +62,7 @@ class Verification {
   const std::function<void()>& progress_;
   Sequence sequence_;
   Workspace work_;
-  VerifyReport report_;
+  Comparison comparison_;
 
   std::int64_t block_ = 0;
   BlockSource block_source_;
@@ -87,37 +76,13 @@ class Verification {
   Matrix control_;  // the same from an embedding that was moved a little
 };
 
-VerifyRow& Verification::row(const std::string& tensor) {
-  const auto found = std::find_if(report_.rows.begin(), report_.rows.end(),
-                                  [&](const VerifyRow& existing) { return existing.tensor == tensor; });
-  if (found != report_.rows.end()) return *found;
-  report_.rows.push_back({});
-  report_.rows.back().tensor = tensor;
-  return report_.rows.back();
-}
-
 void Verification::compare(const std::string& tensor, const Matrix& actual, const Matrix& expected,
                            const Matrix& bound) {
-  VerifyRow& of = row(tensor);
-  for (std::size_t i = 0; i < actual.values.size(); ++i) {
-    const double error = std::fabs(actual.values[i] - expected.values[i]);
-    // A result that is no number is outside every bound, and so is an error where there can be none.
-    double share = error / std::max(bound.values[i], 1e-37);
-    if (std::isnan(share)) share = HUGE_VAL;
-    of.max_error = std::max(of.max_error, error);
-    if (share > of.share) {
-      of.share = share;
-      of.worst_block = block_;
-    }
-  }
-  of.values += static_cast<std::int64_t>(actual.values.size());
+  comparison_.add_values(tensor, block_, actual, expected, bound);
 }
 
 void Verification::compare_codes(const std::string& tensor, std::int64_t codes, std::int64_t differing) {
-  VerifyRow& of = row(tensor);
-  of.codes += codes;
-  of.differing += differing;
-  if (differing > 0) of.worst_block = block_;
+  comparison_.add_codes(tensor, block_, codes, differing);
 }
 
 // The runtime's own norm of residual_ goes to expected_.
@@ -131,17 +96,12 @@ void Verification::check_norm(const std::string& tensor, std::span<const float> 
     std::copy(normed.begin(), normed.end(), expected_.row(i).begin());
   }
   const Matrix reference = rms_norm(residual_, gamma, spec().rms_norm_eps);
-  Matrix bound = reference;
-  // Sums of squares in at least 8 lanes, then a handful of operations.
-  const double share = unit * (static_cast<double>(residual_.columns) / 8 + 16);
-  for (double& value : bound.values) value = std::fabs(value) * share;
-  compare(tensor, expected_, reference, bound);
+  compare(tensor, expected_, reference, norm_bound(reference));
 }
 
 // The codes of expected_; what they stand for goes to input_.
-void Verification::check_input(Site site, const LinearInput& input, const SiteQuantizer& parameters,
-                               const RowBuffer& floats) {
-  const std::string tensor(site_name(site));
+void Verification::check_input(const std::string& tensor, Site site, const LinearInput& input,
+                               const SiteQuantizer& parameters, const RowBuffer& floats) {
   const std::int64_t columns = input.plan.columns;
   const SiteCodes reference = quantize_site(site, input.format, parameters, spec().head_dim, expected_);
   input_ = reference.values;
@@ -180,23 +140,12 @@ void Verification::check_input(Site site, const LinearInput& input, const SiteQu
   }
 }
 
-// How far a product may be from the exact one; `magnitude` is the sum of the absolute values of its terms.
-Matrix Verification::rounding(const LinearInput& input, const PackedLinear& linear, Matrix magnitude) const {
-  double share = unit * static_cast<double>(input.plan.columns + 8);
-  if (linear.integer()) share = 2 * unit * static_cast<double>(input.plan.segments + 4);
-  const bool rounded = !linear.integer() && linear.floats().format == kernels::FloatFormat::bf16 &&
-                       parts_.options.bf16_products && parts_.table.bf16_products;
-  if (rounded) share += 0x1p-8;
-  for (double& value : magnitude.values) value *= share;
-  return magnitude;
-}
-
 void Verification::check_linear(LinearId id, const RowBuffer& out) {
   Matrix magnitude;
   const Matrix reference = multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
   const Matrix actual = matrix_of(out, count_, reference.columns);
   compare(std::string(tensor_names::linear_in_block(id)), actual, reference,
-          rounding(packed().qkv_input, packed()[id], std::move(magnitude)));
+          product_bound(packed().qkv_input, packed()[id], std::move(magnitude)));
 }
 
 // residual_ + the layer's product is the residual stream now.
@@ -204,10 +153,10 @@ void Verification::check_residual(LinearId id) {
   const LinearInput& input = id == LinearId::o ? packed().o_input : packed().down_input;
   Matrix magnitude;
   Matrix reference = multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
-  Matrix bound = rounding(input, packed()[id], std::move(magnitude));
+  Matrix bound = product_bound(input, packed()[id], std::move(magnitude));
   for (std::size_t i = 0; i < reference.values.size(); ++i) {
     reference.values[i] += residual_.values[i];
-    bound.values[i] += 2 * unit * (std::fabs(reference.values[i]) + std::fabs(residual_.values[i]));
+    bound.values[i] += 2 * float_unit * (std::fabs(reference.values[i]) + std::fabs(residual_.values[i]));
   }
   residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
   compare(std::string(tensor_names::linear_in_block(id)), residual_, reference, bound);
@@ -226,7 +175,7 @@ void Verification::check_heads(const std::string& tensor, const Matrix& before, 
   for (std::size_t first = 0; first < before.values.size(); first += dim) {
     const double sum = sum_of_magnitudes(std::span(before.values).subspan(first, dim));
     // Each output is a signed sum of the head's values, which rotation by angles makes at most twice as large.
-    std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim, 2 * steps * unit * sum / shrink);
+    std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim, 2 * steps * float_unit * sum / shrink);
   }
   compare(tensor, matrix_of(after, before.rows, before.columns), reference, bound);
 }
@@ -266,32 +215,14 @@ void Verification::check_attention() {
   const Matrix prefix_value = prefix_rows(source_, block_, false);
   const Matrix query = matrix_of(work_.query, count_, spec().query_size());
   const Matrix reference = attend(spec(), packed().window, query, key, value, prefix_key, prefix_value);
-  // A score is off by the rounding of Q (to 16 bits where K is integer) against K, and as much again for sums in
-  // float32; a softmax weight moves by that relatively, twice; 16-bit weights add 2^-16 of the largest one each.
-  const bool wide = parts_.kv.packed;
-  const double step = wide ? 0x1p-16 : unit;
-  const auto keys = static_cast<double>(std::min<std::int64_t>(parts_.prefix() + count_, 128));
-  double largest_key = 0;
-  double largest_value = 0;
-  const std::size_t dim = index(spec().head_dim);
-  for (const Matrix* rows : std::array<const Matrix*, 2>{&key, &prefix_key}) {
-    for (std::size_t first = 0; first < rows->values.size(); first += dim) {
-      largest_key = std::max(largest_key, sum_of_magnitudes(std::span(rows->values).subspan(first, dim)));
-    }
-  }
-  for (const Matrix* rows : std::array<const Matrix*, 2>{&value, &prefix_value}) {
-    for (const double x : rows->values) largest_value = std::max(largest_value, std::fabs(x));
-  }
-  Matrix bound(reference.rows, reference.columns);
-  for (std::size_t first = 0; first < query.values.size(); first += dim) {
-    double largest_query = 0;
-    for (std::size_t i = first; i < first + dim; ++i)
-      largest_query = std::max(largest_query, std::fabs(query.values[i]));
-    const double score = 2 * step * largest_key * largest_query / std::sqrt(static_cast<double>(spec().head_dim));
-    const double rest = wide ? keys * 0x1p-16 : 16 * unit + keys * unit;
-    std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim,
-                largest_value * (2 * score + rest + 2e-6));
-  }
+  const Matrix bound = attention_bound({.query = query,
+                                        .key = key,
+                                        .value = value,
+                                        .prefix_key = prefix_key,
+                                        .prefix_value = prefix_value,
+                                        .head_dim = spec().head_dim,
+                                        .scale = 1 / std::sqrt(static_cast<double>(spec().head_dim)),
+                                        .wide = parts_.kv.packed});
   expected_ = matrix_of(work_.attended, count_, spec().query_size());
   compare("self_attn.attention", expected_, reference, bound);
 }
@@ -304,18 +235,11 @@ void Verification::check_product() {
   };
   const Matrix gate = linear(LinearId::gate, gate_magnitude);
   const Matrix up = linear(LinearId::up, up_magnitude);
-  const Matrix gate_bound = rounding(packed().gate_up_input, packed()[LinearId::gate], std::move(gate_magnitude));
-  const Matrix up_bound = rounding(packed().gate_up_input, packed()[LinearId::up], std::move(up_magnitude));
+  const Matrix gate_bound = product_bound(packed().gate_up_input, packed()[LinearId::gate], std::move(gate_magnitude));
+  const Matrix up_bound = product_bound(packed().gate_up_input, packed()[LinearId::up], std::move(up_magnitude));
   const Matrix reference = silu_product(gate, up);
-  Matrix bound = reference;
-  for (std::size_t i = 0; i < bound.values.size(); ++i) {
-    const double silu = gate.values[i] / (1 + std::exp(-gate.values[i]));
-    // The slope of silu is at most 1.1; its exponential may be off by 2^-20.
-    bound.values[i] = 1.1 * gate_bound.values[i] * (std::fabs(up.values[i]) + up_bound.values[i]) +
-                      std::fabs(silu) * up_bound.values[i] + 0x1p-20 * std::fabs(reference.values[i]) + 1e-30;
-  }
   product_ = matrix_of(work_.product, count_, spec().intermediate_size);
-  compare("mlp.down_product", product_, reference, bound);
+  compare("mlp.down_product", product_, reference, gated_bound(gate, gate_bound, up, up_bound, reference));
 }
 
 // The runtime's own rotation of product_ goes to expected_.
@@ -337,7 +261,7 @@ void Verification::check_rotated_product() {
     for (std::size_t first = 0; first < index(product_.columns); first += size) {
       const double sum = sum_of_magnitudes(product_.row(i).subspan(first, size));
       std::fill_n(bound.row(i).begin() + static_cast<std::ptrdiff_t>(first), size,
-                  steps * unit * sum / std::sqrt(static_cast<double>(size)));
+                  steps * float_unit * sum / std::sqrt(static_cast<double>(size)));
     }
   }
   apply_rotation(reference, spec().intermediate_size);
@@ -356,7 +280,8 @@ void Verification::stage(Stage stage, std::int64_t block) {
       break;
     case Stage::qkv_input:
       check_norm("input_layernorm", parameters().input_norm);
-      check_input(Site::qkv_input, packed().qkv_input, site(Site::qkv_input), work_.linear.normed);
+      check_input(std::string(site_name(Site::qkv_input)), Site::qkv_input, packed().qkv_input, site(Site::qkv_input),
+                  work_.linear.normed);
       break;
     case Stage::qkv:
       check_linear(LinearId::q, work_.query);
@@ -369,21 +294,24 @@ void Verification::stage(Stage stage, std::int64_t block) {
       check_attention();
       break;
     case Stage::o_input:
-      check_input(Site::o_input, packed().o_input, site(Site::o_input), work_.attended);
+      check_input(std::string(site_name(Site::o_input)), Site::o_input, packed().o_input, site(Site::o_input),
+                  work_.attended);
       break;
     case Stage::attention_out:
       check_residual(LinearId::o);
       break;
     case Stage::gate_up_input:
       check_norm("post_attention_layernorm", parameters().post_attention_norm);
-      check_input(Site::gate_up_input, packed().gate_up_input, site(Site::gate_up_input), work_.linear.normed);
+      check_input(std::string(site_name(Site::gate_up_input)), Site::gate_up_input, packed().gate_up_input,
+                  site(Site::gate_up_input), work_.linear.normed);
       break;
     case Stage::product:
       check_product();
       break;
     case Stage::down_input:
       check_rotated_product();
-      check_input(Site::down_input, packed().down_input, site(Site::down_input), work_.product);
+      check_input(std::string(site_name(Site::down_input)), Site::down_input, packed().down_input,
+                  site(Site::down_input), work_.product);
       break;
     case Stage::block_output:
       check_residual(LinearId::down);
@@ -399,7 +327,7 @@ void Verification::check_head(const std::vector<float>& logits) {
   check_norm("norm", parts_.final_norm);
   input_ = expected_;
   if (parts_.head_input.plan.integer) {
-    check_input(Site::block_output, parts_.head_input, {}, work_.linear.normed);
+    check_input("lm_head_input", Site::block_output, parts_.head_input, {}, work_.linear.normed);
   }
   const LinearShape shape{spec().vocab_size, spec().hidden_size, false};
   const ReferenceLinear head{&source_.lm_head, nullptr, shape, QuantizerFormat{}, parts_.options.lm_head_bits == 8};
@@ -407,7 +335,7 @@ void Verification::check_head(const std::vector<float>& logits) {
   const Matrix reference = multiply(head, input_, &magnitude);
   Matrix actual(count_, spec().vocab_size);
   std::copy(logits.begin(), logits.end(), actual.values.begin());
-  compare("lm_head", actual, reference, rounding(parts_.head_input, parts_.lm_head, std::move(magnitude)));
+  compare("lm_head", actual, reference, product_bound(parts_.head_input, parts_.lm_head, std::move(magnitude)));
 }
 
 VerifyReport Verification::run() {
@@ -423,9 +351,13 @@ VerifyReport Verification::run() {
   residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
   project_logits(parts_, work_, work_.residual.rows(count_), logits.data());
   check_head(logits);
+  VerifyReport report;
+  report.kernels = parts_.table.name;
+  report.tokens = count_;
+  report.rows = comparison_.rows();
   compare_logits(reference_logits(source_, parts_.options, stream_),
-                 reference_logits(source_, parts_.options, control_), logits, report_);
-  return report_;
+                 reference_logits(source_, parts_.options, control_), logits, report);
+  return report;
 }
 
 }  // namespace

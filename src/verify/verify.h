@@ -8,21 +8,9 @@
 
 #include "runtime/model.h"
 #include "runtime/model_source.h"
+#include "verify/comparison.h"
 
 namespace pq::runtime {
-
-/// One tensor of the runtime against the reference arithmetic fed the runtime's own inputs, over all blocks.
-struct VerifyRow {
-  std::string tensor;
-  std::int64_t values = 0;       ///< floats compared
-  double max_error = 0;          ///< largest absolute error
-  double share = 0;              ///< largest error as a share of its computed bound; above 1: outside
-  std::int64_t worst_block = 0;  ///< where that was
-  std::int64_t codes = 0;        ///< integers compared
-  std::int64_t differing = 0;    ///< of them; any is outside
-
-  bool passed() const { return share <= 1 && differing == 0; }
-};
 
 struct VerifyReport {
   std::string kernels;

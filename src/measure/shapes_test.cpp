@@ -1,0 +1,28 @@
+#include "measure/shapes.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pq::measure {
+namespace {
+
+TEST(Shapes, AreThePublishedOnes) {
+  // Parameters without the embedding: Llama-3.2-1B 1.236e9 - 128256 * 2048, SmolLM-135M 134.5e6 - 49152 * 576,
+  // TinyLlama 1.100e9 - 2 * 32000 * 2048, Llama-3-8B 8.030e9 - 2 * 128256 * 4096 (norms are left out here too).
+  const std::vector<std::pair<std::string, std::int64_t>> linears{{"llama-3.2-1b", 973078528},
+                                                                  {"smollm-135m", 106168320},
+                                                                  {"tinyllama-1.1b", 968884224},
+                                                                  {"llama-3-8b", 6979321856}};
+  EXPECT_EQ(linears.size(), shape_names().size());
+  for (const auto& [name, parameters] : linears) {
+    const ModelSpec spec = named_shape(name);
+    EXPECT_EQ(spec.block_parameters() * spec.block_count, parameters) << name;
+    EXPECT_EQ(spec.head_count % spec.kv_head_count, 0) << name;
+  }
+}
+
+}  // namespace
+}  // namespace pq::measure

@@ -1,0 +1,77 @@
+#include "verify/bounds.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "base/index.h"
+#include "numerics/activation.h"
+
+namespace pq::runtime {
+
+double sum_of_magnitudes(std::span<const double> x) {
+  double sum = 0;
+  for (const double value : x) sum += std::fabs(value);
+  return sum;
+}
+
+Matrix norm_bound(const Matrix& reference) {
+  Matrix bound = reference;
+  // Sums of squares in at least 8 lanes, then a handful of operations.
+  const double share = float_unit * (static_cast<double>(reference.columns) / 8 + 16);
+  for (double& value : bound.values) value = std::fabs(value) * share;
+  return bound;
+}
+
+Matrix product_bound(const LinearInput& input, const PackedLinear& linear, Matrix magnitude) {
+  double share = float_unit * static_cast<double>(input.plan.columns + 8);
+  if (linear.integer()) share = 2 * float_unit * static_cast<double>(input.plan.segments + 4);
+  const bool rounded = input.bf16 && !linear.integer() && linear.floats().format == kernels::FloatFormat::bf16;
+  if (rounded) share += 0x1p-8;
+  for (double& value : magnitude.values) value *= share;
+  return magnitude;
+}
+
+Matrix gated_bound(const Matrix& gate, const Matrix& gate_bound, const Matrix& up, const Matrix& up_bound,
+                   const Matrix& reference) {
+  Matrix bound = reference;
+  for (std::size_t i = 0; i < bound.values.size(); ++i) {
+    // The slope of silu is at most 1.1; its exponential may be off by 2^-20.
+    bound.values[i] = 1.1 * gate_bound.values[i] * (std::fabs(up.values[i]) + up_bound.values[i]) +
+                      std::fabs(silu(gate.values[i])) * up_bound.values[i] + 0x1p-20 * std::fabs(reference.values[i]) +
+                      1e-30;
+  }
+  return bound;
+}
+
+// A score is off by the rounding of Q (to 16 bits where K is integer) against K, and as much again for sums in float32;
+// a softmax weight moves by that relatively, twice; 16-bit weights add 2^-16 of the largest one each.
+Matrix attention_bound(const AttentionInputs& inputs) {
+  const std::size_t dim = index(inputs.head_dim);
+  const double step = inputs.wide ? 0x1p-16 : float_unit;
+  const auto keys = static_cast<double>(std::min<std::int64_t>(inputs.prefix_key.rows + inputs.key.rows, 128));
+  double largest_key = 0;
+  double largest_value = 0;
+  for (const Matrix* rows : std::array{&inputs.key, &inputs.prefix_key}) {
+    for (std::size_t first = 0; first < rows->values.size(); first += dim) {
+      largest_key = std::max(largest_key, sum_of_magnitudes(std::span(rows->values).subspan(first, dim)));
+    }
+  }
+  for (const Matrix* rows : std::array{&inputs.value, &inputs.prefix_value}) {
+    for (const double x : rows->values) largest_value = std::max(largest_value, std::fabs(x));
+  }
+  Matrix bound(inputs.query.rows, inputs.query.columns);
+  const std::vector<double>& query = inputs.query.values;
+  for (std::size_t first = 0; first < query.size(); first += dim) {
+    double largest_query = 0;
+    for (std::size_t i = first; i < first + dim; ++i) largest_query = std::max(largest_query, std::fabs(query[i]));
+    const double score = 2 * step * largest_key * largest_query * inputs.scale;
+    const double rest = inputs.wide ? keys * 0x1p-16 : 16 * float_unit + keys * float_unit;
+    std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim,
+                largest_value * (2 * score + rest + 2e-6));
+  }
+  return bound;
+}
+
+}  // namespace pq::runtime
