@@ -8,7 +8,7 @@
 #include "model/quantized_block.h"
 #include "model/recipe.h"
 #include "numerics/quantize.h"
-#include "runtime/packed_linear.h"
+#include "runtime/segment_plan.h"
 
 namespace pq::runtime {
 

@@ -12,6 +12,7 @@
 #include "model/model_spec.h"
 #include "model/recipe.h"
 #include "runtime/aligned_buffer.h"
+#include "runtime/segment_plan.h"
 
 namespace pq::runtime {
 
@@ -30,21 +31,6 @@ struct QuantizedSource {
   std::int32_t zero(std::int64_t channel, std::int64_t group) const;
 };
 
-/// How the activations that layers of one site read are cut into segments with a scale of their own.
-struct SegmentPlan {
-  bool integer = false;      ///< false: these formats do not fit the integer kernels, compute in float32
-  int planes = 1;            ///< 2: 16-bit activations (weight-only layers)
-  std::int64_t columns = 0;  ///< in_features
-  std::int64_t padded = 0;   ///< a multiple of kernels::column_block
-  std::int64_t segment = 0;
-  std::int64_t segments = 0;
-  std::int64_t code_bound = 0;  ///< largest |code - zero point| of an activation
-};
-
-/// The plan for layers of `weight` format over `columns` inputs quantized as `activation`. `static_zero` is the site's
-/// zero point where it has one. Throws InputError for formats that are not allowed.
-SegmentPlan plan_segments(const QuantizerFormat& weight, const QuantizerFormat& activation, std::int64_t columns,
-                          std::int32_t static_zero);
 /// Whether the 32-bit sums of this layer cannot overflow: a segment's columns times the largest |code - zero point| of
 /// both factors stay below 2^31.
 bool sums_fit(const QuantizedSource& source, const SegmentPlan& plan);
@@ -88,9 +74,6 @@ class PackedLinear {
   AlignedBuffer parameters_;  // scale, sum, zero (where there is more than one)
   AlignedBuffer bias_;
 };
-
-/// The segment plan of an 8-bit lm_head.
-SegmentPlan plan_8_bit_rows(std::int64_t columns);
 
 /// Throws FormatError "FILE: tensor 'NAME': holds NaN or infinity".
 [[noreturn]] void refuse_not_finite(const io::TensorView& view);
