@@ -2,9 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <functional>
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "base/parallel_for.h"
+#include "base/phase_timer.h"
+#include "base/progress.h"
 #include "kernels/select.h"
 #include "runtime/model_loader.h"
 #include "runtime/model_parts.h"
@@ -22,19 +27,31 @@ void check(const ModelOptions& options) {
   }
 }
 
+/// Packs what `open` gives and says at --verbose what that took.
+std::shared_ptr<const Model> pack(const std::function<ModelSource()>& open, const ModelOptions& options) {
+  check(options);
+  const kernels::KernelTable& table = kernels::select_kernels();
+  log_verbose("kernels {}, {} threads", table.name, thread_count());
+  std::shared_ptr<const Model> model;
+  {
+    const PhaseTimer timer("pack weights");
+    model = std::make_shared<const Model>(build_model(open(), options, table));
+  }
+  log_verbose("weights {} a token, KV cache {} a token",
+              format_bytes(static_cast<double>(model->weight_bytes_per_token())),
+              format_bytes(static_cast<double>(model->kv_bytes_per_token())));
+  return model;
+}
+
 }  // namespace
 
 std::shared_ptr<const Model> Model::load(const std::string& model, const ModelOptions& options) {
-  check(options);
-  const kernels::KernelTable& table = kernels::select_kernels();
-  return std::make_shared<const Model>(build_model(open_model(model), options, table));
+  return pack([&] { return open_model(model); }, options);
 }
 
 std::shared_ptr<const Model> Model::random(const ModelSpec& spec, const Recipe& recipe, std::int64_t prefix_tokens,
                                            const ModelOptions& options) {
-  check(options);
-  const kernels::KernelTable& table = kernels::select_kernels();
-  return std::make_shared<const Model>(build_model(random_source(spec, recipe, prefix_tokens), options, table));
+  return pack([&] { return random_source(spec, recipe, prefix_tokens); }, options);
 }
 
 Model::Model(std::unique_ptr<ModelParts> parts) : parts_(std::move(parts)) {}
