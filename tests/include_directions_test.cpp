@@ -1,10 +1,12 @@
 // Holds every #include under src/ to the direction in which the folders may depend on each other (ARCHITECTURE.md).
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <regex>
 #include <set>
@@ -97,6 +99,50 @@ TEST(IncludeDirections, TheFoldersHaveAnOrder) {
     for (const std::string& lower : direct)
       EXPECT_FALSE(reachable(lower).contains(folder)) << folder << " and " << lower;
   }
+}
+
+/// "a.h includes b.h includes a.h" for the first circle among the files of a folder, a file being its header and its
+/// source; empty where there is none. `includes`: file -> files of the folder that it includes.
+std::string circle_in(const std::map<std::string, std::set<std::string>>& includes) {
+  std::set<std::string> done;
+  std::vector<std::string> path;
+  const std::function<std::string(const std::string&)> visit = [&](const std::string& file) -> std::string {
+    if (done.contains(file)) return {};
+    if (std::find(path.begin(), path.end(), file) != path.end()) {
+      return fmt::format("{} includes {}", fmt::join(path, " includes "), file);
+    }
+    path.push_back(file);
+    if (const auto row = includes.find(file); row != includes.end()) {
+      for (const std::string& next : row->second) {
+        if (std::string circle = visit(next); !circle.empty()) return circle;
+      }
+    }
+    path.pop_back();
+    done.insert(file);
+    return {};
+  };
+  for (const auto& [file, unused] : includes) {
+    if (std::string circle = visit(file); !circle.empty()) return circle;
+  }
+  return {};
+}
+
+TEST(IncludeDirections, TheFilesOfTheseFoldersHaveAnOrder) {
+  static const std::regex include_line(R"(#\s*include\s*"([^"/]+)/([^".]+)\.)");
+  for (const std::string folder : {"kernels", "runtime", "verify", "measure"}) {
+    std::map<std::string, std::set<std::string>> includes;
+    for (const auto& entry : fs::directory_iterator(fs::path(PQ_SOURCE_DIR) / "src" / folder)) {
+      if (!entry.is_regular_file()) continue;
+      const std::string file = entry.path().stem().string();
+      const std::string text = read_text_file(entry.path());
+      for (std::sregex_iterator match(text.begin(), text.end(), include_line), end; match != end; ++match) {
+        if ((*match)[1] == folder && (*match)[2] != file) includes[file].insert((*match)[2]);
+      }
+    }
+    EXPECT_EQ(circle_in(includes), "") << folder;
+  }
+  EXPECT_EQ(circle_in({{"a", {"b", "c"}}, {"b", {"c"}}, {"c", {}}}), "");
+  EXPECT_EQ(circle_in({{"a", {"b"}}, {"b", {"c"}}, {"c", {"b"}}}), "a includes b includes c includes b");
 }
 
 TEST(IncludeDirections, ViolationsAreSeen) {

@@ -62,12 +62,12 @@ Json to_json(const Options& options, const runtime::VerifyReport& report) {
                             {"share_of_bound", row.share},
                             {"worst_block", row.worst_block}});
   }
-  json["logit_max_error"] = report.logit_max_error;
-  json["logit_rms_error"] = report.logit_rms_error;
-  json["logit_rms"] = report.logit_rms;
-  json["kl_divergence"] = report.kl_divergence;
-  json["control_kl_divergence"] = report.control_kl_divergence;
-  json["top1_agreement"] = report.top1_agreement;
+  json["logit_max_error"] = report.logits.max_error;
+  json["logit_rms_error"] = report.logits.rms_error;
+  json["logit_rms"] = report.logits.rms;
+  json["kl_divergence"] = report.logits.kl_divergence;
+  json["control_kl_divergence"] = report.logits.control_kl_divergence;
+  json["top1_agreement"] = report.logits.top1_agreement;
   return json;
 }
 
@@ -87,8 +87,8 @@ void print(const Options& options, const runtime::VerifyReport& report) {
       "same first choice {:.1f}%\n"
       "(the reference against itself with its embedding moved by {:.0e}, a rounding to binary16: KL divergence "
       "{:.2e})\n{}: kernels {}: {}\n",
-      report.tokens, report.logit_rms_error, report.logit_max_error, report.logit_rms, report.kl_divergence,
-      100 * report.top1_agreement, runtime::control_movement, report.control_kl_divergence, options.model,
+      report.tokens, report.logits.rms_error, report.logits.max_error, report.logits.rms, report.logits.kl_divergence,
+      100 * report.logits.top1_agreement, runtime::control_movement, report.logits.control_kl_divergence, options.model,
       report.kernels,
       report.passed() ? "all within bounds" : "OUTSIDE ITS BOUNDS: do not trust this machine's results"));
 }

@@ -8,8 +8,8 @@
 #include "eval/softmax.h"
 
 namespace pq::runtime {
-void compare_logits(const Matrix& reference, const Matrix& control, std::span<const float> logits,
-                    VerifyReport& report) {
+LogitDistance compare_logits(const Matrix& reference, const Matrix& control, std::span<const float> logits) {
+  LogitDistance distance;
   const std::size_t vocab = index(reference.columns);
   double squares = 0;
   double reference_squares = 0;
@@ -17,23 +17,24 @@ void compare_logits(const Matrix& reference, const Matrix& control, std::span<co
     const std::span<const double> expected = reference.row(i);
     const std::span<const float> floats = logits.subspan(index(i) * vocab, vocab);
     const std::vector<double> actual(floats.begin(), floats.end());
-    report.top1_agreement += eval::first_largest(expected) == eval::first_largest(actual) ? 1 : 0;
+    distance.top1_agreement += eval::first_largest(expected) == eval::first_largest(actual) ? 1 : 0;
     for (std::size_t v = 0; v < vocab; ++v) {
       const double error = std::fabs(actual[v] - expected[v]);
-      report.logit_max_error = std::max(report.logit_max_error, error);
+      distance.max_error = std::max(distance.max_error, error);
       squares += error * error;
       reference_squares += expected[v] * expected[v];
     }
     const std::vector<double> logs = eval::log_softmax(expected);
-    report.kl_divergence += eval::kl_divergence(logs, eval::log_softmax(actual));
-    report.control_kl_divergence += eval::kl_divergence(logs, eval::log_softmax(control.row(i)));
+    distance.kl_divergence += eval::kl_divergence(logs, eval::log_softmax(actual));
+    distance.control_kl_divergence += eval::kl_divergence(logs, eval::log_softmax(control.row(i)));
   }
   const auto rows = static_cast<double>(reference.rows);
-  report.logit_rms_error = std::sqrt(squares / rows / static_cast<double>(vocab));
-  report.logit_rms = std::sqrt(reference_squares / rows / static_cast<double>(vocab));
-  report.kl_divergence /= rows;
-  report.control_kl_divergence /= rows;
-  report.top1_agreement /= rows;
+  distance.rms_error = std::sqrt(squares / rows / static_cast<double>(vocab));
+  distance.rms = std::sqrt(reference_squares / rows / static_cast<double>(vocab));
+  distance.kl_divergence /= rows;
+  distance.control_kl_divergence /= rows;
+  distance.top1_agreement /= rows;
+  return distance;
 }
 
 }  // namespace pq::runtime

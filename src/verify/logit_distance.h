@@ -2,14 +2,24 @@
 
 #include <span>
 
-#include "verify/reference.h"
-#include "verify/verify.h"
+#include "verify/matrix.h"
 
 namespace pq::runtime {
 
-/// Fills in the report's end-to-end distances: `logits` [tokens, vocab] of the runtime against `reference` [tokens,
-/// vocab], and the control against it.
-void compare_logits(const Matrix& reference, const Matrix& control, std::span<const float> logits,
-                    VerifyReport& report);
+/// The whole model against the whole reference, each on its own values: rounding may put values on the other side of a
+/// quantizer's step, so this is a distance, not an error.
+struct LogitDistance {
+  double max_error = 0;
+  double rms_error = 0;
+  double rms = 0;            ///< of the reference's logits
+  double kl_divergence = 0;  ///< mean of KL(reference || runtime), in nats
+  /// The same for the reference against itself with an embedding moved by control_movement: what values on the other
+  /// side of a step cost this model, whoever computes it.
+  double control_kl_divergence = 0;
+  double top1_agreement = 0;
+};
+
+/// `logits` [tokens, vocab] of the runtime against `reference` [tokens, vocab], and the control against it.
+LogitDistance compare_logits(const Matrix& reference, const Matrix& control, std::span<const float> logits);
 
 }  // namespace pq::runtime

@@ -95,7 +95,7 @@ void check(const Case& row, const kernels::KernelTable& table) {
     EXPECT_EQ(result.differing, 0) << table.name << " " << name_of(row) << ": " << result.tensor << " of "
                                    << result.codes;
   }
-  EXPECT_LE(report.kl_divergence, 0.2) << table.name << " " << name_of(row);
+  EXPECT_LE(report.logits.kl_divergence, 0.2) << table.name << " " << name_of(row);
 }
 
 TEST(Recipes, EveryStageAgreesWithTheReference) {

@@ -355,8 +355,8 @@ VerifyReport Verification::run() {
   report.kernels = parts_.table.name;
   report.tokens = count_;
   report.rows = comparison_.rows();
-  compare_logits(reference_logits(source_, parts_.options, stream_),
-                 reference_logits(source_, parts_.options, control_), logits, report);
+  report.logits = compare_logits(reference_logits(source_, parts_.options, stream_),
+                                 reference_logits(source_, parts_.options, control_), logits);
   return report;
 }
 
@@ -364,7 +364,7 @@ VerifyReport Verification::run() {
 
 bool VerifyReport::passed() const {
   return std::all_of(rows.begin(), rows.end(), [](const VerifyRow& row) { return row.passed(); }) &&
-         kl_divergence <= std::max(small_kl_divergence, control_factor * control_kl_divergence);
+         logits.kl_divergence <= std::max(small_kl_divergence, control_factor * logits.control_kl_divergence);
 }
 
 VerifyReport verify(const Model& model, const ModelSource& source, std::span<const std::int32_t> tokens,

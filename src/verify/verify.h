@@ -9,6 +9,7 @@
 #include "runtime/model.h"
 #include "runtime/model_source.h"
 #include "verify/comparison.h"
+#include "verify/logit_distance.h"
 
 namespace pq::runtime {
 
@@ -16,16 +17,7 @@ struct VerifyReport {
   std::string kernels;
   std::int64_t tokens = 0;
   std::vector<VerifyRow> rows;
-  // The whole model against the whole reference, each on its own values: rounding may put values on the other side of a
-  // quantizer's step, so this is a distance, not an error.
-  double logit_max_error = 0;
-  double logit_rms_error = 0;
-  double logit_rms = 0;      ///< of the reference's logits
-  double kl_divergence = 0;  ///< mean of KL(reference || runtime), in nats
-  /// The same for the reference against itself with an embedding moved by control_movement: what values on the other
-  /// side of a step cost this model, whoever computes it.
-  double control_kl_divergence = 0;
-  double top1_agreement = 0;
+  LogitDistance logits;
 
   bool passed() const;
 };
