@@ -108,7 +108,7 @@ TEST_F(Agreement, ADamagedScaleIsSeen) {
   const auto reference = quant::load_quantized(io::QuantizedCheckpoint::open(out), floats);
   std::string text = read_text_file(fs::path(out) / "model.safetensors");
   const auto opened = io::QuantizedCheckpoint::open(out);
-  const float scale = opened.block(1).sites[5].scale[0];
+  const float scale = opened.block(1).sites[Site::down_input].scale[0];
   const std::string_view bytes(reinterpret_cast<const char*>(&scale), sizeof scale);
   const std::size_t at = text.find(bytes);
   ASSERT_NE(at, std::string::npos);

@@ -67,7 +67,7 @@ CheckpointSizes sizes_of(const std::vector<io::TensorSummary>& tensors) {
 
 double bits_per_weight(const CheckpointSizes& sizes, const ModelSpec& spec) {
   const auto bytes = static_cast<double>(sizes[Part::weights] + sizes[Part::weight_scales]);
-  return 8.0 * bytes / (static_cast<double>(spec.block_parameters()) * static_cast<double>(spec.block_count));
+  return 8.0 * bytes / (static_cast<double>(block_parameters(spec)) * static_cast<double>(spec.block_count));
 }
 
 std::vector<io::TensorSummary> tensors_of(const io::HfCheckpoint& checkpoint) {
@@ -91,33 +91,34 @@ std::string type_names(const std::vector<io::TensorSummary>& tensors) {
 }
 
 CheckpointScales scales_of(const io::QuantizedCheckpoint& checkpoint) {
-  std::array<std::vector<float>, quantized_sites.size()> scales;
-  std::array<std::array<std::vector<float>, 2>, quantized_sites.size()> clips;
-  std::array<std::vector<float>, all_linears.size()> weights;
+  PerSite<std::vector<float>> scales;
+  PerSite<std::array<std::vector<float>, 2>> clips;
+  PerLinear<std::vector<float>> weights;
   const Recipe& recipe = checkpoint.recipe();
   for (std::int64_t index = 0; index < checkpoint.spec().block_count; ++index) {
     const QuantizedBlock block = checkpoint.block(index);
-    for (std::size_t i = 0; i < all_linears.size(); ++i) append(weights[i], block.linears[i].scales);
-    for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-      append(scales[i], block.sites[i].scale);
-      for (std::size_t side = 0; side < 2; ++side) clips[i][side].push_back(block.sites[i].clip[side]);
+    for (const LinearId id : all_linears) append(weights[id], block.linears[id].scales);
+    for (const Site site : quantized_sites) {
+      append(scales[site], block.sites[site].scale);
+      for (std::size_t side = 0; side < 2; ++side) clips[site][side].push_back(block.sites[site].clip[side]);
     }
   }
   CheckpointScales result;
-  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
-    const std::string name(site_name(quantized_sites[i]));
+  for (const Site site : quantized_sites) {
+    const QuantizerFormat& format = recipe.format_of(site);
+    const std::string name(site_name(site));
     if (!format.enabled()) continue;
     if (format.is_static()) {
-      result.sites.push_back(spread_of(name, "scale", std::move(scales[i])));
+      result.sites.push_back(spread_of(name, "scale", std::move(scales[site])));
     } else {
-      result.sites.push_back(spread_of(name, "clip of max", std::move(clips[i][0])));
-      if (!format.symmetric) result.sites.push_back(spread_of(name, "clip of min", std::move(clips[i][1])));
+      result.sites.push_back(spread_of(name, "clip of max", std::move(clips[site][0])));
+      if (!format.symmetric) result.sites.push_back(spread_of(name, "clip of min", std::move(clips[site][1])));
     }
   }
-  for (std::size_t i = 0; i < all_linears.size() && recipe.weight.enabled(); ++i) {
+  if (!recipe.weight.enabled()) return result;
+  for (const LinearId id : all_linears) {
     result.weights.push_back(
-        spread_of(std::string(tensor_names::linear_in_block(all_linears[i])), "scale", std::move(weights[i])));
+        spread_of(std::string(tensor_names::linear_in_block(id)), "scale", std::move(weights[id])));
   }
   return result;
 }

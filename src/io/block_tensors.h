@@ -10,7 +10,7 @@
 
 #include "io/dtype.h"
 #include "io/safetensors.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
 #include "numerics/packing.h"
@@ -25,13 +25,14 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
   const auto tensor = [&](std::string name, DType dtype, std::vector<std::int64_t> shape, auto& values) {
     visit(TensorDeclaration{std::move(name), dtype, std::move(shape)}, values);
   };
-  tensor(tensor_names::input_norm(index), DType::f32, {spec.hidden_size}, block.input_norm);
-  tensor(tensor_names::post_attention_norm(index), DType::f32, {spec.hidden_size}, block.post_attention_norm);
-  for (std::size_t i = 0; i < all_linears.size(); ++i) {
-    const std::string name = tensor_names::linear(index, all_linears[i]);
-    const LinearShape shape = linear_shape(spec, all_linears[i]);
+  for (const NormRow& norm : all_norms(spec)) {
+    tensor(tensor_names::norm(index, norm.id), DType::f32, {norm.size}, block.norms[norm.id]);
+  }
+  for (const LinearId id : all_linears) {
+    const std::string name = tensor_names::linear(index, id);
+    const LinearShape shape = linear_shape(spec, id);
     const QuantizerFormat& format = recipe.weight;
-    auto& linear = block.linears[i];
+    auto& linear = block.linears[id];
     if (format.enabled()) {
       const bool grouped = format.granularity == Granularity::group;
       const std::int64_t groups = grouped ? (shape.in_features + format.group - 1) / format.group : 1;
@@ -45,11 +46,11 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
     }
     if (shape.bias) tensor(name + ".bias", DType::f32, {shape.out_features}, linear.bias);
   }
-  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+  for (const Site id : quantized_sites) {
+    const QuantizerFormat& format = recipe.format_of(id);
     if (!format.enabled()) continue;
-    const std::string name = tensor_names::block(index) + "." + std::string(site_name(quantized_sites[i]));
-    auto& site = block.sites[i];
+    const std::string name = tensor_names::block(index) + "." + std::string(site_name(id));
+    auto& site = block.sites[id];
     if (format.is_static()) {
       const std::int64_t count = format.granularity == Granularity::head ? spec.kv_head_count : 1;
       tensor(name + ".scale", DType::f32, {count}, site.scale);

@@ -80,8 +80,7 @@ std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec) {
   };
   add(std::string(tensor_names::embedding), {spec.vocab_size, spec.hidden_size});
   for (std::int64_t block = 0; block < spec.block_count; ++block) {
-    add(tensor_names::input_norm(block), {spec.hidden_size});
-    add(tensor_names::post_attention_norm(block), {spec.hidden_size});
+    for (const NormRow& norm : all_norms(spec)) add(tensor_names::norm(block, norm.id), {norm.size});
     for (const LinearId id : all_linears) {
       const LinearShape shape = linear_shape(spec, id);
       const std::string name = tensor_names::linear(block, id);

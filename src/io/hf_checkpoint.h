@@ -9,7 +9,7 @@
 
 #include "base/json.h"
 #include "io/safetensors.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 
 namespace pq::io {
 

@@ -13,7 +13,7 @@
 #include "io/block_tensors.h"
 #include "io/hf_checkpoint.h"
 #include "io/safetensors.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
 

@@ -139,7 +139,7 @@ TEST_F(Journal, RefusesCallsThatDoNotFit) {
   EXPECT_THROW(journal.block(0), std::logic_error);
   EXPECT_THROW(journal.block_notes(-1), std::logic_error);
   QuantizedBlock small = block(0);
-  small.linears[2].scales.pop_back();
+  small.linears[LinearId::v].scales.pop_back();
   EXPECT_THROW(journal.save_block(0, small, {}), std::logic_error);
   TrainingState wrong = state_with(1);
   wrong.tensors[0].values.pop_back();
@@ -269,12 +269,12 @@ TEST_F(Journal, NoticesADamagedBlockAndGoesOnWithoutIt) {
 
 TEST_F(Journal, ABlockIsCheckedAsACheckpointsIs) {
   QuantizedBlock bad = block(0);
-  bad.linears[5].scales[1] = -1.0F;
+  bad.linears[LinearId::up].scales[1] = -1.0F;
   open().save_block(0, bad, {});
   EXPECT_THAT(message_of<FormatError>([&] { open().block(0); }),
               AllOf(HasSubstr("model.layers.0.mlp.up_proj.scales"), HasSubstr("element 1 is -1, not above 0")));
   bad = block(0);
-  bad.sites[1].scale[0] = std::numeric_limits<float>::quiet_NaN();
+  bad.sites[Site::k_cache].scale[0] = std::numeric_limits<float>::quiet_NaN();
   open().save_block(0, bad, {});
   EXPECT_THAT(message_of<FormatError>([&] { open().block(0); }),
               AllOf(HasSubstr("self_attn.k_cache.scale"), HasSubstr("not finite")));

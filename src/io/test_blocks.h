@@ -39,16 +39,15 @@ inline QuantizedBlock random_block(Random& random, const ModelSpec& spec, const 
 }
 
 inline void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expected) {
-  EXPECT_EQ(found.input_norm, expected.input_norm);
-  EXPECT_EQ(found.post_attention_norm, expected.post_attention_norm);
-  for (std::size_t i = 0; i < all_linears.size(); ++i) {
+  EXPECT_EQ(found.norms, expected.norms);
+  for (const LinearId i : all_linears) {
     EXPECT_EQ(found.linears[i].codes, expected.linears[i].codes);
     EXPECT_EQ(found.linears[i].scales, expected.linears[i].scales);
     EXPECT_EQ(found.linears[i].zero_points, expected.linears[i].zero_points);
     EXPECT_EQ(found.linears[i].weight, expected.linears[i].weight);
     EXPECT_EQ(found.linears[i].bias, expected.linears[i].bias);
   }
-  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+  for (const Site i : quantized_sites) {
     EXPECT_EQ(found.sites[i].scale, expected.sites[i].scale);
     EXPECT_EQ(found.sites[i].zero_point, expected.sites[i].zero_point);
     EXPECT_EQ(found.sites[i].clip, expected.sites[i].clip);

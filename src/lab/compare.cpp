@@ -167,7 +167,7 @@ class Comparison {
   void evaluate(nn::Transformer& reference, const std::vector<std::int32_t>& stream) {
     const ModelSpec& spec = session_.checkpoint().spec();
     const double model_bytes =
-        4.0 * static_cast<double>(spec.block_count * spec.block_parameters() + 2 * spec.vocab_size * spec.hidden_size);
+        4.0 * static_cast<double>(spec.block_count * block_parameters(spec) + 2 * spec.vocab_size * spec.hidden_size);
     Communicator& world = Communicator::world();
     for (std::size_t begin = 0; begin < rows_.size();) {
       world.barrier();  // none has begun to fill the memory that another measures

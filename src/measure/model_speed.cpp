@@ -47,10 +47,10 @@ std::uint64_t estimate_bytes(const ModelSpec& spec, const Recipe& recipe, int lm
   constexpr double scales = 12.0 / 128;  // of groups of 128, the smallest usual ones
   const auto bytes_a_weight = [](int bits) { return bits >= 16 ? 2.0 : (bits <= 4 ? bits : 8) / 8.0 + scales; };
   const auto vocabulary = static_cast<double>(spec.vocab_size * spec.hidden_size);
-  double bytes = static_cast<double>(spec.block_parameters() * spec.block_count) * bytes_a_weight(recipe.weight.bits);
+  double bytes = static_cast<double>(block_parameters(spec) * spec.block_count) * bytes_a_weight(recipe.weight.bits);
   bytes +=
       vocabulary * (bytes_a_weight(lm_head_bits) + (embedding_in_memory ? 4.0 : 0.0));  // two halves while it is packed
-  bytes += static_cast<double>(spec.block_parameters()) * (recipe.weight.enabled() ? 1.0 : 2.0);  // a block's, unpacked
+  bytes += static_cast<double>(block_parameters(spec)) * (recipe.weight.enabled() ? 1.0 : 2.0);  // a block's, unpacked
   const runtime::KvPlan kv = runtime::plan_kv(spec, recipe.kv, 0);
   std::int64_t tokens = 0;
   for (const BenchTest& test : tests) tokens = std::max(tokens, test.batch * (test.capacity() + 32));
@@ -107,7 +107,7 @@ Subject checkpoint_subject(const std::string& model, int lm_head_bits, const std
 }
 
 std::string weight_type(const Model& model) {
-  const runtime::PackedLinear& linear = model.parts().blocks.at(0).linears[0];
+  const runtime::PackedLinear& linear = model.parts().blocks.at(0).linears[LinearId::q];
   if (linear.integer()) return precision_name(model.recipe());
   switch (linear.floats().format) {
     case kernels::FloatFormat::f32:
@@ -195,7 +195,7 @@ Work BenchModel::work_of(const BenchTest& test) const {
   work.products = !recipe.weight.enabled()      ? Products::floats
                   : recipe.activation.enabled() ? Products::bytes
                                                 : Products::wide;
-  work.operations = 2.0 * static_cast<double>(spec.block_parameters() * spec.block_count) * tokens * sequences;
+  work.operations = 2.0 * static_cast<double>(block_parameters(spec) * spec.block_count) * tokens * sequences;
   if (test.kind == BenchTest::Kind::prefill) {
     work.few_rows = test.tokens < 32;
     work.bytes = weights * sequences;

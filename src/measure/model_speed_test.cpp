@@ -14,7 +14,7 @@ TEST(BenchModel, WorkIsWhatTheShapeAsksFor) {
   const auto model = runtime::Model::random(spec, named_recipe("w4a8kv4-static"), 1, {});
   BenchModel bench_model(model, 64);
   const auto tests = parse_tests({"pp16x2", "tg4@8", "tg4x2@8", "tg3"});
-  const double parameters = 2.0 * 2 * static_cast<double>(spec.block_parameters());
+  const double parameters = 2.0 * 2 * static_cast<double>(block_parameters(spec));
   const auto weights = static_cast<double>(model->weight_bytes_per_token());
   const auto kv = static_cast<double>(model->kv_bytes_per_token());
   EXPECT_DOUBLE_EQ(bench_model.work_of(tests[0]).operations, parameters * 32);

@@ -19,7 +19,7 @@ TEST(Shapes, AreThePublishedOnes) {
   EXPECT_EQ(linears.size(), shape_names().size());
   for (const auto& [name, parameters] : linears) {
     const ModelSpec spec = named_shape(name);
-    EXPECT_EQ(spec.block_parameters() * spec.block_count, parameters) << name;
+    EXPECT_EQ(block_parameters(spec) * spec.block_count, parameters) << name;
     EXPECT_EQ(spec.head_count % spec.kv_head_count, 0) << name;
   }
 }

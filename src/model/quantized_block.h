@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 
 namespace pq {
 
@@ -26,10 +26,9 @@ struct SiteQuantizer {
 };
 
 struct QuantizedBlock {
-  std::vector<float> input_norm;           ///< [hidden]; ones after fusing
-  std::vector<float> post_attention_norm;  ///< [hidden]
-  std::array<QuantizedLinear, 7> linears;  ///< in the order of all_linears
-  std::array<SiteQuantizer, 6> sites;      ///< in the order of quantized_sites
+  PerNorm<std::vector<float>> norms;  ///< what the normalized stream is multiplied by: ones after fusing
+  PerLinear<QuantizedLinear> linears;
+  PerSite<SiteQuantizer> sites;
 };
 
 /// The fixed prefix: for each block, K (after RoPE and R3) and V (in the R2 basis) of `length` positions, 16-bit for

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 
 namespace pq {
 

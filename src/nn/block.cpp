@@ -72,7 +72,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
 at::Tensor apply(const Linear& linear, const at::Tensor& x) { return at::linear(x, linear.weight, linear.bias); }
 
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
-  return tapped(tap, Site::qkv_input, rms_norm(x, block.input_norm, context.spec->rms_norm_eps));
+  return tapped(tap, Site::qkv_input, rms_norm(x, block.norms[NormId::attention_input], context.spec->rms_norm_eps));
 }
 
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
@@ -182,7 +182,7 @@ at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::T
 }
 
 at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
-  return tapped(tap, Site::gate_up_input, rms_norm(x, block.post_attention_norm, context.spec->rms_norm_eps));
+  return tapped(tap, Site::gate_up_input, rms_norm(x, block.norms[NormId::mlp_input], context.spec->rms_norm_eps));
 }
 
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap) {

@@ -3,12 +3,11 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <vector>
 
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 #include "nn/hadamard.h"
 
 namespace pq::nn {
@@ -21,12 +20,11 @@ struct Linear {
 
 /// One transformer block's parameters, all of one floating dtype on one device.
 struct Block {
-  at::Tensor input_norm;           // [hidden]
-  at::Tensor post_attention_norm;  // [hidden]
-  std::array<Linear, 7> linears;   // in the order of all_linears
+  PerNorm<at::Tensor> norms;
+  PerLinear<Linear> linears;
 
-  Linear& operator[](LinearId id) { return linears[static_cast<std::size_t>(id)]; }
-  const Linear& operator[](LinearId id) const { return linears[static_cast<std::size_t>(id)]; }
+  Linear& operator[](LinearId id) { return linears[id]; }
+  const Linear& operator[](LinearId id) const { return linears[id]; }
 };
 
 /// K and V of one block for a run of tokens.

@@ -37,8 +37,7 @@ ModelSpec small_spec() {
 
 Block random_block(const ModelSpec& spec) {
   Block block;
-  block.input_norm = at::rand({spec.hidden_size}, f64) + 0.5;
-  block.post_attention_norm = at::rand({spec.hidden_size}, f64) + 0.5;
+  for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::rand({norm.size}, f64) + 0.5;
   for (const LinearId id : all_linears) {
     const LinearShape shape = linear_shape(spec, id);
     block[id].weight =

@@ -114,8 +114,8 @@ Block load_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const a
     return load(checkpoint.tensor(name, std::vector{size}), options);
   };
   Block block;
-  block.input_norm = vector(tensor_names::input_norm(index), spec.hidden_size);
-  block.post_attention_norm = vector(tensor_names::post_attention_norm(index), spec.hidden_size);
+  for (const NormRow& norm : all_norms(spec))
+    block.norms[norm.id] = vector(tensor_names::norm(index, norm.id), norm.size);
   for (const LinearId id : all_linears) {
     const LinearShape shape = linear_shape(spec, id);
     const std::string name = tensor_names::linear(index, id);

@@ -75,21 +75,20 @@ struct TinyModel {
   }
   QuantizedBlock random_block() {
     QuantizedBlock block;
-    block.input_norm = to_floats(normal({spec.hidden_size}, 0.2) + 1);
-    block.post_attention_norm = to_floats(normal({spec.hidden_size}, 0.2) + 1);
-    for (std::size_t i = 0; i < all_linears.size(); ++i) {
-      const LinearShape shape = linear_shape(spec, all_linears[i]);
+    for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = to_floats(normal({norm.size}, 0.2) + 1);
+    for (const LinearId i : all_linears) {
+      const LinearShape shape = linear_shape(spec, i);
       const at::Tensor weight = normal({shape.out_features, shape.in_features}, 0.3) + 0.1;
       const at::Tensor clip = at::ones({shape.out_features, weight_groups(recipe.weight, shape.in_features)}, floats);
       block.linears[i] = pack_linear(quantize_weight(weight, clip, recipe.weight),
                                      shape.bias ? normal({shape.out_features}, 0.1) : at::Tensor(), recipe.weight);
     }
-    for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
+    for (const Site site : quantized_sites) {
       // Narrow enough that some values are clamped: no gradient passes there.
-      if (is_kv(quantized_sites[i])) {
-        block.sites[i] = {{0.15F, 0.2F}, {7, 8}, {1, 1}};
+      if (is_kv(site)) {
+        block.sites[site] = {{0.15F, 0.2F}, {7, 8}, {1, 1}};
       } else {
-        block.sites[i] = {{0.2F}, {}, {1, 1}};
+        block.sites[site] = {{0.2F}, {}, {1, 1}};
       }
     }
     return block;
@@ -138,10 +137,11 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
   std::vector<nn::Block> blocks;
   for (const QuantizedBlock& source : tiny.blocks) {
     nn::Block& block = blocks.emplace_back();
-    block.input_norm = from_floats(source.input_norm, {tiny.spec.hidden_size}, options);
-    block.post_attention_norm = from_floats(source.post_attention_norm, {tiny.spec.hidden_size}, options);
-    for (std::size_t i = 0; i < all_linears.size(); ++i) {
-      const LinearShape shape = linear_shape(tiny.spec, all_linears[i]);
+    for (const NormRow& norm : all_norms(tiny.spec)) {
+      block.norms[norm.id] = from_floats(source.norms[norm.id], {norm.size}, options);
+    }
+    for (const LinearId i : all_linears) {
+      const LinearShape shape = linear_shape(tiny.spec, i);
       const WeightCodes codes = unpack_codes(source.linears[i], shape, tiny.recipe.weight, at::kCPU);
       const at::Tensor groups = column_groups(tiny, shape.in_features);
       at::Tensor scale = codes.scales.scale.to(type).clone();
@@ -171,10 +171,9 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
       const nn::BlockContext context =
           contexts.block(static_cast<std::int64_t>(i), prefix.length() > 0 ? &prefix : nullptr);
       const nn::Tap tap = [&](Site site, const at::Tensor& value) {
-        const int slot = quantized_site_index(site);
-        if (slot < 0 || !tiny.recipe.format_of(site).enabled()) return value;
-        return straight_through(site, tiny.blocks[i].sites[static_cast<std::size_t>(slot)], tiny.recipe.format_of(site),
-                                value);
+        const SiteQuantizer* quantizer = tiny.blocks[i].sites.find(site);
+        if (quantizer == nullptr || !tiny.recipe.format_of(site).enabled()) return value;
+        return straight_through(site, *quantizer, tiny.recipe.format_of(site), value);
       };
       x = nn::forward(blocks[i], context, x, tap);
     }
@@ -400,14 +399,13 @@ class EndToEndPipeline : public testing::Test {
   static void expect_equal_but_for_scales(const std::vector<QuantizedBlock>& a, const std::vector<QuantizedBlock>& b) {
     ASSERT_EQ(a.size(), b.size());
     for (std::size_t i = 0; i < a.size(); ++i) {
-      EXPECT_EQ(a[i].input_norm, b[i].input_norm);
-      EXPECT_EQ(a[i].post_attention_norm, b[i].post_attention_norm);
-      for (std::size_t j = 0; j < all_linears.size(); ++j) {
+      EXPECT_EQ(a[i].norms, b[i].norms);
+      for (const LinearId j : all_linears) {
         EXPECT_EQ(a[i].linears[j].codes, b[i].linears[j].codes);
         EXPECT_EQ(a[i].linears[j].zero_points, b[i].linears[j].zero_points);
         EXPECT_EQ(a[i].linears[j].bias, b[i].linears[j].bias);
       }
-      for (std::size_t j = 0; j < quantized_sites.size(); ++j) {
+      for (const Site j : quantized_sites) {
         EXPECT_EQ(a[i].sites[j].scale, b[i].sites[j].scale);
         EXPECT_EQ(a[i].sites[j].zero_point, b[i].sites[j].zero_point);
         EXPECT_EQ(a[i].sites[j].clip, b[i].sites[j].clip);

@@ -98,17 +98,17 @@ TEST_F(Finetune, WithoutValidationTheTrainingSequencesJudge) {
 TEST_F(Finetune, ARateOfZeroLeavesItsParametersAsTheyAre) {
   const auto same_weights = [](const BlockStart& a, const BlockStart& b) {
     bool same = true;
-    for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    for (const LinearId i : all_linears) {
       same = same && at::equal(a.block.linears[i].weight, b.block.linears[i].weight);
     }
     return same;
   };
   const auto same_quantizers = [](const BlockStart& a, const BlockStart& b) {
     bool same = true;
-    for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    for (const LinearId i : all_linears) {
       same = same && at::equal(a.weight_scales[i].scale, b.weight_scales[i].scale);
     }
-    for (std::size_t i = 0; i < a.sites.size(); ++i) same = same && a.sites[i].scale == b.sites[i].scale;
+    for (const Site i : quantized_sites) same = same && a.sites[i].scale == b.sites[i].scale;
     return same;
   };
   const auto train = [](const char* weight_rate, const char* quantizer_rate) {
@@ -174,7 +174,7 @@ TEST_F(Finetune, ClippedGradientsTrainLess) {
     const TuningSample sample(plain_start("w4a4kv4-static", {std::string("finetune.clip_gradient=") + limit}));
     const BlockStart trained = finetune(sample).trained;
     double sum = 0;
-    for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    for (const LinearId i : all_linears) {
       sum += (trained.block.linears[i].weight - sample.start.block.linears[i].weight).square().sum().item<double>();
     }
     return std::sqrt(sum);

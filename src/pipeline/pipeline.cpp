@@ -33,7 +33,7 @@ void propagate(const nn::Block& block, const nn::BlockContext& context, at::Tens
   const std::int64_t batch = nn::sequences_together(stream.size(1));
   for (std::int64_t begin = 0; begin < samples; begin += batch) {
     at::Tensor rows = stream.narrow(0, begin, std::min(batch, samples - begin));
-    rows.copy_(nn::forward(block, context, rows.to(block.input_norm.device()), tap));
+    rows.copy_(nn::forward(block, context, rows.to(block[LinearId::q].weight.device()), tap));
   }
 }
 
@@ -281,13 +281,11 @@ class Quantizer {
         summary.remaining_ratio = std::max(summary.remaining_ratio, left.max_ratio);
         outliers = upper_outlier_mask(maxima, recipe_.prefix);
       }
-      const int slot = quantized_site_index(site);
-      if (slot >= 0) {
-        auto& range = statistics[static_cast<std::size_t>(slot)];
+      if (MinMaxTensors* range = statistics.find(site)) {
         const at::Tensor skip =
             site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
         const bool skip_any = prefix_stream_.defined() && skip.any().item<bool>();
-        range = merge(range, static_slices(site, skip_any ? without(x, skip) : x));
+        *range = merge(*range, static_slices(site, skip_any ? without(x, skip) : x));
       }
       return x;
     };

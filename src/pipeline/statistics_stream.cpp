@@ -48,9 +48,8 @@ SiteStatistics StatisticsStream::advance(std::int64_t index, const nn::Block& bl
       remaining_.max_ratio = std::max(remaining_.max_ratio, left.max_ratio);
       outliers = upper_outlier_mask(maxima, recipe_.prefix);
     }
-    if (quantized_site_index(site) < 0) return x;
-    const at::Tensor skip =
-        site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
+    if (statistics.find(site) == nullptr) return x;
+    const at::Tensor skip = site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
     const bool skip_any = behind_prefix_ && skip.any().item<bool>();
     add_range(statistics, site, skip_any ? without(x, skip) : x);
     return x;

@@ -53,12 +53,12 @@ TEST(TrainableBlock, IsTheBlockOfTheCheckpointBitForBit) {
     const nn::Block restored = restore_block(rounded, sample.spec(), sample.recipe, sample.options);
     const TrainableBlock trainable(sample.start, sample.recipe, at::kFloat, sample.options);
     const QuantizedWeights weights = trainable.quantized_weights();
-    for (std::size_t i = 0; i < all_linears.size(); ++i) {
+    for (const LinearId i : all_linears) {
       const at::Tensor& ours = weights.block.linears[i].weight;
       // What is not quantized is rounded to binary16 in the end, not at every step.
       EXPECT_TRUE(at::equal(sample.recipe.weight.enabled() ? ours : ours.to(at::kHalf).to(at::kFloat),
                             restored.linears[i].weight))
-          << i;
+          << tensor_names::linear_in_block(i);
     }
     const at::Tensor ours = nn::forward(restored, sample.context, sample.streams.input, trainable.tap());
     const nn::Tap tap = restore_tap(rounded, sample.recipe, sample.options);
@@ -157,7 +157,7 @@ double plain_gradients(const TuningSample& sample, const TrainableBlock& block, 
   const at::AutoGradMode with_gradients(true);
   const QuantizedWeights weights = block.quantized_weights();
   nn::Block attached = weights.block;
-  for (std::size_t i = 0; i < all_linears.size(); ++i) attached.linears[i].weight = weights.before[i];
+  for (const LinearId i : all_linears) attached.linears[i].weight = weights.before[i];
   const at::Tensor index = at::tensor(at::ArrayRef<std::int64_t>(rows));
   const at::Tensor output =
       nn::forward(attached, sample.context, sample.streams.input.index_select(0, index), block.tap());

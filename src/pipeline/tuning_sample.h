@@ -111,11 +111,7 @@ class TuningSample {
   SiteStatistics statistics() const {
     SiteStatistics result;
     const nn::Tap tap = [&](Site site, const at::Tensor& x) {
-      const int slot = quantized_site_index(site);
-      if (slot >= 0) {
-        auto& range = result[static_cast<std::size_t>(slot)];
-        range = merge(range, static_slices(site, x));
-      }
+      if (MinMaxTensors* range = result.find(site)) *range = merge(*range, static_slices(site, x));
       return x;
     };
     nn::forward(block, context, stream(data.detection), tap);
@@ -129,19 +125,20 @@ class TuningSample {
 
 /// All that a checkpoint holds of a block is equal, bit for bit.
 inline void expect_same_block(const QuantizedBlock& a, const QuantizedBlock& b) {
-  EXPECT_EQ(a.input_norm, b.input_norm);
-  EXPECT_EQ(a.post_attention_norm, b.post_attention_norm);
-  for (std::size_t i = 0; i < a.linears.size(); ++i) {
-    EXPECT_EQ(a.linears[i].codes, b.linears[i].codes) << i;
-    EXPECT_EQ(a.linears[i].scales, b.linears[i].scales) << i;
-    EXPECT_EQ(a.linears[i].zero_points, b.linears[i].zero_points) << i;
-    EXPECT_EQ(a.linears[i].weight, b.linears[i].weight) << i;
-    EXPECT_EQ(a.linears[i].bias, b.linears[i].bias) << i;
+  EXPECT_EQ(a.norms, b.norms);
+  for (const LinearId id : all_linears) {
+    SCOPED_TRACE(tensor_names::linear_in_block(id));
+    EXPECT_EQ(a.linears[id].codes, b.linears[id].codes);
+    EXPECT_EQ(a.linears[id].scales, b.linears[id].scales);
+    EXPECT_EQ(a.linears[id].zero_points, b.linears[id].zero_points);
+    EXPECT_EQ(a.linears[id].weight, b.linears[id].weight);
+    EXPECT_EQ(a.linears[id].bias, b.linears[id].bias);
   }
-  for (std::size_t i = 0; i < a.sites.size(); ++i) {
-    EXPECT_EQ(a.sites[i].scale, b.sites[i].scale) << i;
-    EXPECT_EQ(a.sites[i].zero_point, b.sites[i].zero_point) << i;
-    EXPECT_EQ(a.sites[i].clip, b.sites[i].clip) << i;
+  for (const Site site : quantized_sites) {
+    SCOPED_TRACE(site_name(site));
+    EXPECT_EQ(a.sites[site].scale, b.sites[site].scale);
+    EXPECT_EQ(a.sites[site].zero_point, b.sites[site].zero_point);
+    EXPECT_EQ(a.sites[site].clip, b.sites[site].clip);
   }
 }
 

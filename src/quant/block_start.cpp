@@ -27,12 +27,12 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
   start.block = std::move(block);
   std::unique_ptr<GridSearch> search;
   if (needs_search(recipe)) search = std::make_unique<GridSearch>(start.block, context, stream, recipe);
-  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+  for (const Site site : quantized_sites) {
+    const QuantizerFormat& format = recipe.format_of(site);
     if (search) {
-      start.sites[i] = search->site(quantized_sites[i], statistics[i]);
+      start.sites[site] = search->site(site, statistics[site]);
     } else if (format.enabled() && format.is_static()) {
-      start.sites[i] = min_max_site(quantized_sites[i], statistics[i], recipe);
+      start.sites[site] = min_max_site(site, statistics[site], recipe);
     }
   }
   if (search) search->finish_sites();
@@ -42,7 +42,7 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
     const at::Tensor clip =
         search ? search->weight_clip(id)
                : at::ones({weight.size(0), weight_groups(recipe.weight, weight.size(1))}, weight.options());
-    ScaleTensors& scales = start.weight_scales[static_cast<std::size_t>(id)];
+    ScaleTensors& scales = start.weight_scales[id];
     if (search && recipe.search.gptq) {
       at::Tensor compensated;
       scales = quantize_weight_compensated(weight, clip, search->gram(id), recipe.weight, &compensated).scales;
@@ -56,14 +56,15 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
 
 QuantizedBlock round_block(const BlockStart& start, const Recipe& recipe, std::int64_t index) {
   QuantizedBlock rounded;
-  rounded.input_norm = to_floats(start.block.input_norm);
-  rounded.post_attention_norm = to_floats(start.block.post_attention_norm);
+  for (const NormId id : norm_ids) {
+    if (start.block.norms[id].defined()) rounded.norms[id] = to_floats(start.block.norms[id]);
+  }
   rounded.sites = start.sites;
   for (const LinearId id : all_linears) {
     const nn::Linear& linear = start.block[id];
-    auto& target = rounded.linears[static_cast<std::size_t>(id)];
+    auto& target = rounded.linears[id];
     if (recipe.weight.enabled()) {
-      const ScaleTensors& scales = start.weight_scales[static_cast<std::size_t>(id)];
+      const ScaleTensors& scales = start.weight_scales[id];
       target =
           pack_linear({quantize_with_scales(linear.weight, scales, recipe.weight), scales}, linear.bias, recipe.weight);
     } else {

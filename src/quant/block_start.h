@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <array>
 #include <cstdint>
 
 #include "model/quantized_block.h"
@@ -17,11 +16,11 @@ struct BlockStart {
   /// Norms, biases and weights in full precision. With GPTQ the weights are those that it rounded: compensated for the
   /// errors of the columns before, so that rounding each to its nearest code gives GPTQ's codes.
   nn::Block block;
-  std::array<ScaleTensors, all_linears.size()> weight_scales;  // [out, groups]; undefined with 16-bit weights
-  std::array<SiteQuantizer, quantized_sites.size()> sites;
+  PerLinear<ScaleTensors> weight_scales;  // [out, groups]; undefined with 16-bit weights
+  PerSite<SiteQuantizer> sites;
 };
 
-using SiteStatistics = std::array<MinMaxTensors, quantized_sites.size()>;
+using SiteStatistics = PerSite<MinMaxTensors>;
 
 /// Whether the recipe searches anything, so that find_start() needs a stream.
 bool needs_search(const Recipe& recipe);

@@ -44,8 +44,7 @@ class GridSearchTest : public testing::Test {
       block[id].weight = at::randn({shape.out_features, shape.in_features}) * 0.3;
       block[id].weight[1][2] = 2.5F;  // something to clip
     }
-    block.input_norm = at::ones({spec.hidden_size});
-    block.post_attention_norm = at::ones({spec.hidden_size});
+    for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::ones({norm.size});
     model = nn::ModelContext(spec, {}, 64, at::kFloat);
     prefix = {at::randn({1, 2, 2, 8}), at::randn({1, 2, 2, 8})};
     context = model.block(0, &prefix);

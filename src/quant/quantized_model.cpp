@@ -45,20 +45,20 @@ at::Tensor rows_of(const io::TensorView& view, const at::TensorOptions& options)
 nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
                         const at::TensorOptions& options) {
   nn::Block restored;
-  restored.input_norm = from_floats(block.input_norm, {spec.hidden_size}, options);
-  restored.post_attention_norm = from_floats(block.post_attention_norm, {spec.hidden_size}, options);
+  for (const NormRow& norm : all_norms(spec)) {
+    restored.norms[norm.id] = from_floats(block.norms[norm.id], {norm.size}, options);
+  }
   for (const LinearId id : all_linears) {
-    restored[id] =
-        unpack_linear(block.linears[static_cast<std::size_t>(id)], linear_shape(spec, id), recipe.weight, options);
+    restored[id] = unpack_linear(block.linears[id], linear_shape(spec, id), recipe.weight, options);
   }
   return restored;
 }
 
 nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, const at::TensorOptions& options) {
   if (!recipe.activation.enabled() && !recipe.kv.enabled()) return {};
-  std::array<SiteFakeQuantizer, quantized_sites.size()> sites;
-  for (std::size_t i = 0; i < sites.size(); ++i) {
-    sites[i] = SiteFakeQuantizer(quantized_sites[i], recipe.format_of(quantized_sites[i]), block.sites[i], options);
+  PerSite<SiteFakeQuantizer> sites;
+  for (const Site site : quantized_sites) {
+    sites[site] = SiteFakeQuantizer(site, recipe.format_of(site), block.sites[site], options);
   }
   return quantizing_tap(sites);
 }

@@ -237,10 +237,10 @@ nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape
   return result;
 }
 
-nn::Tap quantizing_tap(const std::array<SiteFakeQuantizer, quantized_sites.size()>& sites) {
+nn::Tap quantizing_tap(const PerSite<SiteFakeQuantizer>& sites) {
   return [sites](Site site, const at::Tensor& x) {
-    const int index = quantized_site_index(site);
-    return index < 0 ? x : sites[static_cast<std::size_t>(index)](x);
+    const SiteFakeQuantizer* quantizer = sites.find(site);
+    return quantizer == nullptr ? x : (*quantizer)(x);
   };
 }
 

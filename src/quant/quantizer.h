@@ -101,7 +101,7 @@ nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape
                          const at::TensorOptions& options);
 
 /// All quantizers of a block, as the tap that applies them.
-nn::Tap quantizing_tap(const std::array<SiteFakeQuantizer, quantized_sites.size()>& sites);
+nn::Tap quantizing_tap(const PerSite<SiteFakeQuantizer>& sites);
 
 /// binary16 bits of a tensor on the CPU, and back. The checked form throws UnsupportedError that names the tensor when
 /// a value is beyond binary16's range.

@@ -35,8 +35,8 @@ void Rotation::rotate_block(nn::Block& block) const {
         weight = times_r1(weight.t().contiguous()).t().contiguous();
         if (bias.defined()) bias = times_r1(bias);
       } else {
-        const bool mlp = id == LinearId::gate || id == LinearId::up;
-        weight = times_r1(weight * (mlp ? block.post_attention_norm : block.input_norm).to(at::kDouble));
+        if (const auto norm = norm_read_by(spec_, id)) weight = weight * block.norms[*norm].to(at::kDouble);
+        weight = times_r1(weight);
       }
     }
     if (settings_.r2 && id == LinearId::v) {
@@ -52,8 +52,9 @@ void Rotation::rotate_block(nn::Block& block) const {
     if (bias.defined()) linear.bias = bias.to(dtype).contiguous();
   }
   if (settings_.r1) {
-    block.input_norm = at::ones_like(block.input_norm);
-    block.post_attention_norm = at::ones_like(block.post_attention_norm);
+    for (const NormRow& norm : all_norms(spec_)) {
+      if (!norm.readers.empty()) block.norms[norm.id] = at::ones_like(block.norms[norm.id]);
+    }
   }
 }
 

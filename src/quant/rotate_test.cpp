@@ -34,8 +34,7 @@ nn::Transformer::Parts random_parts(const ModelSpec& spec) {
   parts.final_norm = at::rand({spec.hidden_size}, options) + 0.5;
   for (std::int64_t i = 0; i < spec.block_count; ++i) {
     nn::Block block;
-    block.input_norm = at::rand({spec.hidden_size}, options) + 0.5;
-    block.post_attention_norm = at::rand({spec.hidden_size}, options) + 0.5;
+    for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::rand({norm.size}, options) + 0.5;
     for (const LinearId id : all_linears) {
       const LinearShape shape = linear_shape(spec, id);
       block[id].weight = at::randn({shape.out_features, shape.in_features}, options) * 0.3;

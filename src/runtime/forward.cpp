@@ -38,7 +38,8 @@ void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch
   const Rows product = work.product.rows(count);
 
   show(Stage::block_input);
-  const LinearRows qkv_input = linear.prepare(block.qkv_input, residual, Norm{block.input_norm, eps});
+  const LinearRows qkv_input =
+      linear.prepare(block.qkv_input, residual, Norm{block.norms[NormId::attention_input], eps});
   show(Stage::qkv_input);
   linear.multiply(qkv_input, std::array{LinearProduct{&block[LinearId::q], nullptr, query, Store::overwrite},
                                         LinearProduct{&block[LinearId::k], nullptr, key, Store::overwrite},
@@ -50,7 +51,8 @@ void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch
   show(Stage::o_input);
   linear.multiply(o_input, std::array{LinearProduct{&block[LinearId::o], nullptr, residual, Store::add}});
   show(Stage::attention_out);
-  const LinearRows gate_up_input = linear.prepare(block.gate_up_input, residual, Norm{block.post_attention_norm, eps});
+  const LinearRows gate_up_input =
+      linear.prepare(block.gate_up_input, residual, Norm{block.norms[NormId::mlp_input], eps});
   show(Stage::gate_up_input);
   linear.multiply(gate_up_input,
                   std::array{LinearProduct{&block[LinearId::gate], &block[LinearId::up], product, Store::overwrite}});

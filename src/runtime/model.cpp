@@ -68,7 +68,7 @@ std::uint64_t Model::weight_bytes_per_token() const {
   std::uint64_t bytes = parts_->lm_head.bytes() + parts_->final_norm.size() * sizeof(float);
   for (const PackedBlock& block : parts_->blocks) {
     for (const PackedLinear& linear : block.linears) bytes += linear.bytes();
-    bytes += (block.input_norm.size() + block.post_attention_norm.size()) * sizeof(float);
+    for (const std::vector<float>& norm : block.norms) bytes += norm.size() * sizeof(float);
   }
   return bytes;
 }

@@ -12,22 +12,15 @@
 namespace pq::runtime {
 namespace {
 
-/// The layers that read one site.
-struct Reader {
+/// Where a packed block keeps how the rows of a site are prepared for the layers that read it.
+struct PreparedSite {
   Site site;
   LinearInput PackedBlock::*input;
-  std::vector<LinearId> linears;
 };
-
-const std::array<Reader, 4>& readers() {
-  static const std::array<Reader, 4> rows{{
-      {Site::qkv_input, &PackedBlock::qkv_input, {LinearId::q, LinearId::k, LinearId::v}},
-      {Site::o_input, &PackedBlock::o_input, {LinearId::o}},
-      {Site::gate_up_input, &PackedBlock::gate_up_input, {LinearId::gate, LinearId::up}},
-      {Site::down_input, &PackedBlock::down_input, {LinearId::down}},
-  }};
-  return rows;
-}
+constexpr std::array prepared_sites{PreparedSite{Site::qkv_input, &PackedBlock::qkv_input},
+                                    PreparedSite{Site::o_input, &PackedBlock::o_input},
+                                    PreparedSite{Site::gate_up_input, &PackedBlock::gate_up_input},
+                                    PreparedSite{Site::down_input, &PackedBlock::down_input}};
 
 /// Whether several rows at once that `linear` reads are rounded to bfloat16.
 bool takes_bf16(const ModelParts& parts, const PackedLinear& linear) {
@@ -40,24 +33,22 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
   const ModelSpec& spec = parts.spec;
   const Recipe& recipe = parts.recipe;
   PackedBlock packed;
-  packed.input_norm = std::move(source.parameters.input_norm);
-  packed.post_attention_norm = std::move(source.parameters.post_attention_norm);
+  packed.norms = std::move(source.parameters.norms);
   packed.window = spec.window_of_block(block);
-  const auto site = [&](Site of) -> const SiteQuantizer& {
-    return source.parameters.sites[index(quantized_site_index(of))];
-  };
-  packed.key = make_kv_quantizer(parts.kv, site(Site::k_cache));
-  packed.value = make_kv_quantizer(parts.kv, site(Site::v_cache));
-  for (const Reader& reader : readers()) {
-    const SiteQuantizer& parameters = site(reader.site);
+  const PerSite<SiteQuantizer>& sites = source.parameters.sites;
+  packed.key = make_kv_quantizer(parts.kv, sites[Site::k_cache]);
+  packed.value = make_kv_quantizer(parts.kv, sites[Site::v_cache]);
+  for (const auto& [site, input] : prepared_sites) {
+    const SiteQuantizer& parameters = sites[site];
+    const std::span<const LinearId> linears = readers_of(site);
     const QuantizerFormat& format = recipe.activation;
-    const std::int64_t columns = linear_shape(spec, reader.linears[0]).in_features;
+    const std::int64_t columns = linear_shape(spec, linears[0]).in_features;
     SegmentPlan plan =
         plan_segments(recipe.weight, format, columns, parameters.zero_point.empty() ? 0 : parameters.zero_point[0]);
     std::vector<QuantizedSource> sources;
-    for (const LinearId id : reader.linears) {
-      const io::TensorView& weight = source.weights[index(static_cast<int>(id))];
-      const QuantizedLinear& linear = source.parameters.linears[index(static_cast<int>(id))];
+    for (const LinearId id : linears) {
+      const io::TensorView& weight = source.weights[id];
+      const QuantizedLinear& linear = source.parameters.linears[id];
       if (!recipe.weight.enabled()) {
         packed[id] = PackedLinear::pack_floats(weight, linear.bias);
         continue;
@@ -72,11 +63,11 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
       plan.integer = plan.integer && sums_fit(sources.back(), plan);
     }
     for (std::size_t i = 0; i < sources.size(); ++i) {
-      packed[reader.linears[i]] =
+      packed[linears[i]] =
           plan.integer ? PackedLinear::pack_codes(sources[i], plan) : PackedLinear::dequantize(sources[i]);
     }
-    packed.*reader.input = make_linear_input(format, parameters, plan);
-    (packed.*reader.input).bf16 = takes_bf16(parts, packed[reader.linears[0]]);
+    packed.*input = make_linear_input(format, parameters, plan);
+    (packed.*input).bf16 = takes_bf16(parts, packed[linears[0]]);
   }
   return packed;
 }
@@ -112,8 +103,8 @@ WorkspaceShape workspace_shape(const ModelParts& parts) {
   const ModelSpec& spec = parts.spec;
   std::int64_t most_segments = parts.head_input.plan.segments;
   for (const PackedBlock& block : parts.blocks) {
-    for (const Reader& reader : readers()) {
-      most_segments = std::max(most_segments, (block.*reader.input).plan.segments);
+    for (const auto& [site, input] : prepared_sites) {
+      most_segments = std::max(most_segments, (block.*input).plan.segments);
     }
   }
   return {.hidden_size = spec.hidden_size,

@@ -10,7 +10,7 @@
 
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 #include "model/recipe.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/kv_cache.h"
@@ -24,9 +24,8 @@
 namespace pq::runtime {
 
 struct PackedBlock {
-  std::vector<float> input_norm;           ///< [hidden]
-  std::vector<float> post_attention_norm;  ///< [hidden]
-  std::array<PackedLinear, 7> linears;     ///< in the order of all_linears
+  PerNorm<std::vector<float>> norms;
+  PerLinear<PackedLinear> linears;
   LinearInput qkv_input;
   LinearInput o_input;
   LinearInput gate_up_input;
@@ -37,8 +36,8 @@ struct PackedBlock {
   AlignedBuffer prefix_value;  ///< the same
   std::int64_t window = 0;
 
-  const PackedLinear& operator[](LinearId id) const { return linears[static_cast<std::size_t>(id)]; }
-  PackedLinear& operator[](LinearId id) { return linears[static_cast<std::size_t>(id)]; }
+  const PackedLinear& operator[](LinearId id) const { return linears[id]; }
+  PackedLinear& operator[](LinearId id) { return linears[id]; }
 };
 
 /// Everything that a forward pass reads. model_loader fills it in.

@@ -25,8 +25,8 @@ std::vector<float> floats_of(const io::TensorView& view) {
 BlockSource quantized_block(const io::QuantizedCheckpoint& checkpoint, std::int64_t index) {
   BlockSource source{checkpoint.block_without_weights(index), {}, {}};
   const std::string_view kind = checkpoint.recipe().weight.enabled() ? ".qweight" : ".weight";
-  for (std::size_t id = 0; id < all_linears.size(); ++id) {
-    source.weights[id] = checkpoint.tensor(tensor_names::linear(index, all_linears[id]).append(kind));
+  for (const LinearId id : all_linears) {
+    source.weights[id] = checkpoint.tensor(tensor_names::linear(index, id).append(kind));
   }
   return source;
 }
@@ -38,12 +38,12 @@ std::vector<float> vector_of(const io::HfCheckpoint& checkpoint, std::string_vie
 BlockSource unquantized_block(const io::HfCheckpoint& checkpoint, std::int64_t index) {
   const ModelSpec& spec = checkpoint.spec();
   BlockSource source;
-  source.parameters.input_norm = vector_of(checkpoint, tensor_names::input_norm(index), spec.hidden_size);
-  source.parameters.post_attention_norm =
-      vector_of(checkpoint, tensor_names::post_attention_norm(index), spec.hidden_size);
-  for (std::size_t id = 0; id < all_linears.size(); ++id) {
-    const LinearShape shape = linear_shape(spec, all_linears[id]);
-    const std::string name = tensor_names::linear(index, all_linears[id]);
+  for (const NormRow& norm : all_norms(spec)) {
+    source.parameters.norms[norm.id] = vector_of(checkpoint, tensor_names::norm(index, norm.id), norm.size);
+  }
+  for (const LinearId id : all_linears) {
+    const LinearShape shape = linear_shape(spec, id);
+    const std::string name = tensor_names::linear(index, id);
     source.weights[id] = checkpoint.tensor(name + ".weight", std::array{shape.out_features, shape.in_features});
     if (shape.bias) source.parameters.linears[id].bias = vector_of(checkpoint, name + ".bias", shape.out_features);
   }

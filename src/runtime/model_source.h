@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -9,7 +8,7 @@
 #include <vector>
 
 #include "io/safetensors.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
 
@@ -17,9 +16,9 @@ namespace pq::runtime {
 
 /// One block as it comes from a file. Sizes agree with the spec and the recipe.
 struct BlockSource {
-  QuantizedBlock parameters;              ///< norms, biases, scales, sites; no codes or weights
-  std::array<io::TensorView, 7> weights;  ///< in the order of all_linears: packed codes (U8), or floating-point
-  std::shared_ptr<const void> owner;      ///< of the bytes, where they are in no mapped file
+  QuantizedBlock parameters;          ///< norms, biases, scales, sites; no codes or weights
+  PerLinear<io::TensorView> weights;  ///< packed codes (U8), or floating-point
+  std::shared_ptr<const void> owner;  ///< of the bytes, where they are in no mapped file
 };
 
 /// Where a model's numbers come from: what is packed for the kernels, and what the reference arithmetic reads.

@@ -9,7 +9,7 @@
 
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 #include "model/recipe.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/segment_plan.h"

@@ -86,19 +86,15 @@ QuantizedLinear random_scales(const ModelSpec& spec, const QuantizerFormat& form
   return linear;
 }
 
-/// The buffers behind a random block or a random model's matrices.
-using Buffers = std::array<AlignedBuffer, all_linears.size()>;
-
 BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t block) {
-  auto buffers = std::make_shared<Buffers>();
+  auto buffers = std::make_shared<PerLinear<AlignedBuffer>>();
   BlockSource source;
-  source.parameters.input_norm.assign(index(spec.hidden_size), 1.0F);
-  source.parameters.post_attention_norm.assign(index(spec.hidden_size), 1.0F);
-  for (std::size_t id = 0; id < all_linears.size(); ++id) {
-    const LinearShape shape = linear_shape(spec, all_linears[id]);
-    const std::string name = tensor_names::linear(block, all_linears[id]);
+  for (const NormRow& norm : all_norms(spec)) source.parameters.norms[norm.id].assign(index(norm.size), 1.0F);
+  for (const LinearId id : all_linears) {
+    const LinearShape shape = linear_shape(spec, id);
+    const std::string name = tensor_names::linear(block, id);
     AlignedBuffer& buffer = (*buffers)[id];
-    source.parameters.linears[id] = random_scales(spec, recipe.weight, all_linears[id], name);
+    source.parameters.linears[id] = random_scales(spec, recipe.weight, id, name);
     if (!recipe.weight.enabled()) {
       source.weights[id] = random_halves(buffer, name, io::DType::bf16, shape.out_features, shape.in_features,
                                          exponent_for(shape.in_features));
@@ -110,8 +106,8 @@ BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64
     source.weights[id] = {
         name, io::DType::u8, {shape.out_features, row_bytes}, {buffer.data(), buffer.size()}, "random model"};
   }
-  for (std::size_t site = 0; site < quantized_sites.size(); ++site) {
-    source.parameters.sites[site] = random_site(spec, recipe.format_of(quantized_sites[site]));
+  for (const Site site : quantized_sites) {
+    source.parameters.sites[site] = random_site(spec, recipe.format_of(site));
   }
   source.owner = buffers;
   return source;
@@ -151,7 +147,7 @@ ModelSource random_source(const ModelSpec& model_spec, const Recipe& model_recip
   const bool plain = !recipe.weight.enabled() && !recipe.activation.enabled() && !recipe.kv.enabled();
   if (plain) recipe.rotate = {false, false, false, false};
   const ModelSpec& spec = source.spec;
-  auto buffers = std::make_shared<Buffers>();
+  auto buffers = std::make_shared<std::array<AlignedBuffer, 2>>();
   source.embedding = random_halves((*buffers)[0], "embedding", io::DType::f16, spec.vocab_size, spec.hidden_size,
                                    exponent_for(spec.hidden_size));
   source.lm_head = random_halves((*buffers)[1], "lm_head", recipe.weight.enabled() ? io::DType::f16 : io::DType::bf16,

@@ -57,8 +57,9 @@ ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const En
 }
 
 at::Tensor ScaleTraining::start_scales(std::size_t parameter) const {
-  const QuantizedLinear& linear = blocks_[parameter / all_linears.size()].linears[parameter % all_linears.size()];
-  const std::int64_t rows = linear_shape(spec_, all_linears[parameter % all_linears.size()]).out_features;
+  const LinearId id = all_linears[parameter % all_linears.size()];
+  const QuantizedLinear& linear = blocks_[parameter / all_linears.size()].linears[id];
+  const std::int64_t rows = linear_shape(spec_, id).out_features;
   return from_floats(linear.scales, {rows, static_cast<std::int64_t>(linear.scales.size()) / rows},
                      options_.dtype(at::kFloat));
 }
@@ -71,15 +72,17 @@ QuantizedWeights ScaleTraining::quantized_weights(std::int64_t index) const {
   const auto block = static_cast<std::size_t>(index);
   const QuantizedBlock& source = blocks_[block];
   QuantizedWeights result;
-  result.block.input_norm = from_floats(source.input_norm, {spec_.hidden_size}, options_);
-  result.block.post_attention_norm = from_floats(source.post_attention_norm, {spec_.hidden_size}, options_);
+  for (const NormRow& norm : all_norms(spec_)) {
+    result.block.norms[norm.id] = from_floats(source.norms[norm.id], {norm.size}, options_);
+  }
   for (std::size_t i = 0; i < all_linears.size(); ++i) {
-    const QuantizedLinear& linear = source.linears[i];
-    const LinearShape shape = linear_shape(spec_, all_linears[i]);
-    if (!linear.bias.empty()) result.block.linears[i].bias = from_floats(linear.bias, {shape.out_features}, options_);
+    const LinearId id = all_linears[i];
+    const QuantizedLinear& linear = source.linears[id];
+    const LinearShape shape = linear_shape(spec_, id);
+    if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
     WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
     codes.scales.scale = parameters_[block * all_linears.size() + i].value;
-    result.set(i, dequantize_weight(codes, run_.recipe.weight).to(options_));
+    result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
   }
   return result;
 }
@@ -181,7 +184,7 @@ Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel&
   for (std::size_t i = 0; i < training.parameters().size(); ++i) {
     const at::Tensor scale = training.parameters()[i].value.detach();
     broadcast(run.processes, scale);
-    blocks[i / all_linears.size()].linears[i % all_linears.size()].scales = to_floats(scale);
+    blocks[i / all_linears.size()].linears[all_linears[i % all_linears.size()]].scales = to_floats(scale);
   }
   return tuning;
 }

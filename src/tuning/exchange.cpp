@@ -66,13 +66,13 @@ Json broadcast(Communicator& processes, const Json& json) {
 
 void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec, const Recipe& recipe) {
   if (processes.size() == 1) return;
-  for (std::size_t i = 0; i < all_linears.size(); ++i) {
-    const at::Tensor& weight = start.block.linears[i].weight;
+  for (const LinearId id : all_linears) {
+    const at::Tensor& weight = start.block[id].weight;
     broadcast(processes, weight);
     if (!recipe.weight.enabled()) continue;
-    ScaleTensors& scales = start.weight_scales[i];
+    ScaleTensors& scales = start.weight_scales[id];
     if (!scales.scale.defined()) {
-      const LinearShape shape = linear_shape(spec, all_linears[i]);
+      const LinearShape shape = linear_shape(spec, id);
       scales.scale = at::empty({shape.out_features, weight_groups(recipe.weight, shape.in_features)}, weight.options());
       if (!recipe.weight.symmetric) scales.zero_point = at::empty_like(scales.scale);
     }

@@ -20,17 +20,17 @@ double learning_rate(const FinetuneSettings& settings, double rate, double unit)
 
 double scale_unit(const at::Tensor& scale) { return scale.abs().mean().item<double>(); }
 
-void QuantizedWeights::set(std::size_t index, at::Tensor quantized) {
-  at::Tensor& leaf = block.linears[index].weight;
+void QuantizedWeights::set(LinearId id, at::Tensor quantized) {
+  at::Tensor& leaf = block[id].weight;
   leaf = quantized.detach();
   leaf.set_requires_grad(quantized.requires_grad());
-  before[index] = std::move(quantized);
+  before[id] = std::move(quantized);
 }
 
 void QuantizedWeights::backward() const {
-  for (std::size_t i = 0; i < before.size(); ++i) {
-    const at::Tensor& gradient = block.linears[i].weight.grad();
-    if (before[i].requires_grad() && gradient.defined()) before[i].backward(gradient);
+  for (const LinearId id : all_linears) {
+    const at::Tensor& gradient = block[id].weight.grad();
+    if (before[id].requires_grad() && gradient.defined()) before[id].backward(gradient);
   }
 }
 
@@ -39,23 +39,21 @@ TrainableBlock::TrainableBlock(const BlockStart& start, const Recipe& recipe, at
     : recipe_(recipe), compute_(compute) {
   const auto floats = options.dtype(at::kFloat);
   const auto frozen = [&](const at::Tensor& x) { return x.defined() ? x.to(floats.dtype(compute)) : x; };
-  frozen_.input_norm = frozen(start.block.input_norm);
-  frozen_.post_attention_norm = frozen(start.block.post_attention_norm);
-  float_frozen_.input_norm = start.block.input_norm;
-  float_frozen_.post_attention_norm = start.block.post_attention_norm;
-  for (std::size_t i = 0; i < all_linears.size(); ++i) {
-    const nn::Linear& linear = start.block.linears[i];
-    const ScaleTensors& scales = start.weight_scales[i];
-    const std::string name = tensor_names::linear(0, all_linears[i]).substr(tensor_names::block(0).size() + 1);
-    frozen_.linears[i].bias = frozen(linear.bias);
-    float_frozen_.linears[i].bias = linear.bias;
-    weights_[i].weight = add_parameter(name + ".weight", linear.weight.to(floats), Kind::weight,
-                                       scales.scale.defined() ? scale_unit(scales.scale) : reference_scale);
+  float_frozen_.norms = start.block.norms;
+  for (const NormId id : norm_ids) frozen_.norms[id] = frozen(start.block.norms[id]);
+  for (const LinearId id : all_linears) {
+    const nn::Linear& linear = start.block[id];
+    const ScaleTensors& scales = start.weight_scales[id];
+    const std::string name(tensor_names::linear_in_block(id));
+    frozen_[id].bias = frozen(linear.bias);
+    float_frozen_[id].bias = linear.bias;
+    weights_[id].weight = add_parameter(name + ".weight", linear.weight.to(floats), Kind::weight,
+                                        scales.scale.defined() ? scale_unit(scales.scale) : reference_scale);
     if (!recipe.weight.enabled()) continue;
-    weights_[i].scale = add_parameter(name + ".scales", scales.scale.to(floats).flatten(), Kind::weight_quantizer,
-                                      scale_unit(scales.scale));
+    weights_[id].scale = add_parameter(name + ".scales", scales.scale.to(floats).flatten(), Kind::weight_quantizer,
+                                       scale_unit(scales.scale));
     if (scales.zero_point.defined())
-      weights_[i].zero_point =
+      weights_[id].zero_point =
           add_parameter(name + ".zero_points", scales.zero_point.to(floats).flatten(), Kind::weight_quantizer, 1);
   }
   sites_ =
@@ -90,9 +88,7 @@ at::Tensor TrainableBlock::fake_quantize_weight(const TrainableWeight& parameter
 QuantizedWeights TrainableBlock::quantized_weights() const {
   QuantizedWeights result;
   result.block = frozen_;
-  for (std::size_t i = 0; i < weights_.size(); ++i) {
-    result.set(i, fake_quantize_weight(weights_[i]));
-  }
+  for (const LinearId id : all_linears) result.set(id, fake_quantize_weight(weights_[id]));
   return result;
 }
 
@@ -125,14 +121,14 @@ BlockStart TrainableBlock::trained() const {
   const at::NoGradGuard no_grad;
   BlockStart result;
   result.block = float_frozen_;
-  for (std::size_t i = 0; i < weights_.size(); ++i) {
-    const TrainableWeight& trained = weights_[i];
-    result.block.linears[i].weight = trained.weight.detach();
+  for (const LinearId id : all_linears) {
+    const TrainableWeight& trained = weights_[id];
+    result.block[id].weight = trained.weight.detach();
     if (!trained.scale.defined()) continue;
     const std::int64_t rows = trained.weight.size(0);
-    result.weight_scales[i].scale = trained.scale.detach().view({rows, -1});
+    result.weight_scales[id].scale = trained.scale.detach().view({rows, -1});
     if (trained.zero_point.defined())
-      result.weight_scales[i].zero_point = trained.zero_point.detach().round().view({rows, -1});
+      result.weight_scales[id].zero_point = trained.zero_point.detach().round().view({rows, -1});
   }
   result.sites = sites_->values();
   return result;

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,10 +27,10 @@ double scale_unit(const at::Tensor& scale);
 /// through, and what takes their gradients back to the parameters.
 struct QuantizedWeights {
   nn::Block block;
-  std::array<at::Tensor, all_linears.size()> before;  // the quantizers' outputs, each still attached to its parameters
+  PerLinear<at::Tensor> before;  // the quantizers' outputs, each still attached to its parameters
 
-  /// Gives linear layer `index` the weight `quantized`.
-  void set(std::size_t index, at::Tensor quantized);
+  /// Gives linear layer `id` the weight `quantized`.
+  void set(LinearId id, at::Tensor quantized);
   /// Takes the gradients that the micro-batches left on the leaves back to the parameters.
   void backward() const;
 };
@@ -79,7 +78,7 @@ class TrainableBlock {
   at::ScalarType compute_;
   nn::Block frozen_;        // norms and biases in `compute`
   nn::Block float_frozen_;  // in float32, for export
-  std::array<TrainableWeight, all_linears.size()> weights_;
+  PerLinear<TrainableWeight> weights_;
   std::unique_ptr<TrainableSites> sites_;
   std::vector<Trainee::Parameter> parameters_;
   std::vector<Kind> kinds_;         // of each parameter

@@ -20,18 +20,18 @@ TrainableSites::TrainableSites(const SiteQuantizers& start, const Recipe& recipe
                                const MakeLeaf& leaf)
     : activation_(recipe.activation), kv_(recipe.kv) {
   const auto floats = options.dtype(at::kFloat);
-  for (std::size_t i = 0; i < quantized_sites.size(); ++i) {
-    const QuantizerFormat& format = recipe.format_of(quantized_sites[i]);
+  for (const Site id : quantized_sites) {
+    const QuantizerFormat& format = recipe.format_of(id);
     if (!format.enabled()) continue;
-    const SiteQuantizer& site = start[i];
-    const std::string name(site_name(quantized_sites[i]));
+    const SiteQuantizer& site = start[id];
+    const std::string name(site_name(id));
     if (format.is_static()) {
       const auto count = static_cast<std::int64_t>(site.scale.size());
-      sites_[i].scale = leaf(name + ".scale", from_floats(site.scale, {count}, floats));
-      if (!format.symmetric) sites_[i].zero_point = leaf(name + ".zero_point", zero_points_of(site, floats));
+      sites_[id].scale = leaf(name + ".scale", from_floats(site.scale, {count}, floats));
+      if (!format.symmetric) sites_[id].zero_point = leaf(name + ".zero_point", zero_points_of(site, floats));
     } else {
-      sites_[i].gamma = leaf(name + ".gamma", at::full({1}, site.clip[0], floats));
-      if (!format.symmetric) sites_[i].beta = leaf(name + ".beta", at::full({1}, site.clip[1], floats));
+      sites_[id].gamma = leaf(name + ".gamma", at::full({1}, site.clip[0], floats));
+      if (!format.symmetric) sites_[id].beta = leaf(name + ".beta", at::full({1}, site.clip[1], floats));
     }
   }
 }
@@ -60,15 +60,13 @@ at::Tensor TrainableSites::apply_dynamic(Site site, const QuantizerFormat& forma
 }
 
 at::Tensor TrainableSites::apply(Site site, const at::Tensor& x) const {
-  const int index = quantized_site_index(site);
-  if (index < 0) return x;
+  const Parameters* parameters = sites_.find(site);
   const QuantizerFormat& format = is_kv(site) ? kv_ : activation_;
-  if (!format.enabled()) return x;
-  const Parameters& parameters = sites_[static_cast<std::size_t>(index)];
-  if (!format.is_static()) return apply_dynamic(site, format, parameters, x);
+  if (parameters == nullptr || !format.enabled()) return x;
+  if (!format.is_static()) return apply_dynamic(site, format, *parameters, x);
   const SliceLayout layout =
       is_kv(site) ? SliceLayout{x.size(0) * x.size(1), x.size(2), x.size(3)} : SliceLayout{1, 1, x.numel()};
-  return fake_quantize_trained(x, layout, parameters.scale, parameters.zero_point, format, x.scalar_type());
+  return fake_quantize_trained(x, layout, parameters->scale, parameters->zero_point, format, x.scalar_type());
 }
 
 nn::Tap TrainableSites::tap() const {
@@ -78,14 +76,14 @@ nn::Tap TrainableSites::tap() const {
 
 SiteQuantizers TrainableSites::values() const {
   SiteQuantizers result;
-  for (std::size_t i = 0; i < sites_.size(); ++i) {
-    const Parameters& site = sites_[i];
+  for (const Site id : quantized_sites) {
+    const Parameters& site = sites_[id];
     if (site.scale.defined()) {
       const at::Tensor zero = site.zero_point.defined() ? site.zero_point.detach().round() : at::Tensor();
-      result[i] = static_site_quantizer({site.scale.detach(), zero});
+      result[id] = static_site_quantizer({site.scale.detach(), zero});
     } else if (site.gamma.defined()) {
       const float gamma = site.gamma.item<float>();
-      result[i].clip = {gamma, site.beta.defined() ? site.beta.item<float>() : gamma};
+      result[id].clip = {gamma, site.beta.defined() ? site.beta.item<float>() : gamma};
     }
   }
   return result;

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <array>
 #include <functional>
 #include <string>
 
@@ -12,7 +11,7 @@
 
 namespace pq::quant {
 
-using SiteQuantizers = std::array<SiteQuantizer, quantized_sites.size()>;
+using SiteQuantizers = PerSite<SiteQuantizer>;
 
 /// A block's activation, K and V quantizers with gradients: static scales and zero points, or dynamic clip factors.
 class TrainableSites {
@@ -41,7 +40,7 @@ class TrainableSites {
 
   QuantizerFormat activation_;
   QuantizerFormat kv_;
-  std::array<Parameters, quantized_sites.size()> sites_;
+  PerSite<Parameters> sites_;
 };
 
 }  // namespace pq::quant

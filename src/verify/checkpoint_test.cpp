@@ -50,7 +50,7 @@ fs::path make_quantized(const TemporaryDirectory& directory, const std::string& 
   writer.append_rows(tensor_names::embedding, halves(source.embedding));
   for (std::int64_t i = 0; i < source.spec.block_count; ++i) {
     BlockSource block = source.block(i);
-    for (std::size_t id = 0; id < all_linears.size(); ++id) {
+    for (const LinearId id : all_linears) {
       const auto* bytes = reinterpret_cast<const std::uint8_t*>(block.weights[id].bytes.data());
       block.parameters.linears[id].codes.assign(bytes, bytes + block.weights[id].bytes.size());
     }

@@ -134,11 +134,14 @@ TEST(Recipes, ABrokenModelIsSeen) {
     return names;
   };
   EXPECT_EQ(failures([](BlockSource&) {}), "");
-  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[6].scales[5] *= 1.001F; }), "mlp.down_proj;");
-  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[1].scales[2] *= 1.001F; }), "self_attn.k_proj;");
-  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[3].scale[0] *= 1.001F; }),
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[LinearId::down].scales[5] *= 1.001F; }),
+            "mlp.down_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[LinearId::k].scales[2] *= 1.001F; }),
+            "self_attn.k_proj;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[Site::o_input].scale[0] *= 1.001F; }),
             "self_attn.o_input;self_attn.o_proj;");
-  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[2].scale[1] *= 1.05F; }), "self_attn.v_cache;");
+  EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[Site::v_cache].scale[1] *= 1.05F; }),
+            "self_attn.v_cache;");
 }
 
 }  // namespace

@@ -57,8 +57,7 @@ std::vector<Slice> slices_of(Site site, const QuantizerFormat& format, const Sit
 }  // namespace
 
 ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spec, const Recipe& recipe, LinearId id) {
-  const auto at = static_cast<std::size_t>(id);
-  return {&source.weights[at], &source.parameters.linears[at], linear_shape(spec, id), recipe.weight};
+  return {&source.weights[id], &source.parameters.linears[id], linear_shape(spec, id), recipe.weight};
 }
 
 void ReferenceLinear::decode(std::int64_t channel, std::span<double> out) const {
@@ -250,8 +249,8 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
   };
   const auto quantized = [&](Site site, const Matrix& x) {
     const bool off = is_kv(site) && options.kv_bits != 0;
-    return quantize_site(site, off ? QuantizerFormat{} : recipe.format_of(site),
-                         parameters.sites[index(quantized_site_index(site))], spec.head_dim, x)
+    return quantize_site(site, off ? QuantizerFormat{} : recipe.format_of(site), parameters.sites[site], spec.head_dim,
+                         x)
         .values;
   };
   const std::int64_t first_position = source.prefix.length;
@@ -263,7 +262,7 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
   const auto add = [&](const Matrix& x) {
     for (std::size_t i = 0; i < stream.values.size(); ++i) stream.values[i] += x.values[i];
   };
-  Matrix h = quantized(Site::qkv_input, rms_norm(stream, parameters.input_norm, spec.rms_norm_eps));
+  Matrix h = quantized(Site::qkv_input, rms_norm(stream, parameters.norms[NormId::attention_input], spec.rms_norm_eps));
   Matrix query = linear(LinearId::q, h);
   Matrix key = linear(LinearId::k, h);
   rotate(query);
@@ -273,7 +272,7 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
   const Matrix attended = attend(spec, spec.window_of_block(block_index), query, key, value,
                                  prefix_rows(source, block_index, true), prefix_rows(source, block_index, false));
   add(linear(LinearId::o, quantized(Site::o_input, attended)));
-  h = quantized(Site::gate_up_input, rms_norm(stream, parameters.post_attention_norm, spec.rms_norm_eps));
+  h = quantized(Site::gate_up_input, rms_norm(stream, parameters.norms[NormId::mlp_input], spec.rms_norm_eps));
   Matrix product = silu_product(linear(LinearId::gate, h), linear(LinearId::up, h));
   if (recipe.rotate.r4) apply_rotation(product, spec.intermediate_size);
   add(linear(LinearId::down, quantized(Site::down_input, product)));

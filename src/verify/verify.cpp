@@ -183,7 +183,7 @@ void Verification::check_heads(const std::string& tensor, const Matrix& before, 
 void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer,
                                Matrix& held) {
   const Matrix x = matrix_of(floats, count_, spec().kv_size());
-  const SiteQuantizer& fixed = parameters().sites[index(quantized_site_index(site))];
+  const SiteQuantizer& fixed = parameters().sites[site];
   Matrix reference = quantize_site(site, parts_.kv.format, fixed, spec().head_dim, x).values;
   if (parts_.kv.layout.format == kernels::KvFormat::f16) {
     for (double& value : reference.values) {
@@ -269,8 +269,9 @@ void Verification::check_rotated_product() {
 }
 
 void Verification::stage(Stage stage, std::int64_t block) {
-  const auto site = [&](Site of) -> const SiteQuantizer& {
-    return parameters().sites[index(quantized_site_index(of))];
+  const auto site = [&](Site of) -> const SiteQuantizer& { return parameters().sites[of]; };
+  const auto norm = [&](NormId id) {
+    check_norm(std::string(tensor_names::norm_in_block(id)), parameters().norms[id]);
   };
   switch (stage) {
     case Stage::block_input:
@@ -279,7 +280,7 @@ void Verification::stage(Stage stage, std::int64_t block) {
       residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
       break;
     case Stage::qkv_input:
-      check_norm("input_layernorm", parameters().input_norm);
+      norm(NormId::attention_input);
       check_input(std::string(site_name(Site::qkv_input)), Site::qkv_input, packed().qkv_input, site(Site::qkv_input),
                   work_.linear.normed);
       break;
@@ -301,7 +302,7 @@ void Verification::stage(Stage stage, std::int64_t block) {
       check_residual(LinearId::o);
       break;
     case Stage::gate_up_input:
-      check_norm("post_attention_layernorm", parameters().post_attention_norm);
+      norm(NormId::mlp_input);
       check_input(std::string(site_name(Site::gate_up_input)), Site::gate_up_input, packed().gate_up_input,
                   site(Site::gate_up_input), work_.linear.normed);
       break;
