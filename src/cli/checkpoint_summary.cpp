@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "model/model_spec.h"
+#include "model/block_layout.h"
 
 namespace pq::cli {
 namespace {

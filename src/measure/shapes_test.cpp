@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "model/block_layout.h"
+
 namespace pq::measure {
 namespace {
 
