@@ -326,6 +326,35 @@ TEST(Json, RefusesGarbageAndDepthByName) {
   }
 }
 
+TEST(Json, OfEqualKeysTheLastValueCountsAtTheFirstPlace) {
+  const Json json = parse_json(R"({"a": 1, "b": [{"x": 1, "x": null}], "a": {"c": 2}, "d": "e", "b": 7, "a": 3})", "x");
+  EXPECT_EQ(json.dump(), R"({"a":3,"b":7,"d":"e"})");
+  EXPECT_EQ(parse_json(R"([{"x": 1, "y": 2, "x": null}, {}, []])", "x").dump(), R"([{"x":null,"y":2},{},[]])");
+}
+
+TEST(Json, ReadsAsTheLibraryDoes) {
+  for (const char* text : {"null", " true ", "-3", "18446744073709551615", "0.1", "1e300", "\"\\u00e9\\ud83d\\ude00\"",
+                           "[]", "{}", "[[], {}, [1, [2]], {\"b\": {\"a\": [null]}, \"a\": false}]"}) {
+    EXPECT_EQ(parse_json(text, "x"), Json::parse(text)) << text;
+    EXPECT_EQ(parse_json(text, "x").dump(), Json::parse(text).dump());
+  }
+  EXPECT_THROW(parse_json("1e999", "x"), FormatError);
+  EXPECT_THROW(parse_json("[1] 2", "x"), FormatError);
+  EXPECT_NO_THROW(parse_json("[[1]]", "x", 2));
+  EXPECT_THROW(parse_json("[[1]]", "x", 1), FormatError);
+  EXPECT_THROW(parse_json(R"({"a": {"b": {}}})", "x", 1), FormatError);
+}
+
+TEST(Json, AnObjectOfManyKeysDoesNotTakeMinutes) {
+  constexpr int count = 200000;
+  std::string text = "{";
+  for (int i = 0; i < count; ++i) text += "\"model.tensor." + std::to_string(i) + "\":" + std::to_string(i) + ",";
+  text += "\"model.tensor.0\":-1}";
+  const Json json = parse_json(text, "x");
+  EXPECT_EQ(json.size(), static_cast<std::size_t>(count));
+  EXPECT_EQ(json.begin().value(), -1);
+}
+
 TEST(Suggest, FindsTypos) {
   const std::vector<std::string> names{"w4a4kv4-static", "w4a4kv4-dynamic", "w4a16g128"};
   EXPECT_EQ(did_you_mean("w4a4kv4-statik", names), "did you mean 'w4a4kv4-static'?");

@@ -7,14 +7,6 @@
 
 namespace pq {
 
-/// What the environment says of a launcher (mpirun, srun): known before MPI is started, and without it.
-struct Launch {
-  int rank = 0;
-  int size = 1;  ///< processes started together; 0: there is a launcher, but it does not say
-  bool one_process() const { return size == 1; }
-};
-const Launch& launch();
-
 /// The processes of one `mpirun -np N pq ...`, or just this one. MPI is started only when the environment says that a
 /// launcher started several processes; elsewhere every call below returns at once. Calls are collective: every rank
 /// makes the same ones in the same order, with spans of the same length, from its main thread. A process that uses MPI

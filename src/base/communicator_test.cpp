@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/launch.h"
 #include "base/parallel_for.h"
 
 namespace pq {

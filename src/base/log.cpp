@@ -2,14 +2,11 @@
 
 #include <spdlog/sinks/ansicolor_sink.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 
-#include "base/communicator.h"
-#include "base/progress.h"
+#include "base/launch.h"
+#include "base/terminal.h"
 
 namespace pq {
 namespace {
@@ -32,16 +29,9 @@ spdlog::logger& logger() {
 void set_log_level(LogLevel level) { current_level = level; }
 LogLevel log_level() { return current_level; }
 
-bool stderr_has_color() {
-  const char* no_color = std::getenv("NO_COLOR");
-  if (no_color != nullptr && *no_color != '\0') return false;
-  const char* term = std::getenv("TERM");
-  return ::isatty(STDERR_FILENO) != 0 && term != nullptr && std::strcmp(term, "dumb") != 0;
-}
-
 void log_line(LogLevel level, std::string_view tag, std::string_view text) {
   if (static_cast<int>(level) > static_cast<int>(current_level) || launch().rank != 0) return;
-  Progress::clear_line();
+  clear_redrawn_line();
   if (tag.empty()) {
     logger().info(text);
   } else {

@@ -13,9 +13,6 @@ enum class LogLevel { quiet, normal, verbose };
 void set_log_level(LogLevel level);
 LogLevel log_level();
 
-/// Whether stderr is a terminal that wants colour (NO_COLOR, TERM=dumb respected).
-bool stderr_has_color();
-
 void log_line(LogLevel level, std::string_view tag, std::string_view text);
 
 template <typename... Args>

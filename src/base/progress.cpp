@@ -1,35 +1,17 @@
 #include "base/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
-#include "base/communicator.h"
+#include "base/launch.h"
 #include "base/log.h"
+#include "base/terminal.h"
 
 namespace pq {
-namespace {
-
-bool bar_on_line = false;
-
-/// Progress that cannot be written (stderr is a full disk or a closed pipe) is lost, never an exception out of a
-/// destructor.
-void put(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stderr); }
-
-std::size_t terminal_width() {
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
-}
-
-}  // namespace
-
 Progress::Progress(std::string_view name, std::size_t total)
-    : name_(name), total_(std::max<std::size_t>(1, total)), terminal_(::isatty(STDERR_FILENO) != 0) {
+    : name_(name), total_(std::max<std::size_t>(1, total)), terminal_(stderr_is_terminal()) {
   if (terminal_) draw(false);
 }
 
@@ -53,23 +35,13 @@ void Progress::draw(bool last) {
   std::string time = last ? format_duration(elapsed) : "";
   if (!last && done_ > 0) time = "ETA " + format_duration(elapsed * (1.0 - share) / share);
   if (!terminal_) {
-    put(fmt::format("{}: {}/{} {}{}{}\n", name_, done_, total_, time, detail_.empty() ? "" : "  ", detail_));
+    put_on_stderr(fmt::format("{}: {}/{} {}{}{}\n", name_, done_, total_, time, detail_.empty() ? "" : "  ", detail_));
     return;
   }
   const auto cells = static_cast<std::size_t>(std::lround(share * 24));
-  std::string line = fmt::format("{:<16} [{}{}] {}/{} {}  {}", name_, std::string(cells, '#'),
-                                 std::string(24 - cells, '.'), done_, total_, time, detail_);
-  const std::size_t width = terminal_width();
-  if (line.size() + 1 > width) line.resize(width - 1);
-  put(fmt::format("\r\033[K{}{}", line, last ? "\n" : ""));
-  std::fflush(stderr);
-  bar_on_line = !last;
-}
-
-void Progress::clear_line() {
-  if (!bar_on_line) return;
-  put("\r\033[K");
-  bar_on_line = false;
+  const std::string line = fmt::format("{:<16} [{}{}] {}/{} {}  {}", name_, std::string(cells, '#'),
+                                       std::string(24 - cells, '.'), done_, total_, time, detail_);
+  redraw_line(line, last);
 }
 
 std::string format_duration(double seconds) {

@@ -22,9 +22,6 @@ class Progress {
 
   double seconds() const { return stopwatch_.seconds(); }
 
-  /// Wipes a bar that stands on the current line, so that a log line does not run into it.
-  static void clear_line();
-
  private:
   void draw(bool last);
 

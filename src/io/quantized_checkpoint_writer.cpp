@@ -9,6 +9,7 @@
 #include "base/disk_space.h"
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "base/version.h"
 #include "io/block_tensors.h"
 #include "io/quantized_checkpoint.h"
 
@@ -149,7 +150,7 @@ void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source, std
   Json config = source.config();
   config["tie_word_embeddings"] = false;
   Json origin = Json::object();
-  origin["program"] = "prefixquant " PQ_VERSION;
+  origin["program"] = fmt::format("prefixquant {}", version());
   origin["source"] = source.name();
   origin["calibration"] = recipe_.calibration.source;
   if (provenance.is_object()) origin.update(provenance);

@@ -1,0 +1,47 @@
+#include "base/terminal.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace pq {
+namespace {
+
+bool line_is_open = false;
+
+std::size_t terminal_width() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+}  // namespace
+
+bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) != 0; }
+
+bool stderr_has_color() {
+  const char* no_color = std::getenv("NO_COLOR");
+  if (no_color != nullptr && *no_color != '\0') return false;
+  const char* term = std::getenv("TERM");
+  return stderr_is_terminal() && term != nullptr && std::strcmp(term, "dumb") != 0;
+}
+
+void put_on_stderr(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }
+
+void redraw_line(std::string_view line, bool last) {
+  put_on_stderr("\r\033[K" + std::string(line.substr(0, terminal_width() - 1)) + (last ? "\n" : ""));
+  std::fflush(stderr);
+  line_is_open = !last;
+}
+
+void clear_redrawn_line() {
+  if (!line_is_open) return;
+  put_on_stderr("\r\033[K");
+  line_is_open = false;
+}
+
+}  // namespace pq
