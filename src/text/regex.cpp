@@ -12,9 +12,9 @@
 namespace pq {
 namespace {
 
-constexpr std::size_t kMaxPatternBytes = 8192;
-constexpr std::uint32_t kMatchLimit = 1'000'000;
-constexpr std::uint32_t kHeapLimitKib = 64 * 1024;
+constexpr std::size_t max_pattern_bytes = 8192;
+constexpr std::uint32_t match_limit = 1'000'000;
+constexpr std::uint32_t heap_limit_kib = 64 * 1024;
 
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
@@ -42,9 +42,9 @@ struct Regex::Code {
 };
 
 Regex::Regex(std::string_view pattern, std::string_view where) : pattern_(pattern), where_(where) {
-  if (pattern.size() > kMaxPatternBytes) {
+  if (pattern.size() > max_pattern_bytes) {
     throw UnsupportedError(where,
-                           fmt::format("a regex of {} bytes is longer than {}", pattern.size(), kMaxPatternBytes));
+                           fmt::format("a regex of {} bytes is longer than {}", pattern.size(), max_pattern_bytes));
   }
   const std::string translated = translate_regex(pattern, where);
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
@@ -74,8 +74,8 @@ void Regex::find_all(std::string_view text, std::vector<Slice>& slices) const {
   const std::unique_ptr<pcre2_match_data, MatchDataDeleter> data(pcre2_match_data_create(1, nullptr));
   const std::unique_ptr<pcre2_match_context, MatchContextDeleter> context(pcre2_match_context_create(nullptr));
   if (!data || !context) throw SystemError(where_, "out of memory");
-  pcre2_set_match_limit(context.get(), kMatchLimit);
-  pcre2_set_heap_limit(context.get(), kHeapLimitKib);
+  pcre2_set_match_limit(context.get(), match_limit);
+  pcre2_set_heap_limit(context.get(), heap_limit_kib);
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
   std::size_t covered = 0;
   std::size_t from = 0;

@@ -11,7 +11,7 @@
 namespace pq {
 namespace {
 
-constexpr std::array<std::string_view, 34> kCategories = {
+constexpr std::array<std::string_view, 34> categories = {
     "L",  "Lu", "Ll", "Lt", "Lm", "Lo", "M",  "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P",  "Pc", "Pd",
     "Ps", "Pe", "Pi", "Pf", "Po", "S",  "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "Cc", "Cf", "Co"};
 
@@ -83,7 +83,7 @@ class Translator {
         negated = !negated;
         name.remove_prefix(1);
       }
-      if (std::find(kCategories.begin(), kCategories.end(), name) == kCategories.end()) {
+      if (std::find(categories.begin(), categories.end(), name) == categories.end()) {
         refuse(fmt::format("the property \\p{{{}}}", name));
       }
       items = category_items(name);

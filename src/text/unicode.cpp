@@ -107,7 +107,7 @@ void drain_utf8(std::string& pending, std::string& out, bool at_end) {
   while (!rest.empty()) {
     const Utf8Sequence sequence = first_utf8_sequence(rest);
     if (sequence.state == Utf8State::incomplete && !at_end) break;
-    out += sequence.state == Utf8State::complete ? rest.substr(0, sequence.length) : kReplacementCharacter;
+    out += sequence.state == Utf8State::complete ? rest.substr(0, sequence.length) : replacement_character;
     rest.remove_prefix(sequence.length);
   }
   pending.erase(0, pending.size() - rest.size());

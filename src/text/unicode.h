@@ -43,7 +43,7 @@ char32_t first_code_point(std::string_view text) noexcept;
 std::string_view last_character(std::string_view text) noexcept;
 void append_utf8(std::string& out, char32_t code_point);
 
-inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
+inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
 
 /// Moves what is complete from `pending` to `out`, each maximal invalid part as U+FFFD (as Rust's from_utf8_lossy).
 /// An incomplete end waits in `pending` unless `at_end`.

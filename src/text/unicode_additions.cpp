@@ -3,7 +3,7 @@
 namespace pq {
 namespace {
 
-constexpr CategoryRange kAdditions[] = {
+constexpr CategoryRange additions[] = {
     {0x897, 0x897, "Mn"},     {0xcf3, 0xcf3, "Mc"},     {0xece, 0xece, "Mn"},     {0x1b4e, 0x1b4f, "Po"},
     {0x1b7f, 0x1b7f, "Po"},   {0x1c89, 0x1c89, "Lu"},   {0x1c8a, 0x1c8a, "Ll"},   {0x2427, 0x2429, "So"},
     {0x2ffc, 0x2fff, "So"},   {0x31e4, 0x31e5, "So"},   {0x31ef, 0x31ef, "So"},   {0xa7cb, 0xa7cc, "Lu"},
@@ -40,6 +40,6 @@ constexpr CategoryRange kAdditions[] = {
 
 }  // namespace
 
-std::span<const CategoryRange> unicode_additions() { return kAdditions; }
+std::span<const CategoryRange> unicode_additions() { return additions; }
 
 }  // namespace pq

@@ -9,7 +9,7 @@
 namespace pq {
 namespace {
 
-constexpr std::size_t kMaxAddedTokens = 1'000'000;
+constexpr std::size_t max_added_tokens = 1'000'000;
 
 /// Where the white space at the end of `text` begins.
 std::size_t trailing_space(std::string_view text) {
@@ -70,7 +70,7 @@ std::pair<std::size_t, std::int32_t> AddedTokens::Trie::longest(std::string_view
 
 AddedTokens::AddedTokens(const JsonFields& root, const TokenTable& vocab, const Normalizer& normalizer) {
   if (root.find("added_tokens") == nullptr) return;
-  const std::size_t count = root.array("added_tokens", kMaxAddedTokens).size();
+  const std::size_t count = root.array("added_tokens", max_added_tokens).size();
   // The library numbers the tokens that are new to the model itself, in the order of the list.
   std::size_t next_id = vocab.count();
   for (std::size_t i = 0; i < count; ++i) {
@@ -83,7 +83,7 @@ AddedTokens::AddedTokens(const JsonFields& root, const TokenTable& vocab, const 
     token.lstrip = json.boolean("lstrip", false);
     token.rstrip = json.boolean("rstrip", false);
     token.normalized = json.boolean("normalized", !token.special);
-    token.id = static_cast<std::int32_t>(json.number("id", static_cast<std::uint64_t>(TokenTable::kMaxTokens - 1)));
+    token.id = static_cast<std::int32_t>(json.number("id", static_cast<std::uint64_t>(TokenTable::max_tokens - 1)));
     if (ids_.contains(token.content))
       json.format_error("content", fmt::format("'{}' stands twice in added_tokens", token.content));
     const std::int32_t in_model = vocab.find(token.content);

@@ -13,7 +13,7 @@
 namespace pq {
 namespace {
 
-constexpr char32_t kShortCharacters = 0x3000;
+constexpr char32_t short_character_end = 0x3000;
 
 /// Orders a std heap with the lowest rank, then the leftmost position, on top.
 bool later(const BpeModel::Scratch::Candidate& a, const BpeModel::Scratch::Candidate& b) noexcept {
@@ -28,9 +28,9 @@ BpeModel::BpeModel(TokenTable vocab, const MergeList& merges, BpeOptions options
       where_(where),
       merges_(merges.size()),
       junctions_(merges.size()),
-      short_characters_(kShortCharacters) {
+      short_characters_(short_character_end) {
   if (merges.size() >= std::numeric_limits<std::uint32_t>::max()) throw UnsupportedError(where, "too many merges");
-  for (char32_t c = 0; c < kShortCharacters; ++c) {
+  for (char32_t c = 0; c < short_character_end; ++c) {
     std::string text;
     append_utf8(text, c);
     short_characters_[c] = vocab_.find(text);
@@ -75,7 +75,7 @@ void BpeModel::add_junctions(const MergeList& merges) {
 
 std::int32_t BpeModel::character_id(std::string_view text) const noexcept {
   const char32_t c = first_code_point(text);
-  return c < kShortCharacters ? short_characters_[c] : vocab_.find(text.substr(0, utf8_length(text[0])));
+  return c < short_character_end ? short_characters_[c] : vocab_.find(text.substr(0, utf8_length(text[0])));
 }
 
 void BpeModel::split_into_symbols(std::string_view word, Scratch& scratch) const {

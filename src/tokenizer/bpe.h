@@ -9,7 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/tokenizer_file.h"
+#include "tokenizer/merge_list.h"
+#include "tokenizer/token_table.h"
 
 namespace pq {
 
@@ -33,13 +34,13 @@ class PairTable {
   /// nullptr when the pair is not there.
   const Value* find(std::int32_t left, std::int32_t right) const noexcept {
     const Slot& slot = slots_[slot_of(key(left, right))];
-    return slot.pair == kFree ? nullptr : &slot.value;
+    return slot.pair == free_pair ? nullptr : &slot.value;
   }
 
  private:
-  static constexpr std::uint64_t kFree = ~std::uint64_t{0};
+  static constexpr std::uint64_t free_pair = ~std::uint64_t{0};
   struct Slot {
-    std::uint64_t pair = kFree;
+    std::uint64_t pair = free_pair;
     Value value{};
   };
   static std::uint64_t key(std::int32_t left, std::int32_t right) noexcept {
@@ -49,7 +50,7 @@ class PairTable {
     const std::size_t mask = slots_.size() - 1;
     const std::uint64_t mixed = pair * 0x9e3779b97f4a7c15U;
     std::size_t slot = static_cast<std::size_t>(mixed ^ (mixed >> 32)) & mask;
-    while (slots_[slot].pair != kFree && slots_[slot].pair != pair) slot = (slot + 1) & mask;
+    while (slots_[slot].pair != free_pair && slots_[slot].pair != pair) slot = (slot + 1) & mask;
     return slot;
   }
   std::vector<Slot> slots_;

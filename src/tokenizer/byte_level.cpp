@@ -5,7 +5,7 @@
 namespace pq {
 namespace {
 
-constexpr char32_t kEnd = 0x144;
+constexpr char32_t code_point_end = 0x144;
 
 std::array<char32_t, 256> make_characters() {
   std::array<char32_t, 256> characters{};
@@ -23,8 +23,8 @@ std::array<std::string, 256> make_encoded() {
   return encoded;
 }
 
-std::array<std::int16_t, kEnd> make_bytes() {
-  std::array<std::int16_t, kEnd> bytes{};
+std::array<std::int16_t, code_point_end> make_bytes() {
+  std::array<std::int16_t, code_point_end> bytes{};
   bytes.fill(-1);
   for (std::size_t byte = 0; byte < 256; ++byte) bytes[byte_level_characters()[byte]] = static_cast<std::int16_t>(byte);
   return bytes;
@@ -43,11 +43,11 @@ void append_byte_level(std::string& out, std::string_view text) {
 }
 
 void append_byte_level_bytes(std::string& out, std::string_view token) {
-  static const std::array<std::int16_t, kEnd> bytes = make_bytes();
+  static const std::array<std::int16_t, code_point_end> bytes = make_bytes();
   const std::size_t before = out.size();
   for (std::string_view rest = token; !rest.empty(); rest.remove_prefix(utf8_length(rest[0]))) {
     const char32_t c = first_code_point(rest);
-    if (c >= kEnd || bytes[c] < 0) {
+    if (c >= code_point_end || bytes[c] < 0) {
       out.resize(before);
       out += token;
       return;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 
+#include "text/unicode.h"
 #include "tokenizer/byte_level.h"
 
 namespace pq {
@@ -94,7 +95,7 @@ class ByteFallbackStage : public Stage {
     if (find_invalid_utf8(bytes_) == std::string_view::npos) {
       out(bytes_);
     } else {
-      for (std::size_t i = 0; i < bytes_.size(); ++i) out(kReplacementCharacter);
+      for (std::size_t i = 0; i < bytes_.size(); ++i) out(replacement_character);
     }
     bytes_.clear();
   }
@@ -107,7 +108,7 @@ class ByteFallbackStage : public Stage {
       if (sequence.state == Utf8State::complete) {
         out(std::string_view(bytes_).substr(0, sequence.length));
       } else {
-        for (std::size_t i = 0; i < sequence.length; ++i) out(kReplacementCharacter);
+        for (std::size_t i = 0; i < sequence.length; ++i) out(replacement_character);
       }
       bytes_.erase(0, sequence.length);
     }
@@ -193,7 +194,7 @@ void Decoder::add(const JsonFields& json, int depth) {
   const std::string type = json.string("type");
   if (type == "Sequence") {
     if (depth > 4) json.unsupported("sequences inside sequences deeper than 4");
-    const std::size_t count = json.array("decoders", kMaxSteps).size();
+    const std::size_t count = json.array("decoders", max_steps).size();
     for (std::size_t i = 0; i < count; ++i) add(json.element("decoders", i), depth + 1);
   } else if (type == "Replace") {
     steps_.emplace_back(Replace{Pattern(json), json.string("content")});
@@ -202,9 +203,9 @@ void Decoder::add(const JsonFields& json, int depth) {
   } else if (type == "Fuse") {
     steps_.emplace_back(Fuse{});
   } else if (type == "Strip") {
-    constexpr std::uint64_t kMaxStrip = std::numeric_limits<std::uint32_t>::max();
+    constexpr std::uint64_t max_strip = std::numeric_limits<std::uint32_t>::max();
     steps_.emplace_back(
-        Strip{json.character("content"), json.number("start", kMaxStrip), json.number("stop", kMaxStrip)});
+        Strip{json.character("content"), json.number("start", max_strip), json.number("stop", max_strip)});
   } else if (type == "ByteLevel") {
     steps_.emplace_back(ByteLevel{});
   } else if (type == "Metaspace") {
@@ -213,7 +214,7 @@ void Decoder::add(const JsonFields& json, int depth) {
     json.unsupported(fmt::format("decoder type '{}' is not supported", type),
                      "only Sequence, Replace, ByteFallback, Fuse, Strip, ByteLevel, Metaspace are");
   }
-  if (steps_.size() > kMaxSteps) json.unsupported(fmt::format("more than {} decoders", kMaxSteps));
+  if (steps_.size() > max_steps) json.unsupported(fmt::format("more than {} decoders", max_steps));
 }
 
 /// The stages in a row, each feeding the next.

@@ -7,7 +7,8 @@
 #include <variant>
 #include <vector>
 
-#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/metaspace.h"
+#include "tokenizer/pattern.h"
 
 namespace pq {
 

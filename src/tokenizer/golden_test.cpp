@@ -18,12 +18,12 @@ namespace {
 using Json = nlohmann::json;
 using Ids = std::vector<std::int32_t>;
 
-const std::filesystem::path kShared = PQ_SHARED_DIR;
-const std::filesystem::path kGoldens = std::filesystem::path(PQ_SOURCE_DIR) / "tests/goldens/tokenizer";
+const std::filesystem::path shared_directory = PQ_SHARED_DIR;
+const std::filesystem::path goldens = std::filesystem::path(PQ_SOURCE_DIR) / "tests/goldens/tokenizer";
 
 // Made by tests/goldens/tokenizer_goldens.py with Hugging Face tokenizers.
 const Json& texts() {
-  static const Json json = Json::parse(read_text_file(kGoldens / "texts.json"));
+  static const Json json = Json::parse(read_text_file(goldens / "texts.json"));
   return json;
 }
 
@@ -66,7 +66,7 @@ class TokenizerGoldenTest : public testing::TestWithParam<std::string> {
   void SetUp() override {
     if (!std::filesystem::exists(directory())) GTEST_SKIP() << directory() << " is not there";
   }
-  std::filesystem::path directory() const { return kShared / "data/tokenizers" / GetParam(); }
+  std::filesystem::path directory() const { return shared_directory / "data/tokenizers" / GetParam(); }
   Tokenizer tokenizer() const { return Tokenizer::load(directory()); }
 };
 
@@ -81,13 +81,13 @@ TEST_P(TokenizerGoldenTest, DecodesAnyIds) {
 
 TEST_P(TokenizerGoldenTest, EveryLineAndWholeFilesOfWikiText) {
   const Tokenizer loaded = tokenizer();
-  const std::string bytes = read_text_file(kGoldens / ("lines_" + GetParam() + ".bin"));
+  const std::string bytes = read_text_file(goldens / ("lines_" + GetParam() + ".bin"));
   std::vector<std::uint32_t> hashes(bytes.size() / 4);
   std::memcpy(hashes.data(), bytes.data(), hashes.size() * 4);
   std::size_t line = 0;
   std::size_t wrong = 0;
   for (const std::string file : {"wiki.test.raw", "wiki.valid.raw", "wikitext2_train_5k.txt"}) {
-    const std::string text = read_text_file(kShared / "data/wikitext2" / file);
+    const std::string text = read_text_file(shared_directory / "data/wikitext2" / file);
     for (std::size_t begin = 0; begin <= text.size(); ++line) {
       const std::size_t end = std::min(text.find('\n', begin), text.size());
       ASSERT_LT(line, hashes.size());
@@ -122,7 +122,7 @@ INSTANTIATE_TEST_SUITE_P(Shared, TokenizerGoldenTest,
 
 TEST(TokenizerGolden, VectorsOfLlamaCpp) {
   for (const std::string name : {"llama2", "llama3", "qwen2.5"}) {
-    const std::filesystem::path directory = kShared / "data/tokenizers" / name;
+    const std::filesystem::path directory = shared_directory / "data/tokenizers" / name;
     if (!std::filesystem::exists(directory)) GTEST_SKIP() << directory << " is not there";
     const Tokenizer tokenizer = Tokenizer::load(directory);
     const Json vectors = Json::parse(read_text_file(directory / "vectors.json"));
@@ -143,7 +143,7 @@ TEST(TokenizerGolden, SampleModel) {
 }
 
 TEST(TokenizerVariants, EqualTheLibrary) {
-  const Json variants = Json::parse(read_text_file(kGoldens / "variants.json"));
+  const Json variants = Json::parse(read_text_file(goldens / "variants.json"));
   ASSERT_GT(variants.size(), 50U);
   for (const Json& variant : variants) {
     const auto name = variant["name"].get<std::string>();
@@ -154,7 +154,7 @@ TEST(TokenizerVariants, EqualTheLibrary) {
 
 // A tokenizer with one merge less must not pass as equal.
 TEST(TokenizerVariants, ACorruptedVocabularyIsNoticed) {
-  Json variant = Json::parse(read_text_file(kGoldens / "variants.json"))[0];
+  Json variant = Json::parse(read_text_file(goldens / "variants.json"))[0];
   variant["tokenizer"]["model"]["merges"].erase(0);
   const Tokenizer tokenizer = Tokenizer::parse(variant["tokenizer"].dump(), "broken");
   std::size_t different = 0;

@@ -15,11 +15,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr const char* kSmall =
+constexpr const char* small_file =
     R"({"version":"1.0","model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})";
 
 struct Fault {
-  const char* patch;    // merged into kSmall (JSON merge patch)
+  const char* patch;    // merged into small_file (JSON merge patch)
   const char* message;  // part of what the error says
 };
 
@@ -35,7 +35,7 @@ void expect_error(const std::string& text, const std::string& message) {
 }
 
 std::string patched(const char* patch) {
-  Json json = Json::parse(kSmall);
+  Json json = Json::parse(small_file);
   json.merge_patch(Json::parse(patch));
   return json.dump();
 }
@@ -123,7 +123,7 @@ TEST(HostileTokenizer, DamageIsNamed) {
   expect_error<FormatError>(R"({"model":{"vocab":{"a":0,"a":1},"merges":[]}})", "token 'a' stands twice");
   expect_error<FormatError>("", "is not valid JSON");
   expect_error<FormatError>("[]", "the file is array, not an object");
-  expect_error<FormatError>(std::string(kSmall).substr(0, 60), "is not valid JSON (at byte 61)");
+  expect_error<FormatError>(std::string(small_file).substr(0, 60), "is not valid JSON (at byte 61)");
   expect_error<FormatError>("{\"a\":" + std::string(100'000, '['), "nested deeper than 64 levels");
   expect_error<FormatError>("{\"model\":{\"vocab\":{\"a\":" + std::string(100'000, '['),
                             "nested deeper than 64 levels");
@@ -139,7 +139,7 @@ TEST(HostileTokenizer, EveryTruncationGivesAnError) {
 }
 
 TEST(HostileTokenizer, StepsThatBlowATextUp) {
-  Json json = Json::parse(kSmall);
+  Json json = Json::parse(small_file);
   Json steps = Json::array();
   for (int i = 0; i < 30; ++i)
     steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aaaaaaaa"}});
@@ -151,13 +151,13 @@ TEST(HostileTokenizer, StepsThatBlowATextUp) {
   EXPECT_THROW(tokenizer.token_text(0), UnsupportedError);
   Json levels = Json::array();
   for (int i = 0; i < 30; ++i) levels.push_back({{"type", "ByteLevel"}, {"use_regex", false}});
-  json = Json::parse(kSmall);
+  json = Json::parse(small_file);
   json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", levels}};
   EXPECT_THROW(Tokenizer::parse(json.dump(), "t").encode("\u00e9", false), UnsupportedError);
 }
 
 TEST(HostileTokenizer, RegexThatNeverEnds) {
-  Json json = Json::parse(kSmall);
+  Json json = Json::parse(small_file);
   json["pre_tokenizer"] = {
       {"type", "Split"}, {"pattern", {{"Regex", "(a+)+$"}}}, {"behavior", "Isolated"}, {"invert", false}};
   const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "t");

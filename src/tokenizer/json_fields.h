@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -9,6 +10,9 @@
 #include "base/error.h"
 
 namespace pq {
+
+/// At most this many steps in a Sequence of normalizers, pre-tokenizers, decoders or post-processors.
+inline constexpr std::size_t max_steps = 32;
 
 /// One object of tokenizer.json, read with errors that name the file and the path to the field.
 /// nlohmann::json (sorted keys), not pq::Json: an ordered object looks its keys up one by one, which a hostile file

@@ -1,9 +1,10 @@
+#include "tokenizer/model_dir.h"
+
 #include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json.h"
-#include "tokenizer/tokenizer_parts.h"
 
 namespace pq {
 namespace {
@@ -24,22 +25,22 @@ class OptionalFile {
 };
 
 /// "bos_token": a string, or an object with "content"; an explicit null means none.
-std::optional<std::int32_t> named_token(const JsonFields& fields, std::string_view key, const Tokenizer& tokenizer) {
+std::optional<std::int32_t> named_token(const JsonFields& fields, std::string_view key, const TokenizerParts& parts) {
   const nlohmann::json* value = fields.find(key);
   if (value == nullptr) return std::nullopt;
   const std::string token = value->is_object() ? fields.object(key).string("content") : fields.string(key);
-  const std::optional<std::int32_t> id = tokenizer.id_of(token);
+  const std::optional<std::int32_t> id = parts.id_of(token);
   if (!id) fields.format_error(key, fmt::format("is '{}', which is not a token of tokenizer.json", token));
   return id;
 }
 
 /// "bos_token_id": a number, or a list of which the first counts.
 std::optional<std::int32_t> numbered_token(const JsonFields& fields, std::string_view key) {
-  constexpr auto kMax = static_cast<std::uint64_t>(TokenTable::kMaxTokens - 1);
+  constexpr auto max_id = static_cast<std::uint64_t>(TokenTable::max_tokens - 1);
   const nlohmann::json* value = fields.find(key);
   if (value == nullptr || (value->is_array() && value->empty())) return std::nullopt;
   return static_cast<std::int32_t>(
-      json_number(value->is_array() ? value->front() : *value, kMax, fields.file(), fields.path(key)));
+      json_number(value->is_array() ? value->front() : *value, max_id, fields.file(), fields.path(key)));
 }
 
 std::optional<std::string> read_chat_template(const std::filesystem::path& dir, const OptionalFile& config) {
@@ -58,21 +59,20 @@ std::optional<std::string> read_chat_template(const std::filesystem::path& dir, 
 
 }  // namespace
 
-Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) {
+std::shared_ptr<const TokenizerParts> load_model_dir(const std::filesystem::path& model_dir) {
   const std::filesystem::path path = model_dir / "tokenizer.json";
   if (!std::filesystem::exists(path)) {
     throw InputError(path.string(), "there is no such file",
                      "copy the model's tokenizer.json there, or make one with "
                      "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of Python's transformers");
   }
-  const std::shared_ptr<Parts> parts = Parts::parse(read_text_file(path), path.string());
-  const Tokenizer tokenizer(parts);
+  const std::shared_ptr<TokenizerParts> parts = TokenizerParts::parse(read_text_file(path), path.string());
   const OptionalFile config(model_dir, "tokenizer_config.json");
   const OptionalFile special_tokens(model_dir, "special_tokens_map.json");
   const OptionalFile generation(model_dir, "generation_config.json");
   const auto look_up = [&](const std::string& key, std::optional<std::int32_t> fallback) {
     for (const OptionalFile* file : {&config, &special_tokens}) {
-      if (file->has(key)) return named_token(file->fields(), key, tokenizer);
+      if (file->has(key)) return named_token(file->fields(), key, *parts);
     }
     if (generation.has(key + "_id")) return numbered_token(generation.fields(), key + "_id");
     return fallback;
@@ -80,7 +80,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) {
   parts->bos_id = look_up("bos_token", parts->bos_id);
   parts->eos_id = look_up("eos_token", std::nullopt);
   parts->chat_template = read_chat_template(model_dir, config);
-  return tokenizer;
+  return parts;
 }
 
 }  // namespace pq

@@ -22,28 +22,28 @@ void strip(std::string& text, bool left, bool right, bool& keeps_start) {
 Normalizer::Normalizer(const JsonFields& json) { add(json, 0); }
 
 void Normalizer::add(const JsonFields& json, int depth) {
-  static const std::map<std::string, NormalizationForm> kForms = {{"NFC", NormalizationForm::nfc},
-                                                                  {"NFD", NormalizationForm::nfd},
-                                                                  {"NFKC", NormalizationForm::nfkc},
-                                                                  {"NFKD", NormalizationForm::nfkd}};
+  static const std::map<std::string, NormalizationForm> forms = {{"NFC", NormalizationForm::nfc},
+                                                                 {"NFD", NormalizationForm::nfd},
+                                                                 {"NFKC", NormalizationForm::nfkc},
+                                                                 {"NFKD", NormalizationForm::nfkd}};
   const std::string type = json.string("type");
   if (type == "Sequence") {
     if (depth > 4) json.unsupported("sequences inside sequences deeper than 4");
-    const std::size_t count = json.array("normalizers", kMaxSteps).size();
+    const std::size_t count = json.array("normalizers", max_steps).size();
     for (std::size_t i = 0; i < count; ++i) add(json.element("normalizers", i), depth + 1);
   } else if (type == "Prepend") {
     steps_.emplace_back(Prepend{json.string("prepend")});
   } else if (type == "Replace") {
     steps_.emplace_back(Replace{Pattern(json), json.string("content")});
-  } else if (kForms.contains(type)) {
-    steps_.emplace_back(Form{kForms.at(type)});
+  } else if (forms.contains(type)) {
+    steps_.emplace_back(Form{forms.at(type)});
   } else if (type == "Strip") {
     steps_.emplace_back(Strip{json.boolean("strip_left", true), json.boolean("strip_right", true)});
   } else {
     json.unsupported(fmt::format("normalizer type '{}' is not supported", type),
                      "only Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip are");
   }
-  if (steps_.size() > kMaxSteps) json.unsupported(fmt::format("more than {} normalizers", kMaxSteps));
+  if (steps_.size() > max_steps) json.unsupported(fmt::format("more than {} normalizers", max_steps));
 }
 
 std::string Normalizer::apply(std::string_view input, bool& keeps_start, const GrowthLimit& limit) const {

@@ -10,9 +10,6 @@
 
 namespace pq {
 
-/// At most this many steps in a Sequence of normalizers, pre-tokenizers, decoders or post-processors.
-inline constexpr std::size_t kMaxSteps = 32;
-
 /// The "normalizer" of tokenizer.json: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip.
 class Normalizer {
  public:

@@ -7,8 +7,8 @@
 namespace pq {
 namespace {
 
-constexpr std::size_t kGrowthFactor = 16;
-constexpr std::size_t kGrowthBase = std::size_t{1} << 20;
+constexpr std::size_t growth_factor = 16;
+constexpr std::size_t growth_base = std::size_t{1} << 20;
 
 std::variant<std::string, Regex> read_pattern(const JsonFields& owner) {
   const JsonFields pattern = owner.object("pattern");
@@ -31,9 +31,9 @@ void find_literal(std::string_view literal, std::string_view text, std::vector<S
 }
 
 GrowthLimit::GrowthLimit(std::size_t input_bytes, std::string_view where)
-    : allowed_(kGrowthBase + kGrowthFactor * input_bytes), where_(where) {}
+    : allowed_(growth_base + growth_factor * input_bytes), where_(where) {}
 
-void GrowthLimit::add_input(std::size_t bytes) { allowed_ += kGrowthFactor * bytes; }
+void GrowthLimit::add_input(std::size_t bytes) { allowed_ += growth_factor * bytes; }
 
 void GrowthLimit::check(std::size_t bytes) const {
   if (bytes > allowed_)

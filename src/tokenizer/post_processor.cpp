@@ -2,12 +2,10 @@
 
 #include <fmt/format.h>
 
-#include "tokenizer/normalizer.h"
-
 namespace pq {
 namespace {
 
-constexpr std::size_t kMaxSpecialIds = 1024;
+constexpr std::size_t max_special_ids = 1024;
 
 }  // namespace
 
@@ -17,7 +15,7 @@ void PostProcessor::add(const JsonFields& json, std::size_t id_end, int depth) {
   const std::string type = json.string("type");
   if (type == "Sequence") {
     if (depth > 4) json.unsupported("sequences inside sequences deeper than 4");
-    const std::size_t count = json.array("processors", kMaxSteps).size();
+    const std::size_t count = json.array("processors", max_steps).size();
     for (std::size_t i = 0; i < count; ++i) add(json.element("processors", i), id_end, depth + 1);
   } else if (type == "TemplateProcessing") {
     add_template(json, id_end);
@@ -31,7 +29,7 @@ void PostProcessor::add_template(const JsonFields& json, std::size_t id_end) {
   if (has_template_) json.unsupported("a second TemplateProcessing is not supported");
   has_template_ = true;
   bool seen = false;
-  const std::size_t count = json.array("single", kMaxSpecialIds).size();
+  const std::size_t count = json.array("single", max_special_ids).size();
   for (std::size_t i = 0; i < count; ++i) {
     const JsonFields piece = json.element("single", i);
     if (piece.find("Sequence") != nullptr) {
@@ -42,12 +40,12 @@ void PostProcessor::add_template(const JsonFields& json, std::size_t id_end) {
     }
     const std::string name = piece.object("SpecialToken").string("id");
     const JsonFields special = json.object("special_tokens").object(name);
-    for (const nlohmann::json& id : special.array("ids", kMaxSpecialIds)) {
+    for (const nlohmann::json& id : special.array("ids", max_special_ids)) {
       const std::uint64_t value = json_number(id, id_end == 0 ? 0 : id_end - 1, json.file(), special.path("ids"));
       (seen ? suffix : prefix).push_back(static_cast<std::int32_t>(value));
     }
-    if (prefix.size() + suffix.size() > kMaxSpecialIds) {
-      json.unsupported(fmt::format("more than {} special tokens around a text", kMaxSpecialIds));
+    if (prefix.size() + suffix.size() > max_special_ids) {
+      json.unsupported(fmt::format("more than {} special tokens around a text", max_special_ids));
     }
   }
   if (!seen) json.unsupported("a template that does not hold sequence A exactly once");

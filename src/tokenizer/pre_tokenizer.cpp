@@ -4,12 +4,13 @@
 
 #include <algorithm>
 
+#include "text/unicode.h"
 #include "tokenizer/byte_level.h"
 
 namespace pq {
 namespace {
 
-constexpr std::string_view kGpt2Pattern =
+constexpr std::string_view gpt2_pattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 void find_digits(std::string_view text, std::vector<Slice>& slices) {
@@ -26,24 +27,7 @@ void find_digits(std::string_view text, std::vector<Slice>& slices) {
   if (covered != text.size() || text.empty()) slices.push_back({covered, text.size(), false});
 }
 
-MetaspaceOptions::Scheme read_scheme(const JsonFields& json) {
-  const std::string name = json.optional_string("prepend_scheme").value_or("always");
-  const MetaspaceOptions::Scheme scheme = name == "always"  ? MetaspaceOptions::Scheme::always
-                                          : name == "first" ? MetaspaceOptions::Scheme::first
-                                                            : MetaspaceOptions::Scheme::never;
-  if (name != "always" && name != "first" && name != "never") {
-    json.format_error("prepend_scheme", fmt::format("is '{}', not always, first or never", name));
-  }
-  if (!json.boolean("add_prefix_space", true) && scheme != MetaspaceOptions::Scheme::never) {
-    json.format_error("add_prefix_space", "is false, but prepend_scheme is not 'never'");
-  }
-  return scheme;
-}
-
 }  // namespace
-
-MetaspaceOptions::MetaspaceOptions(const JsonFields& json)
-    : replacement(json.character("replacement")), scheme(read_scheme(json)), split(json.boolean("split", true)) {}
 
 PreTokenizer::PreTokenizer(const JsonFields& json) : where_(json.file()) { add(json, 0); }
 
@@ -51,7 +35,7 @@ void PreTokenizer::add(const JsonFields& json, int depth) {
   const std::string type = json.string("type");
   if (type == "Sequence") {
     if (depth > 4) json.unsupported("sequences inside sequences deeper than 4");
-    const std::size_t count = json.array("pretokenizers", kMaxSteps).size();
+    const std::size_t count = json.array("pretokenizers", max_steps).size();
     for (std::size_t i = 0; i < count; ++i) add(json.element("pretokenizers", i), depth + 1);
   } else if (type == "Split") {
     const std::string name = json.string("behavior");
@@ -67,7 +51,7 @@ void PreTokenizer::add(const JsonFields& json, int depth) {
     steps_.emplace_back(Split{Pattern(json), behavior, json.boolean("invert", false)});
   } else if (type == "ByteLevel") {
     ByteLevel step{json.boolean("add_prefix_space", true), std::nullopt};
-    if (json.boolean("use_regex", true)) step.regex.emplace(kGpt2Pattern, json.file());
+    if (json.boolean("use_regex", true)) step.regex.emplace(gpt2_pattern, json.file());
     steps_.emplace_back(std::move(step));
   } else if (type == "Metaspace") {
     steps_.emplace_back(MetaspaceOptions(json));
@@ -77,7 +61,7 @@ void PreTokenizer::add(const JsonFields& json, int depth) {
     json.unsupported(fmt::format("pre_tokenizer type '{}' is not supported", type),
                      "only Sequence, Split, ByteLevel, Metaspace, Digits are");
   }
-  if (steps_.size() > kMaxSteps) json.unsupported(fmt::format("more than {} pre-tokenizers", kMaxSteps));
+  if (steps_.size() > max_steps) json.unsupported(fmt::format("more than {} pre-tokenizers", max_steps));
 }
 
 void PreTokenizer::cut(const std::vector<Slice>& slices, Behavior behavior, std::size_t base,

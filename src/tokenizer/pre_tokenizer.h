@@ -6,7 +6,8 @@
 #include <variant>
 #include <vector>
 
-#include "tokenizer/normalizer.h"
+#include "tokenizer/metaspace.h"
+#include "tokenizer/pattern.h"
 
 namespace pq {
 
@@ -24,15 +25,6 @@ struct Pieces {
   std::string_view operator[](std::size_t i) const {
     return std::string_view(text).substr(ranges[i].begin, ranges[i].end - ranges[i].begin);
   }
-};
-
-/// "prepend_scheme" and "replacement" of Metaspace, as pre-tokenizer and as decoder.
-struct MetaspaceOptions {
-  enum class Scheme { always, first, never };
-  explicit MetaspaceOptions(const JsonFields& json);
-  std::string replacement;  // one character
-  Scheme scheme;
-  bool split;
 };
 
 /// The "pre_tokenizer" of tokenizer.json: Sequence, Split, ByteLevel, Metaspace, Digits.

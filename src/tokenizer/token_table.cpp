@@ -21,7 +21,7 @@ void TokenTable::grow() {
 }
 
 TokenTable::Added TokenTable::add(std::string_view token, std::uint64_t id) {
-  if (id >= static_cast<std::uint64_t>(kMaxTokens) || token.size() > std::numeric_limits<std::uint32_t>::max()) {
+  if (id >= static_cast<std::uint64_t>(max_tokens) || token.size() > std::numeric_limits<std::uint32_t>::max()) {
     return Added::id_out_of_range;
   }
   if (count_ * 2 >= slots_.size()) grow();

@@ -12,7 +12,7 @@ class TokenTable {
  public:
   /// Ids are below this, so that a hostile id cannot make the table huge. (The largest public vocabularies have a
   /// million.)
-  static constexpr std::int64_t kMaxTokens = std::int64_t{1} << 22;
+  static constexpr std::int64_t max_tokens = std::int64_t{1} << 22;
 
   enum class Added { yes, duplicate_token, duplicate_id, id_out_of_range };
   Added add(std::string_view token, std::uint64_t id);

@@ -7,14 +7,15 @@
 #include <utility>
 
 #include "base/error.h"
-#include "tokenizer/tokenizer_parts.h"
+#include "text/unicode.h"
+#include "tokenizer/model_dir.h"
 
 namespace pq {
 namespace {
 
-constexpr std::size_t kMaxTextBytes = std::size_t{1} << 30;
+constexpr std::size_t max_text_bytes = std::size_t{1} << 30;
 /// Longer words are rarely seen twice.
-constexpr std::size_t kMaxCachedBytes = 64;
+constexpr std::size_t max_cached_bytes = 64;
 
 struct WordHash {
   using is_transparent = void;
@@ -47,7 +48,7 @@ class Encoder {
     }
     const std::size_t begin = ids_.size();
     model_.encode(word, scratch_, ids_);
-    if (word.size() <= kMaxCachedBytes) known_.emplace(word, std::pair(begin, ids_.size() - begin));
+    if (word.size() <= max_cached_bytes) known_.emplace(word, std::pair(begin, ids_.size() - begin));
   }
 
   const PreTokenizer& pre_tokenizer_;
@@ -57,70 +58,16 @@ class Encoder {
   std::unordered_map<std::string, std::pair<std::size_t, std::size_t>, WordHash, std::equal_to<>> known_;
 };
 
-BpeOptions read_bpe_options(const JsonFields& model) {
-  if (const nlohmann::json* dropout = model.find("dropout"); dropout != nullptr && *dropout != 0.0) {
-    model.unsupported("dropout is not supported", "set it to null");
-  }
-  for (const std::string_view affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!model.optional_string(affix).value_or("").empty())
-      model.unsupported(fmt::format("{} is not supported", affix));
-  }
-  return {model.optional_string("unk_token"), model.boolean("fuse_unk", false), model.boolean("byte_fallback", false),
-          model.boolean("ignore_merges", false)};
-}
-
-template <typename Part>
-Part read_part(const JsonFields& root, std::string_view key) {
-  return root.find(key) == nullptr ? Part() : Part(root.object(key));
-}
-
-const JsonFields& check_root(const JsonFields& root) {
-  if (const auto version = root.optional_string("version"); version.value_or("1.0") != "1.0") {
-    root.unsupported(fmt::format("version '{}' is not supported", *version), "only 1.0 is");
-  }
-  for (const std::string_view key : {"truncation", "padding"}) {
-    if (root.find(key) != nullptr) root.unsupported(fmt::format("{} is not supported", key), "set it to null");
-  }
-  return root;
-}
-
-PostProcessor read_post_processor(const JsonFields& root, std::size_t id_end) {
-  return root.find("post_processor") == nullptr ? PostProcessor()
-                                                : PostProcessor(root.object("post_processor"), id_end);
-}
-
 }  // namespace
 
-Tokenizer::Parts::Parts(TokenizerFile file, const JsonFields& root)
-    : where(check_root(root).file()),
-      normalizer(read_part<Normalizer>(root, "normalizer")),
-      pre_tokenizer(read_part<PreTokenizer>(root, "pre_tokenizer")),
-      added(root, file.vocab, normalizer),
-      model(std::move(file.vocab), file.merges, read_bpe_options(root.object("model")), root.file()),
-      post_processor(read_post_processor(root, std::max(added.id_end(), model.vocab().id_end()))),
-      decoder(read_part<Decoder>(root, "decoder")) {
-  if (!post_processor.prefix.empty()) bos_id = post_processor.prefix.front();
-}
-
-std::optional<std::string_view> Tokenizer::Parts::token(std::int32_t id) const {
-  if (const AddedToken* token = added.find(id)) return token->pattern;
-  if (model.vocab().has(id)) return model.vocab().text(id);
-  return std::nullopt;
-}
-
-std::shared_ptr<Tokenizer::Parts> Tokenizer::Parts::parse(std::string_view tokenizer_json, std::string_view where) {
-  TokenizerFile file = read_tokenizer_file(tokenizer_json, where);
-  const nlohmann::json json = std::move(file.json);
-  const JsonFields root(json, where, "");
-  return std::make_shared<Parts>(std::move(file), root);
-}
-
 Tokenizer Tokenizer::parse(std::string_view tokenizer_json, std::string_view where) {
-  return Tokenizer(Parts::parse(tokenizer_json, where));
+  return Tokenizer(TokenizerParts::parse(tokenizer_json, where));
 }
+
+Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) { return Tokenizer(load_model_dir(model_dir)); }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens) const {
-  if (utf8.size() > kMaxTextBytes)
+  if (utf8.size() > max_text_bytes)
     throw InputError("text", fmt::format("{} bytes are more than 1 GiB", utf8.size()), "split the text");
   if (const std::size_t at = find_invalid_utf8(utf8); at != std::string_view::npos) {
     throw InputError("text", fmt::format("byte {} is not valid UTF-8", at), "convert the text to UTF-8");
@@ -190,11 +137,7 @@ std::string Tokenizer::token_text(std::int32_t id) const {
   return shown;
 }
 
-std::optional<std::int32_t> Tokenizer::id_of(std::string_view token) const {
-  if (const AddedToken* added = parts_->added.find(token)) return added->id;
-  const std::int32_t id = parts_->model.vocab().find(token);
-  return id < 0 ? std::nullopt : std::optional(id);
-}
+std::optional<std::int32_t> Tokenizer::id_of(std::string_view token) const { return parts_->id_of(token); }
 
 bool Tokenizer::is_special(std::int32_t id) const {
   const AddedToken* added = parts_->added.find(id);

@@ -11,6 +11,8 @@
 
 namespace pq {
 
+struct TokenizerParts;
+
 /// Text to token ids and back, as Hugging Face `tokenizers` does it for a tokenizer.json of model type BPE.
 /// A value: copies share the immutable tables. All members are const and thread-safe.
 class Tokenizer {
@@ -53,10 +55,9 @@ class Tokenizer {
 
  private:
   friend class StreamDecoder;
-  struct Parts;
-  explicit Tokenizer(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
+  explicit Tokenizer(std::shared_ptr<const TokenizerParts> parts) : parts_(std::move(parts)) {}
 
-  std::shared_ptr<const Parts> parts_;
+  std::shared_ptr<const TokenizerParts> parts_;
 };
 
 /// decode() one id at a time. The pieces, finish() included, join up to decode() of all ids, except that a run of byte

@@ -12,7 +12,7 @@ namespace pq {
 namespace {
 
 using Json = nlohmann::json;
-constexpr std::size_t kMaxDepth = 64;
+constexpr std::size_t max_depth = 64;
 
 /// Receives the parser's events. A tree of 250,000 vocabulary entries and 280,000 merges would take most of the loading
 /// time, so these two go straight into their tables. What is wrong with them waits until the model's type is known.
@@ -128,8 +128,8 @@ class Receiver : public Json::json_sax_t {
     } else {
       stack_.push_back({std::move(container), {}});
     }
-    if (stack_.size() + skipped_ > kMaxDepth) {
-      throw FormatError(where_, fmt::format("JSON is nested deeper than {} levels", kMaxDepth),
+    if (stack_.size() + skipped_ > max_depth) {
+      throw FormatError(where_, fmt::format("JSON is nested deeper than {} levels", max_depth),
                         "this is not a tokenizer.json of Hugging Face tokenizers");
     }
     return true;
@@ -183,7 +183,7 @@ class Receiver : public Json::json_sax_t {
                          file_.vocab.text(static_cast<std::int32_t>(id)), token_));
         break;
       case TokenTable::Added::id_out_of_range:
-        note(fmt::format("id {} of token '{}' in model.vocab is not below {}", id, token_, TokenTable::kMaxTokens));
+        note(fmt::format("id {} of token '{}' in model.vocab is not below {}", id, token_, TokenTable::max_tokens));
         break;
     }
   }

@@ -15,10 +15,10 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-const std::filesystem::path kSample = std::filesystem::path(PQ_SOURCE_DIR) / "examples/sample-model";
+const std::filesystem::path sample_directory = std::filesystem::path(PQ_SOURCE_DIR) / "examples/sample-model";
 
 const Tokenizer& sample() {
-  static const Tokenizer tokenizer = Tokenizer::load(kSample);
+  static const Tokenizer tokenizer = Tokenizer::load(sample_directory);
   return tokenizer;
 }
 
@@ -39,7 +39,7 @@ class ModelDir {
   std::filesystem::path path_;
 };
 
-constexpr const char* kSmall =
+constexpr const char* small_file =
     R"({"added_tokens":[{"id":3,"content":"<s>","special":true},{"id":4,"content":"</s>","special":true}],
   "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})";
 
@@ -140,7 +140,7 @@ TEST(Tokenizer, NoTokenizerJson) {
 
 TEST(Tokenizer, SpecialTokensOfTheDirectory) {
   const ModelDir dir;
-  dir.write("tokenizer.json", kSmall);
+  dir.write("tokenizer.json", small_file);
   EXPECT_EQ(Tokenizer::load(dir.path()).bos_id(), std::nullopt);
   dir.write("generation_config.json", R"({"bos_token_id":0,"eos_token_id":[1,2]})");
   EXPECT_EQ(Tokenizer::load(dir.path()).bos_id(), 0);

@@ -42,14 +42,14 @@ void add_seeds(const std::filesystem::path& path, std::vector<std::string>& seed
 
 /// Replaces the first number at or after a random place by a number or value that is often wrong.
 void replace_number(std::string& text, pq::Random& random) {
-  static constexpr std::string_view kNumbers[] = {
+  static constexpr std::string_view numbers[] = {
       "0",     "-1",  "1",    "255",   "2147483648", "4294967296", "18446744073709551615", "99999999999999999999",
       "1e308", "1.5", "null", "\"x\"", "[]",         "{}"};
   std::size_t begin = random.below(text.size());
   while (begin < text.size() && std::isdigit(static_cast<unsigned char>(text[begin])) == 0) ++begin;
   std::size_t end = begin;
   while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end])) != 0) ++end;
-  if (end > begin) text.replace(begin, end - begin, kNumbers[random.below(std::size(kNumbers))]);
+  if (end > begin) text.replace(begin, end - begin, numbers[random.below(std::size(numbers))]);
 }
 
 void mutate(std::string& text, const std::vector<std::string>& seeds, pq::Random& random) {

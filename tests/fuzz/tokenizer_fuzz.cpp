@@ -12,13 +12,14 @@
 // Any bytes give a tokenizer or a pq::Error, and so does everything asked of that tokenizer. Other exceptions escape
 // and end the program.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  constexpr std::string_view kText = "<s> Hello, wörld's  12345 [X]\r\n\t日本 e\xCC\x81 \xF0\x9F\xA6\x99 he he</s>";
+  constexpr std::string_view known_text =
+      "<s> Hello, wörld's  12345 [X]\r\n\t日本 e\xCC\x81 \xF0\x9F\xA6\x99 he he</s>";
   try {
     const auto tokenizer =
         pq::Tokenizer::parse(std::string_view(reinterpret_cast<const char*>(data), size), "fuzzed tokenizer.json");
     std::vector<std::int32_t> ids;
     try {
-      ids = tokenizer.encode(kText, true);
+      ids = tokenizer.encode(known_text, true);
     } catch (const pq::Error&) {
       // An unknown character without its unk_token, or a regex that needs too many steps: the rest must still work.
     }
