@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "jinja/interpreter.h"
-#include "jinja/syntax.h"
+#include "jinja/parser.h"
 
 namespace pq {
 namespace {

@@ -1,8 +1,8 @@
+#include "jinja/arithmetic.h"
+
 #include <fmt/format.h>
 
 #include <cmath>
-
-#include "jinja/value.h"
 
 namespace pq::jinja {
 namespace {

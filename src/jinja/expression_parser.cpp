@@ -6,67 +6,7 @@
 #include <charconv>
 #include <utility>
 
-#include "base/error.h"
-
 namespace pq::jinja {
-namespace {
-
-constexpr int max_depth = 150;
-
-std::string shown(const Token& token) {
-  switch (token.kind) {
-    case TokenKind::end:
-      return "the end of the template";
-    case TokenKind::text:
-      return "text";
-    case TokenKind::print_begin:
-      return "'{{'";
-    case TokenKind::print_end:
-      return "'}}'";
-    case TokenKind::statement_begin:
-      return "'{%'";
-    case TokenKind::statement_end:
-      return "'%}'";
-    default:
-      return fmt::format("'{}'", token.text.substr(0, 40));
-  }
-}
-
-}  // namespace
-
-ExpressionParser::Level::Level(ExpressionParser& parser) : parser_(parser) {
-  if (parser.level_ >= max_depth) parser.unsupported("the template is nested too deep");
-  ++parser.level_;
-}
-
-void ExpressionParser::error(std::string_view what) const { template_error(where_, current().line, what); }
-void ExpressionParser::unsupported(std::string_view what) const {
-  throw UnsupportedError(fmt::format("{}, line {}", where_, current().line), what,
-                         "choose another template with --chat-template");
-}
-
-bool ExpressionParser::take_sign(std::string_view text) {
-  if (!is_sign(text)) return false;
-  next();
-  return true;
-}
-bool ExpressionParser::take_name(std::string_view text) {
-  if (!is_name(text)) return false;
-  next();
-  return true;
-}
-void ExpressionParser::expect_sign(std::string_view text) {
-  if (!take_sign(text)) error(fmt::format("expected '{}', found {}", text, shown(current())));
-}
-std::string ExpressionParser::expect_name() {
-  if (current().kind != TokenKind::name) error(fmt::format("expected a name, found {}", shown(current())));
-  return next().text;
-}
-void ExpressionParser::expect(TokenKind kind, std::string_view what) {
-  if (current().kind != kind) error(fmt::format("expected {}, found {}", what, shown(current())));
-  next();
-}
-
 ExpressionPtr ExpressionParser::make(ExpressionKind kind, std::string text) const {
   auto made = std::make_unique<Expression>();
   made->kind = kind;
@@ -138,8 +78,7 @@ ExpressionPtr ExpressionParser::parse_compare() {
   ExpressionPtr made;
   for (;;) {
     std::string sign;
-    const bool is_not_in = is_name("not") && at_ + 1 < tokens_.size() && tokens_[at_ + 1].kind == TokenKind::name &&
-                           tokens_[at_ + 1].text == "in";
+    const bool is_not_in = is_name("not") && ahead().kind == TokenKind::name && ahead().text == "in";
     if (current().kind == TokenKind::sign &&
         std::find(std::begin(signs), std::end(signs), current().text) != std::end(signs)) {
       sign = next().text;
@@ -246,7 +185,7 @@ ExpressionPtr ExpressionParser::parse_primary() {
   }
   if (is_sign("[")) return parse_list();
   if (is_sign("{")) return parse_dict();
-  error(fmt::format("unexpected {}", shown(current())));
+  error_unexpected();
 }
 
 ExpressionPtr ExpressionParser::parse_number() {
@@ -343,8 +282,7 @@ void ExpressionParser::parse_arguments(Expression& call) {
     if (!std::exchange(first, false)) expect_sign(",");
     if (is_sign(")")) break;
     if (is_sign("*") || is_sign("**")) unsupported("arguments with * or ** are not supported");
-    const bool is_named = current().kind == TokenKind::name && at_ + 1 < tokens_.size() &&
-                          tokens_[at_ + 1].kind == TokenKind::sign && tokens_[at_ + 1].text == "=";
+    const bool is_named = current().kind == TokenKind::name && ahead().kind == TokenKind::sign && ahead().text == "=";
     if (is_named) {
       std::string name = next().text;
       next();

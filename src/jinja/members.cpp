@@ -1,11 +1,12 @@
-// Attributes, items, slices and methods of values.
+#include "jinja/members.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <span>
 
+#include "jinja/output.h"
 #include "jinja/text.h"
-#include "jinja/value.h"
 #include "text/unicode.h"
 
 namespace pq::jinja {
@@ -31,6 +32,11 @@ std::int64_t count_argument(Run& run, std::string_view function, const std::opti
 }
 
 Value list_of(Run& run, std::vector<Value> items) { return Value::sequence(run, SequenceKind::list, std::move(items)); }
+Value list_of(Run& run, const std::vector<std::string_view>& texts) {
+  std::vector<Value> items;
+  for (const std::string_view text : texts) items.emplace_back(std::string(text));
+  return list_of(run, std::move(items));
+}
 
 template <bool left, bool right>
 Value strip_method(Run& run, const Value& self, const Arguments& arguments) {

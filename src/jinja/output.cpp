@@ -1,4 +1,5 @@
-// str, repr and json.dumps of values.
+#include "jinja/output.h"
+
 #include <fmt/format.h>
 #include <utf8proc.h>
 
@@ -7,7 +8,6 @@
 #include <iterator>
 
 #include "jinja/text.h"
-#include "jinja/value.h"
 #include "text/unicode.h"
 
 namespace pq::jinja {

@@ -1,4 +1,5 @@
-// The statements of a template. Source: jinja2/parser.py.
+#include "jinja/parser.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,11 +7,11 @@
 
 #include "base/error.h"
 #include "jinja/expression_parser.h"
-#include "jinja/syntax.h"
 
 namespace pq::jinja {
 namespace {
 
+/// The statements of a template. Source: jinja2/parser.py.
 class Parser {
  public:
   Parser(std::string_view text, std::string_view where) : in_(tokenize_template(text, where), where) {}

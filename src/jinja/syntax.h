@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "jinja/filters.h"
+#include "jinja/tests.h"
 #include "jinja/value.h"
 
 namespace pq::jinja {
@@ -86,9 +88,5 @@ struct Statement {
   Block body;
   Block otherwise;
 };
-
-/// Throws FormatError (not Jinja), UnsupportedError (Jinja, but not of the part that chat templates use), both with the
-/// line. `where` names the template.
-Block parse_template(std::string_view text, std::string_view where);
 
 }  // namespace pq::jinja

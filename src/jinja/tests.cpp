@@ -1,10 +1,11 @@
-// Jinja's tests: `x is name`.
+#include "jinja/tests.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 
+#include "jinja/output.h"
 #include "jinja/text.h"
-#include "jinja/value.h"
 
 namespace pq::jinja {
 namespace {

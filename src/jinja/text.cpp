@@ -108,11 +108,11 @@ std::string replace(Run& run, std::string_view text, std::string_view old, std::
   return out;
 }
 
-std::vector<Value> split(Run& run, std::string_view text, const std::string* separator, std::int64_t count) {
-  std::vector<Value> parts;
+std::vector<std::string_view> split(Run& run, std::string_view text, const std::string* separator, std::int64_t count) {
+  std::vector<std::string_view> parts;
   const auto add = [&](std::string_view part) {
     run.spend(part.size() + 64);
-    parts.emplace_back(std::string(part));
+    parts.push_back(part);
   };
   if (separator != nullptr) {
     if (separator->empty()) run.fail("split() takes no empty separator");
@@ -137,9 +137,9 @@ std::vector<Value> split(Run& run, std::string_view text, const std::string* sep
   return parts;
 }
 
-std::vector<Value> split_lines(Run& run, std::string_view text) {
+std::vector<std::string_view> split_lines(Run& run, std::string_view text) {
   run.spend(text.size());
-  std::vector<Value> lines;
+  std::vector<std::string_view> lines;
   const auto ends_line = [](char32_t c) {
     return (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
   };
@@ -150,7 +150,7 @@ std::vector<Value> split_lines(Run& run, std::string_view text) {
       continue;
     }
     run.spend(size + 64);
-    lines.emplace_back(std::string(text.substr(0, size)));
+    lines.push_back(text.substr(0, size));
     text.remove_prefix(size);
     if (!text.empty()) text.remove_prefix(text.starts_with("\r\n") ? 2 : utf8_length(text[0]));
     size = 0;

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "jinja/value.h"
+#include "jinja/run.h"
 
 namespace pq::jinja {
 
@@ -35,9 +35,11 @@ std::string title_words(Run& run, std::string_view text);
 /// A negative `count` replaces all.
 std::string replace(Run& run, std::string_view text, std::string_view old, std::string_view replacement,
                     std::int64_t count);
-/// str.split: at runs of white space without a separator; a negative `count` splits everywhere.
-std::vector<Value> split(Run& run, std::string_view text, const std::string* separator, std::int64_t count);
-std::vector<Value> split_lines(Run& run, std::string_view text);
+/// str.split: at runs of white space without a separator; a negative `count` splits everywhere. The parts lie in
+/// `text`.
+std::vector<std::string_view> split(Run& run, std::string_view text, const std::string* separator, std::int64_t count);
+/// str.splitlines. The lines lie in `text`.
+std::vector<std::string_view> split_lines(Run& run, std::string_view text);
 /// Number of places, one after the other, where `needle` stands.
 std::int64_t count_text(Run& run, std::string_view text, std::string_view needle);
 /// In characters; -1 when it is not there.

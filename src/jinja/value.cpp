@@ -5,16 +5,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/error.h"
 #include "jinja/text.h"
 #include "text/unicode.h"
 
 namespace pq::jinja {
 namespace {
 
-constexpr std::size_t max_spent = std::size_t{1} << 26;
 constexpr int max_nesting = 100;
-constexpr int max_levels = 400;
 constexpr std::size_t item_units = 32;  // about the bytes of an item
 
 bool is_hashable(const Value& value) {
@@ -26,27 +23,6 @@ bool is_hashable(const Value& value) {
 }
 
 }  // namespace
-
-void Run::spend(std::size_t units) {
-  if (units > max_spent || spent_ > max_spent - units)
-    unsupported("the template needs more steps or memory than a chat template should");
-  spent_ += units;
-}
-
-void Run::fail(std::string_view what) const {
-  throw InputError(fmt::format("{}, line {}", where_, line), what,
-                   "change the messages, or choose another template with --chat-template");
-}
-
-void Run::unsupported(std::string_view what) const {
-  throw UnsupportedError(fmt::format("{}, line {}", where_, line), what,
-                         "choose another template with --chat-template");
-}
-
-Run::Level::Level(Run& run) : run_(run) {
-  if (run.depth_ >= max_levels) run.unsupported("the template or its input is nested too deep");
-  ++run.depth_;
-}
 
 Value::Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}
 Value::Value(Callable callable) : data_(std::make_shared<const Callable>(std::move(callable))) {}

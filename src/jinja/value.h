@@ -13,41 +13,9 @@
 #include <vector>
 
 #include "base/json.h"
+#include "jinja/run.h"
 
 namespace pq::jinja {
-
-/// What one rendering may use and where it stands. Everything that takes time or memory in proportion to a template's
-/// wishes spends from it first, so that no template can make the program hang or run out of memory.
-class Run {
- public:
-  explicit Run(std::string_view where) : where_(where) {}
-
-  /// One unit is about a byte touched. Throws UnsupportedError when the rendering has spent 64 Mi units.
-  void spend(std::size_t units);
-  /// InputError that names the template and the line being run.
-  [[noreturn]] void fail(std::string_view what) const;
-  /// UnsupportedError, likewise.
-  [[noreturn]] void unsupported(std::string_view what) const;
-
-  /// One level of recursion while it lives. Throws UnsupportedError when there are more than 400.
-  class Level {
-   public:
-    explicit Level(Run& run);
-    ~Level() { --run_.depth_; }
-    Level(const Level&) = delete;
-    Level& operator=(const Level&) = delete;
-
-   private:
-    Run& run_;
-  };
-
-  int line = 1;  ///< of the template
-
- private:
-  std::string where_;
-  int depth_ = 0;
-  std::size_t spent_ = 0;
-};
 
 class Value;
 
@@ -158,20 +126,6 @@ class Value {
       data_;
 };
 
-/// Python's str(x) and repr(x); str of an undefined value is empty.
-std::string to_text(Run& run, const Value& value);
-std::string to_repr(Run& run, const Value& value);
-
-/// json.dumps(value, ensure_ascii, indent, separators, sort_keys); no indent means one line.
-struct JsonStyle {
-  bool ensure_ascii = false;
-  std::optional<std::string> indent;
-  std::string item_separator = ", ";
-  std::string key_separator = ": ";
-  bool sort_keys = false;
-};
-std::string to_json(Run& run, const Value& value, const JsonStyle& style);
-
 bool equal(Run& run, const Value& a, const Value& b);
 /// Negative, zero or positive. Throws InputError for types that have no order.
 int compare(Run& run, const Value& a, const Value& b);
@@ -183,24 +137,5 @@ std::vector<Value> iterate(Run& run, const Value& value);
 std::int64_t length(Run& run, const Value& value);
 /// `item in container`.
 bool contains(Run& run, const Value& container, const Value& item);
-
-/// x.name and x[key], undefined when there is none.
-Value attribute(Run& run, const Value& value, std::string_view name);
-Value item(Run& run, const Value& value, const Value& key);
-/// x[start:stop:step]; none stands for what is left out.
-Value slice(Run& run, const Value& value, const Value& start, const Value& stop, const Value& step);
-
-/// A method of a string, list or dict, bound to it; nullopt when Python has none of that name.
-std::optional<Value> method(Run& run, const Value& value, std::string_view name);
-
-/// a + b and the like; `sign` is one of + - * / // % **. Throws InputError for types that have no such operation.
-Value arithmetic(Run& run, std::string_view sign, const Value& a, const Value& b);
-Value negated(Run& run, const Value& value);
-
-/// Filters and tests by name; nullptr when there is none.
-using Filter = Value (*)(Run& run, const Value& input, const Arguments& arguments);
-using Test = bool (*)(Run& run, const Value& input, const Arguments& arguments);
-Filter find_filter(std::string_view name);
-Test find_test(std::string_view name);
 
 }  // namespace pq::jinja
