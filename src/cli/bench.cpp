@@ -14,6 +14,7 @@
 #include "measure/speed_report.h"
 #include "measure/speed_run.h"
 #include "measure/speed_tests.h"
+#include "program/output.h"
 
 namespace pq::cli {
 namespace {

@@ -16,6 +16,7 @@
 #include "cli/verbs.h"
 #include "generation/chat_template.h"
 #include "io/hf_checkpoint.h"
+#include "program/output.h"
 
 namespace pq::cli {
 namespace {
@@ -56,7 +57,7 @@ class Chat {
     input_.add_generation_prompt = true;
     reset();
     if (!options.resume.empty()) input_.messages = read_messages(options.resume);
-    generator_.emplace(options, tokenizer_);
+    generator_.emplace(options, common, tokenizer_);
   }
 
   int run() {
@@ -79,7 +80,7 @@ class Chat {
     }
     if (common_.json) {
       print_json({{"model", options_.model},
-                  {"seed", options_.sampling.seed},
+                  {"seed", options_.text.sampling.seed},
                   {"context", generator_->context()},
                   {"turns", std::move(turns_)},
                   {"messages", input_.messages}});
@@ -130,11 +131,7 @@ class Chat {
                                    generator_->context()),
                        "/reset starts anew; or raise --context");
     }
-    const Generation generation = generator_->run(tokens, false, where, [&](std::string_view text) {
-      if (!common_.json) print_now(text);
-    });
-    if (!common_.json) print_now("\n");
-    log_info("{}", generation.summary());
+    const Generation generation = generator_->run(tokens, false, where);
     input_.messages = std::move(input.messages);
     input_.messages.push_back({{"role", "assistant"}, {"content", generation.text}});
     if (common_.json) turns_.push_back(generation.json(tokenizer_));
@@ -159,9 +156,9 @@ int chat(const Options& options, const CommonOptions& common) {
 Verb chat_verb() {
   return {"chat", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            options->max_tokens = 1024;
-            options->sampling.temperature = 0.7;
-            options->sampling.top_p = 0.9;
+            options->text.max_tokens = 1024;
+            options->text.sampling.temperature = 0.7;
+            options->text.sampling.top_p = 0.9;
             CLI::Option* system =
                 app.add_option("--system", options->system, "What the model is told before the conversation")
                     ->option_text("TEXT");

@@ -5,9 +5,11 @@
 #include <string>
 
 #include "base/communicator.h"
-#include "base/table.h"
 #include "cli/verbs.h"
 #include "eval/evaluation_text.h"
+#include "eval/report.h"
+#include "program/output.h"
+#include "program/run_in_lab.h"
 #include "runtime/model_parts.h"
 #include "runtime/runtime_model.h"
 
@@ -38,31 +40,22 @@ int evaluate(Options options, const CommonOptions& common) {
   const auto model = runtime::Model::load(options.model, options.runtime);
   const auto stream = options.text.load(Tokenizer::load(model->directory()), model->spec());
   runtime::RuntimeModel language_model(model);
-  eval::ComparisonResult result;
-  static_cast<eval::PerplexityResult&>(result) = eval::perplexity(language_model, stream, options.text.options());
   const bool quantized =
       model->recipe().weight.enabled() || model->recipe().activation.enabled() || model->recipe().kv.enabled();
   const std::string name = quantized ? model->recipe().name : "FP16";
-  if (common.json) {
-    Json json{{"model", options.model}, {"name", name}, {"recipe", quantized ? name : "fp16"}};
-    json.update(eval::result_json(result, false));
-    json["text"] = options.text.path;
-    json["text_tokens"] = stream.size();
-    json["length"] = options.text.length;
-    json["chunks"] = result.chunks;
-    json["prefix_token_ids"] = model->parts().prefix_ids;
-    json["lm_head_bits"] = options.runtime.lm_head_bits;
-    json["attention"] = options.attention;
-    json["kernels"] = model->kernels().name;
-    json["rows"] = Json::array();
-    print_json(json);
-    return 0;
-  }
-  Table table({"model", "perplexity", "seconds"});
-  table.add_row({name, fmt::format("{:.3f}", result.perplexity), fmt::format("{:.1f}", result.seconds)});
-  print_result(table.text());
-  print_result(fmt::format("{}: {} chunks of {} tokens; kernels {}\n", options.text.path, result.chunks,
-                           options.text.length, model->kernels().name));
+  eval::Report report;
+  report.model = options.model;
+  report.rows.push_back({name, quantized ? name : "fp16", {}});
+  static_cast<eval::PerplexityResult&>(report.rows[0].result) =
+      eval::perplexity(language_model, stream, options.text.options());
+  report.text = options.text;
+  report.text_tokens = stream.size();
+  report.prefix_token_ids = model->parts().prefix_ids;
+  report.engine = {{"lm_head_bits", options.runtime.lm_head_bits},
+                   {"attention", options.attention},
+                   {"kernels", model->kernels().name}};
+  report.remark = fmt::format("; kernels {}", model->kernels().name);
+  common.json ? print_json(report.json()) : print_result(report.table());
   return 0;
 }
 

@@ -5,21 +5,17 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 
 #include "base/error.h"
 #include "base/log.h"
-#include "generation/stop_strings.h"
+#include "base/phase_timer.h"
+#include "program/output.h"
 #include "text/unicode.h"
 
 namespace pq::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 volatile std::sig_atomic_t interrupted = 0;
 extern "C" void note_interrupt(int /*signal*/) { interrupted = 1; }
@@ -44,20 +40,6 @@ class InterruptNote {
   struct sigaction before_ {};
 };
 
-/// Tokens that end a text or a turn: those that the model's files name, and those that chat models end a turn with.
-std::set<std::int32_t> end_ids(const ModelSpec& spec, const Tokenizer& tokenizer) {
-  std::set<std::int32_t> ids;
-  for (const std::int64_t id : spec.eos_token_ids) {
-    if (id >= 0 && id < spec.vocab_size) ids.insert(static_cast<std::int32_t>(id));
-  }
-  if (const auto id = tokenizer.eos_id()) ids.insert(*id);
-  for (const char* token : {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "</s>"}) {
-    const auto id = tokenizer.id_of(token);
-    if (id && tokenizer.is_special(*id)) ids.insert(*id);
-  }
-  return ids;
-}
-
 runtime::Session new_session(const std::shared_ptr<const runtime::Model>& model, const GenerationOptions& options) {
   const std::int64_t trained = model->spec().max_positions;
   if (options.context > trained)
@@ -70,32 +52,29 @@ double rate(std::int64_t tokens, double seconds) { return seconds > 0 ? static_c
 }  // namespace
 
 void GenerationOptions::validate() const {
-  sampling.validate();
-  if (max_tokens < 0)
-    throw InputError("--max-tokens", fmt::format("{} is out of range", max_tokens), "choose 0 (no limit) or more");
+  text.validate();
   if (context < 0)
     throw InputError("--context", fmt::format("{} is out of range", context), "choose 0 (the model's own) or more");
-  const StopStrings checked(stop);
 }
 
 void add_generation_options(CLI::App& app, GenerationOptions& options) {
   app.add_option("MODEL", options.model,
                  "Quantized checkpoint or Hugging Face model: a directory, or org/name in the local cache")
       ->required();
-  app.add_option("-n,--max-tokens", options.max_tokens, "Tokens to generate at most; 0: until the context is full")
-      ->option_text(fmt::format("N (default {})", options.max_tokens));
+  app.add_option("-n,--max-tokens", options.text.max_tokens, "Tokens to generate at most; 0: until the context is full")
+      ->option_text(fmt::format("N (default {})", options.text.max_tokens));
   app.add_option("--context", options.context, "Tokens that prompt and answer may have together; 0: the model's own")
       ->option_text("N (default 0)");
-  app.add_option("--stop", options.stop, "Ends the text where this string comes up; may be given several times")
+  app.add_option("--stop", options.text.stop, "Ends the text where this string comes up; may be given several times")
       ->option_text("TEXT")
       ->allow_extra_args(false);
-  app.add_flag("--ignore-eos", options.ignore_eos, "Goes on after the token that ends a text");
+  app.add_flag("--ignore-eos", options.text.ignore_end_tokens, "Goes on after the token that ends a text");
   app.add_option("--lm-head-bits", options.lm_head_bits,
                  "16: output layer as in the checkpoint; 8: int8 per token of the vocabulary, faster")
       ->check(CLI::IsMember({8, 16}))
       ->option_text("8|16 (default 16)");
   const std::string group = "Sampling (in this order, as Hugging Face transformers does it)";
-  runtime::SamplingOptions& sampling = options.sampling;
+  SamplingOptions& sampling = options.text.sampling;
   const auto add = [&](const char* flag, auto& value, std::string_view unit, const char* help) {
     app.add_option(flag, value, help)->option_text(fmt::format("{} (default {})", unit, value))->group(group);
   };
@@ -113,7 +92,10 @@ void add_generation_options(CLI::App& app, GenerationOptions& options) {
 Json Generation::json(const Tokenizer& tokenizer) const {
   Json token_texts = Json::array();
   for (const std::int32_t token : tokens) token_texts.push_back(tokenizer.token_text(token));
-  Json result{{"text", text}, {"token_ids", tokens}, {"tokens", std::move(token_texts)}, {"stop_reason", stop_reason}};
+  Json result{{"text", text},
+              {"token_ids", tokens},
+              {"tokens", std::move(token_texts)},
+              {"stop_reason", finish_reason_name(finish_reason)}};
   if (!stop_string.empty()) result["stop_string"] = stop_string;
   result["prompt_tokens"] = prompt_tokens;
   result["cached_tokens"] = cached_tokens;
@@ -134,18 +116,19 @@ std::string Generation::summary() const {
   line += fmt::format(" at {:.1f} tokens/s, ", rate(run_tokens, prefill_seconds));
   line += fmt::format("{} generated", count(static_cast<std::int64_t>(tokens.size()), "token"));
   if (decoded_tokens > 0) line += fmt::format(" at {:.1f} tokens/s", rate(decoded_tokens, decode_seconds));
-  if (stop_reason == "max_tokens") line += " (--max-tokens reached)";
-  if (stop_reason == "context") line += " (the context is full)";
-  if (stop_reason == "interrupted") line += " (interrupted)";
+  if (finish_reason == FinishReason::max_tokens) line += " (--max-tokens reached)";
+  if (finish_reason == FinishReason::context) line += " (the context is full)";
+  if (finish_reason == FinishReason::interrupted) line += " (interrupted)";
   return line;
 }
 
-Generator::Generator(const GenerationOptions& options, Tokenizer tokenizer)
+Generator::Generator(const GenerationOptions& options, const CommonOptions& common, Tokenizer tokenizer)
     : options_(options),
+      shows_text_(!common.json),
       tokenizer_(std::move(tokenizer)),
       model_(runtime::Model::load(options.model, {.lm_head_bits = options.lm_head_bits})),
       session_(new_session(model_, options)),
-      end_ids_(end_ids(model_->spec(), tokenizer_)) {}
+      end_tokens_(end_tokens(model_->spec().eos_token_ids, model_->spec().vocab_size, tokenizer_)) {}
 
 void Generator::prefill(std::span<const std::int32_t> prompt, std::string_view where, Generation& generation) {
   const auto size = static_cast<std::int64_t>(prompt.size());
@@ -157,74 +140,62 @@ void Generator::prefill(std::span<const std::int32_t> prompt, std::string_view w
   }
   const auto common =
       std::mismatch(prompt.begin(), prompt.end() - 1, held_.begin(), held_.end()).first - prompt.begin();
-  const Clock::time_point start = Clock::now();
+  const PhaseTimer timer("prefill");
   session_.truncate(common);
   held_.resize(static_cast<std::size_t>(common));
   session_.append(prompt.subspan(static_cast<std::size_t>(common)));
   held_.assign(prompt.begin(), prompt.end());
   session_.logits();
-  generation.prefill_seconds = seconds_since(start);
+  generation.prefill_seconds = timer.seconds();
   generation.prompt_tokens = size;
   generation.cached_tokens = common;
 }
 
-Generation Generator::run(std::span<const std::int32_t> prompt, bool with_prompt, std::string_view where,
-                          const std::function<void(std::string_view)>& on_text) {
-  Generation generation;
-  prefill(prompt, where, generation);
-  runtime::Sampler sampler(options_.sampling);
-  sampler.accept(prompt);
-  StreamDecoder decoder(tokenizer_, true);
-  if (with_prompt) {
-    for (const std::int32_t token : prompt) decoder.push(token);
-  }
-  StopStrings stop(options_.stop);
-  const auto show = [&](const std::string& text) {
-    if (text.empty()) return;
-    generation.text += text;
-    on_text(text);
-  };
+void Generator::decode(TextGeneration& text, Generation& generation) {
   const InterruptNote interrupt;
-  const Clock::time_point start = Clock::now();
-  while (generation.stop_reason.empty()) {
-    const std::int32_t token = sampler.sample(session_.logits());
-    if (!options_.ignore_eos && end_ids_.contains(token)) {
-      generation.stop_reason = "end_of_text";
+  const PhaseTimer timer("decode");
+  while (true) {
+    show(text.push(session_.logits()));
+    if (text.finished()) break;
+    if (session_.length() == session_.capacity()) {
+      show(text.finish(FinishReason::context));
       break;
     }
-    generation.tokens.push_back(token);
-    sampler.accept(token);
-    show(stop.push(decoder.push(token)));
-    if (stop.stopped()) {
-      generation.stop_reason = "stop_string";
-    } else if (static_cast<std::int64_t>(generation.tokens.size()) == options_.max_tokens) {
-      generation.stop_reason = "max_tokens";
-    } else if (session_.length() == session_.capacity()) {
-      generation.stop_reason = "context";
-    } else if (interrupt.interrupted_now()) {
-      generation.stop_reason = "interrupted";
-    } else {
-      session_.append({&token, 1});
-      held_.push_back(token);
-      ++generation.decoded_tokens;
+    if (interrupt.interrupted_now()) {
+      show(text.finish(FinishReason::interrupted));
+      break;
     }
+    const std::int32_t token = text.tokens().back();
+    session_.append({&token, 1});
+    held_.push_back(token);
+    ++generation.decoded_tokens;
   }
-  generation.decode_seconds = seconds_since(start);
-  show(stop.push(decoder.finish()));
-  show(stop.finish());
-  if (stop.stopped()) generation.stop_reason = "stop_string";
-  generation.stop_string = stop.met();
+  generation.decode_seconds = timer.seconds();
+}
+
+Generation Generator::run(std::span<const std::int32_t> prompt, bool with_prompt, std::string_view where) {
+  Generation generation;
+  prefill(prompt, where, generation);
+  TextGeneration text(tokenizer_, end_tokens_, options_.text, prompt, with_prompt);
+  decode(text, generation);
+  show("\n");
+  generation.text = text.text();
+  generation.tokens = text.tokens();
+  generation.finish_reason = *text.finish_reason();
+  generation.stop_string = text.stop_string();
+  log_info("{}", generation.summary());
   return generation;
+}
+
+void Generator::show(std::string_view piece) const {
+  if (!shows_text_ || piece.empty()) return;
+  print_result(piece);
+  std::fflush(stdout);
 }
 
 void require_utf8(std::string_view text, std::string_view where) {
   if (const std::size_t at = find_invalid_utf8(text); at != std::string_view::npos)
     throw InputError(where, fmt::format("byte {} is not valid UTF-8", at), "convert the text to UTF-8");
-}
-
-void print_now(std::string_view text) {
-  print_result(text);
-  std::fflush(stdout);
 }
 
 }  // namespace pq::cli

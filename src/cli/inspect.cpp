@@ -18,6 +18,7 @@
 #include "cli/verbs.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
+#include "program/output.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pq::cli {

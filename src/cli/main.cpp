@@ -1,4 +1,5 @@
 #include "cli/verbs.h"
+#include "program/run_in_lab.h"
 
 int main(int argc, char** argv) {
   const pq::Program program{
@@ -6,7 +7,7 @@ int main(int argc, char** argv) {
       .has_devices = false,
       .verbs = {pq::cli::run_verb(), pq::cli::chat_verb(), pq::cli::eval_verb(argc, argv), pq::cli::bench_verb(),
                 pq::cli::verify_verb(), pq::cli::inspect_verb(), pq::cli::tokenize_verb()},
-      .forward = pq::cli::run_in_lab,
+      .forward = pq::run_in_lab,
       .apply = {}};
   return pq::run_program(program, argc, argv);
 }

@@ -1,4 +1,3 @@
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -9,10 +8,10 @@
 
 #include "base/error.h"
 #include "base/files.h"
-#include "base/log.h"
 #include "cli/generation.h"
 #include "cli/verbs.h"
 #include "io/hf_checkpoint.h"
+#include "program/output.h"
 
 namespace pq::cli {
 namespace {
@@ -46,20 +45,15 @@ int run(const Options& options, const CommonOptions& common) {
   const Tokenizer tokenizer = Tokenizer::load(io::resolve_model_directory(options.model));
   const Prompt prompt = read_prompt(options);
   const std::vector<std::int32_t> tokens = tokenizer.encode(prompt.text, true);
-  Generator generator(options, tokenizer);
-  const Generation generation = generator.run(tokens, true, prompt.where, [&](std::string_view text) {
-    if (!common.json) print_now(text);
-  });
+  Generator generator(options, common, tokenizer);
+  const Generation generation = generator.run(tokens, true, prompt.where);
   if (common.json) {
-    Json json{{"model", options.model}, {"prompt", prompt.text}, {"seed", options.sampling.seed}};
+    Json json{{"model", options.model}, {"prompt", prompt.text}, {"seed", options.text.sampling.seed}};
     json.update(generation.json(tokenizer));
     json["context"] = generator.context();
     print_json(json);
-  } else {
-    print_now("\n");
   }
-  log_info("{}", generation.summary());
-  return generation.stop_reason == "interrupted" ? 130 : 0;
+  return generation.finish_reason == FinishReason::interrupted ? 130 : 0;
 }
 
 }  // namespace
@@ -68,7 +62,7 @@ Verb run_verb() {
   return {
       "run", [](CLI::App& app, const CommonOptions& common) -> Action {
         auto options = std::make_shared<Options>();
-        options->max_tokens = 256;
+        options->text.max_tokens = 256;
         CLI::Option* prompt =
             app.add_option("-p,--prompt", options->prompt, "Text to continue; without it stdin")->option_text("TEXT");
         app.add_option("--prompt-file", options->prompt_file, "File with the text to continue, taken as it is")

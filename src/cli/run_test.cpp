@@ -57,6 +57,22 @@ TEST_F(Run, StreamsTheContinuation) {
   EXPECT_EQ(outcome.out, json["text"].get<std::string>() + "\n");
 }
 
+TEST_F(Run, VerboseSaysMoreOnStderrAndTheSameOnStdout) {
+  const std::vector<std::string> arguments{"run", sample, "--prompt", "Once upon a time", "-n", "4", "--threads", "2"};
+  std::vector<std::string> verbose = arguments;
+  verbose.emplace_back("--verbose");
+  const Outcome outcome = run(verbose);
+  EXPECT_EQ(outcome.code(), 0);
+  EXPECT_EQ(outcome.out, run(arguments).out);
+  EXPECT_THAT(outcome.error, MatchesRegex("kernels [a-z0-9_-]+, 2 threads\n"
+                                          "pack weights: [0-9.]+ s, peak memory [0-9.]+ [KMG]iB\n"
+                                          "weights [0-9.]+ [KMG]iB a token, KV cache [0-9.]+ [KM]?i?B a token\n"
+                                          "prefill: [0-9.]+ s, peak memory [0-9.]+ [KMG]iB\n"
+                                          "decode: [0-9.]+ s, peak memory [0-9.]+ [KMG]iB\n"
+                                          "5 prompt tokens at .*\n"
+                                          "pq run: [0-9.]+ s, peak memory [0-9.]+ [KMG]iB\n"));
+}
+
 TEST_F(Run, JsonHasTextTokensAndSpeeds) {
   const Json json = json_of({"run", sample, "-p", "The day was", "-n", "8", "--json"});
   const Tokenizer tokenizer = Tokenizer::load(sample);

@@ -14,6 +14,7 @@
 #include "base/parallel_for.h"
 #include "cli/verbs.h"
 #include "io/hf_checkpoint.h"
+#include "program/output.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pq::cli {

@@ -13,6 +13,7 @@
 #include "base/table.h"
 #include "cli/verbs.h"
 #include "model/token_range.h"
+#include "program/output.h"
 #include "runtime/model.h"
 #include "runtime/model_source.h"
 #include "tokenizer/tokenizer.h"

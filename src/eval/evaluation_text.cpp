@@ -8,7 +8,6 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/log.h"
-#include "base/memory_usage.h"
 
 namespace pq::eval {
 
@@ -46,17 +45,6 @@ PerplexityOptions EvaluationText::options() const {
   options.length = length;
   options.max_chunks = max_chunks;
   return options;
-}
-
-Json result_json(const ComparisonResult& result, bool compared) {
-  Json json{{"perplexity", result.perplexity}, {"mean_nll", result.mean_nll}};
-  if (compared) {
-    json["kl_divergence"] = result.kl_divergence;
-    json["top1_agreement"] = result.top1_agreement;
-  }
-  json["seconds"] = result.seconds;
-  json["peak_memory_bytes"] = peak_resident_bytes();
-  return json;
 }
 
 }  // namespace pq::eval

@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "eval/perplexity.h"
 #include "model/model_spec.h"
 #include "tokenizer/tokenizer.h"
@@ -27,8 +26,5 @@ struct EvaluationText {
   std::vector<std::int32_t> load(const Tokenizer& tokenizer, const ModelSpec& spec);
   PerplexityOptions options() const;
 };
-
-/// "perplexity", "kl_divergence" and so on, as docs/json.md lists them.
-Json result_json(const ComparisonResult& result, bool compared);
 
 }  // namespace pq::eval

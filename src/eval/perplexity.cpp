@@ -4,14 +4,15 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 
 #include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/parallel_for.h"
+#include "base/phase_timer.h"
 #include "base/progress.h"
+#include "base/stopwatch.h"
 #include "eval/softmax.h"
 #include "tokenizer/tokenizer.h"
 
@@ -21,14 +22,6 @@ namespace {
 constexpr std::int64_t tile_bytes = 64 << 20;       // of logits, for each of at most two models at a time
 constexpr std::int64_t max_tile_rows = 1024;        // enough for an efficient matrix product
 constexpr std::size_t logits_in_a_grain = 1 << 16;  // work that is worth a thread
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 // The stream cut into chunks, and the batches in which they run.
 struct Chunks {
@@ -200,6 +193,7 @@ std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* con
   LogitTile reference_tile(vocab_size);
   const auto own = Communicator::world().share(static_cast<std::size_t>(chunks.count));
   const auto end = static_cast<std::int64_t>(own.end);
+  const PhaseTimer timer("evaluate");
   Progress progress("evaluate", own.size());
   double reference_seconds = 0;
   for (auto chunk = static_cast<std::int64_t>(own.begin); chunk < end; chunk += chunks.per_batch) {

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 
-namespace pq::runtime {
+namespace pq {
 namespace {
 
 void require(bool holds, std::string_view flag, double value, std::string_view allowed) {
@@ -199,4 +199,4 @@ std::int32_t Sampler::sample(std::span<const float> logits) {
   return choices.back().id;  // rounding
 }
 
-}  // namespace pq::runtime
+}  // namespace pq

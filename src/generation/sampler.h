@@ -9,7 +9,7 @@
 
 #include "base/random.h"
 
-namespace pq::runtime {
+namespace pq {
 
 /// How the next token is chosen. The steps are those of Hugging Face `transformers`, in its order: repetition penalty,
 /// temperature, top-k, top-p, min-p. (llama.cpp applies the temperature last, so that the same numbers mean something
@@ -78,4 +78,4 @@ class Sampler {
   std::vector<Choice> choices_;
 };
 
-}  // namespace pq::runtime
+}  // namespace pq

@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 
-namespace pq::runtime {
+namespace pq {
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -235,4 +235,4 @@ TEST(SamplingOptions, ErrorsNameTheFlag) {
 }
 
 }  // namespace
-}  // namespace pq::runtime
+}  // namespace pq

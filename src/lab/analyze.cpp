@@ -8,6 +8,7 @@
 #include "lab/session.h"
 #include "lab/verbs.h"
 #include "pipeline/prefix.h"
+#include "program/output.h"
 #include "program/recipe_options.h"
 
 namespace pq::lab {

@@ -1,9 +1,11 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/Version.h>
 #include <fmt/format.h>
 
 #include "base/communicator.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/parallel_for.h"
 #include "lab/verbs.h"
 
@@ -16,6 +18,7 @@ void apply_common_options(const CommonOptions& common) {
     throw UnsupportedError(fmt::format("--device {}", common.device), "LibTorch finds no CUDA device",
                            "use --device cpu, or build with a CUDA LibTorch (cmake -DTorch_DIR=...)");
   }
+  log_verbose("kernels LibTorch {}, {} threads, device {}", at::get_cpu_capability(), thread_count(), common.device);
 }
 
 }  // namespace pq::lab

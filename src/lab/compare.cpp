@@ -3,18 +3,20 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
 #include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_usage.h"
+#include "base/stopwatch.h"
 #include "base/table.h"
+#include "eval/report.h"
 #include "lab/session.h"
 #include "lab/verbs.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
+#include "program/output.h"
 #include "program/recipe_options.h"
 
 namespace pq::lab {
@@ -26,7 +28,7 @@ struct Options {
   std::string ablate;
   std::vector<std::string> precisions{"w4a8kv4", "w4a4kv4"};
   int draws = 3;
-  EvaluationText text;
+  eval::EvaluationText text;
   RecipeOptions recipe;
 };
 
@@ -146,7 +148,7 @@ class Comparison {
   }
 
   std::unique_ptr<nn::Transformer> model_of(Row& row, nn::Transformer& reference) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch stopwatch;
     const std::vector<std::int32_t> prefix = session_.prefix(row.recipe);
     row.prefix_text = quant::prefix_text(prefix, session_.tokenizer());
     if (!row.quantized) {
@@ -158,7 +160,7 @@ class Comparison {
     quant::InMemoryModel memory(session_.checkpoint().spec(), row.recipe);
     quant::quantize_model(session_.checkpoint(), row.recipe, prefix, session_.calibration(row.recipe),
                           session_.options(), memory);
-    row.quantize_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    row.quantize_seconds = stopwatch.seconds();
     return memory.transformer(session_.options());
   }
 
@@ -194,7 +196,7 @@ class Comparison {
               {"length", options_.text.length},
               {"chunks", rows_.front().result.chunks}};
     const Row& first = rows_.front();
-    json.update(result_json(first.result, true));
+    json.update(eval::result_json(first.result, true));
     json["rows"] = Json::array();
     for (const Row& row : rows_) {
       Json line{{"name", row.name},
@@ -202,7 +204,7 @@ class Comparison {
                 {"recipe", row.quantized ? row.recipe.name : "fp16"},
                 {"precision", row.quantized ? precision_name(row.recipe) : "FP16"},
                 {"prefix_text", row.prefix_text}};
-      line.update(result_json(row.result, true));
+      line.update(eval::result_json(row.result, true));
       line["quantize_seconds"] = row.quantize_seconds;
       json["rows"].push_back(std::move(line));
     }

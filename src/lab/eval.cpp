@@ -1,14 +1,13 @@
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <memory>
 
 #include "base/error.h"
-#include "base/table.h"
+#include "eval/report.h"
 #include "io/quantized_checkpoint.h"
 #include "lab/session.h"
 #include "lab/verbs.h"
 #include "pipeline/prefix.h"
+#include "program/output.h"
 #include "quant/quantized_model.h"
 
 namespace pq::lab {
@@ -21,13 +20,7 @@ struct Options {
   std::string calibration = "self";
   std::uint64_t seed = 0;
   bool reference = false;
-  EvaluationText text;
-};
-
-struct Row {
-  std::string name;
-  std::string recipe;
-  std::unique_ptr<nn::Transformer> model;
+  eval::EvaluationText text;
 };
 
 class Evaluation {
@@ -47,8 +40,7 @@ class Evaluation {
       stream = options_.text.load(Tokenizer::load(checkpoint.directory()), checkpoint.spec());
       prefix = checkpoint.prefix().token_ids;
       want_prefix_row = !prefix.empty();
-      rows_.push_back(
-          {checkpoint.recipe().name, checkpoint.recipe().name, quant::load_quantized(checkpoint, tensor_options_)});
+      add_row(checkpoint.recipe().name, checkpoint.recipe().name, quant::load_quantized(checkpoint, tensor_options_));
       if (!options_.prefix.empty()) {
         throw InputError("--prefix", "a quantized checkpoint brings its own prefix",
                          "leave --prefix out, or evaluate the unquantized model");
@@ -59,17 +51,22 @@ class Evaluation {
       if (options_.prefix.empty() && !options_.against.empty()) options_.prefix = "auto";
       prefix = find_prefix(session);
       want_prefix_row = !prefix.empty();
-      rows_.push_back({"FP16", "fp16", nn::Transformer::load(session.checkpoint(), tensor_options_)});
-      if (options_.against.empty() && want_prefix_row) add_prefix_row(*rows_.front().model, prefix);
+      add_row("FP16", "fp16", nn::Transformer::load(session.checkpoint(), tensor_options_));
+      if (options_.against.empty() && want_prefix_row) add_prefix_row(*models_.front(), prefix);
     }
     if (!options_.against.empty()) {
       const auto against = io::HfCheckpoint::open(options_.against);
-      rows_.push_back({"FP16", "fp16", nn::Transformer::load(against, tensor_options_)});
-      reference_ = rows_.back().model.get();
+      add_row("FP16", "fp16", nn::Transformer::load(against, tensor_options_));
+      reference_ = models_.back().get();
       if (want_prefix_row) add_prefix_row(*reference_, prefix);
     }
     evaluate(stream);
-    report(stream.size(), prefix);
+    report_.model = options_.model;
+    report_.compared = reference_ != nullptr;
+    report_.text = options_.text;
+    report_.text_tokens = stream.size();
+    report_.prefix_token_ids = prefix;
+    common_.json ? print_json(report_.json()) : print_result(report_.table());
     return 0;
   }
 
@@ -85,65 +82,33 @@ class Evaluation {
   void add_prefix_row(nn::Transformer& model, const std::vector<std::int32_t>& prefix) {
     auto prefixed = model.share();
     prefixed->set_prefix(model.prefix_key_values(prefix));
-    rows_.push_back({"FP16 + prefix", "fp16", std::move(prefixed)});
+    add_row("FP16 + prefix", "fp16", std::move(prefixed));
+  }
+
+  void add_row(std::string name, std::string recipe, std::unique_ptr<nn::Transformer> model) {
+    report_.rows.push_back({std::move(name), std::move(recipe), {}});
+    models_.push_back(std::move(model));
   }
 
   void evaluate(const std::vector<std::int32_t>& stream) {
     std::vector<LanguageModel*> models;
-    for (const Row& row : rows_) models.push_back(row.model.get());
+    for (const auto& model : models_) models.push_back(model.get());
     if (reference_ != nullptr) {
-      results_ = eval::compare_models(*reference_, models, stream, options_.text.options());
+      const auto results = eval::compare_models(*reference_, models, stream, options_.text.options());
+      for (std::size_t i = 0; i < results.size(); ++i) report_.rows[i].result = results[i];
       return;
     }
-    for (LanguageModel* model : models) {
-      eval::ComparisonResult result;
-      static_cast<eval::PerplexityResult&>(result) = eval::perplexity(*model, stream, options_.text.options());
-      results_.push_back(result);
+    for (std::size_t i = 0; i < models.size(); ++i) {
+      static_cast<eval::PerplexityResult&>(report_.rows[i].result) =
+          eval::perplexity(*models[i], stream, options_.text.options());
     }
-  }
-
-  void report(std::size_t tokens, const std::vector<std::int32_t>& prefix) const {
-    const bool compared = reference_ != nullptr;
-    if (common_.json) {
-      Json json{{"model", options_.model}, {"name", rows_[0].name}, {"recipe", rows_[0].recipe}};
-      json.update(result_json(results_[0], compared));
-      json["text"] = options_.text.path;
-      json["text_tokens"] = tokens;
-      json["length"] = options_.text.length;
-      json["chunks"] = results_[0].chunks;
-      json["prefix_token_ids"] = prefix;
-      json["rows"] = Json::array();
-      for (std::size_t i = 1; i < rows_.size(); ++i) {
-        Json row{{"name", rows_[i].name}, {"recipe", rows_[i].recipe}};
-        row.update(result_json(results_[i], compared));
-        json["rows"].push_back(std::move(row));
-      }
-      print_json(json);
-      return;
-    }
-    std::vector<std::string> header{"model", "perplexity"};
-    if (compared) header.insert(header.end(), {"KL divergence", "top-1 agreement"});
-    header.push_back("seconds");
-    Table table(header);
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
-      std::vector<std::string> cells{rows_[i].name, fmt::format("{:.3f}", results_[i].perplexity)};
-      if (compared) {
-        cells.push_back(fmt::format("{:.5f}", results_[i].kl_divergence));
-        cells.push_back(fmt::format("{:.2f}%", 100 * results_[i].top1_agreement));
-      }
-      cells.push_back(fmt::format("{:.1f}", results_[i].seconds));
-      table.add_row(std::move(cells));
-    }
-    print_result(table.text());
-    print_result(fmt::format("{}: {} chunks of {} tokens{}\n", options_.text.path, results_[0].chunks,
-                             options_.text.length, compared ? "; distances from FP16" : ""));
   }
 
   Options options_;
   const CommonOptions& common_;
   at::TensorOptions tensor_options_;
-  std::vector<Row> rows_;
-  std::vector<eval::ComparisonResult> results_;
+  eval::Report report_;
+  std::vector<std::unique_ptr<nn::Transformer>> models_;  // one a row
   nn::Transformer* reference_ = nullptr;
 };
 

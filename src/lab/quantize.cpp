@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <filesystem>
 #include <memory>
 
@@ -10,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory_usage.h"
 #include "base/progress.h"
+#include "base/stopwatch.h"
 #include "base/version.h"
 #include "io/content_hash.h"
 #include "io/resume_journal.h"
@@ -17,6 +17,7 @@
 #include "lab/verbs.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
+#include "program/output.h"
 #include "program/recipe_options.h"
 
 namespace pq::lab {
@@ -64,7 +65,7 @@ struct Destination {
 };
 
 int quantize(const Options& options, const CommonOptions& common) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch stopwatch;
   const PrivateMemoryPeak memory;
   Communicator& processes = Communicator::world();
   Recipe recipe = resolve(options.recipe);
@@ -122,7 +123,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   if (!processes.is_root()) return 0;
   destination.writer->commit();
 
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = stopwatch.seconds();
   if (common.json) {
     Json json{{"model", options.model},
               {"output", options.out},

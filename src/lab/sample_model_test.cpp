@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "eval/evaluation_text.h"
 #include "eval/perplexity.h"
 #include "lab/session.h"
 #include "pipeline/pipeline.h"
@@ -37,7 +38,7 @@ class SampleModel : public testing::Test {
 
   const at::NoGradGuard no_grad;
   const fs::path shared = PQ_SHARED_DIR;
-  EvaluationText text;
+  eval::EvaluationText text;
   std::unique_ptr<Session> session;
   std::vector<std::int32_t> stream;
 };

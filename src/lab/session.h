@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "eval/evaluation_text.h"
 #include "io/hf_checkpoint.h"
 #include "model/recipe.h"
 #include "nn/transformer.h"
@@ -59,8 +58,5 @@ class Session {
   std::string outliers_key_;
   quant::OutlierReport outliers_;
 };
-
-using eval::EvaluationText;
-using eval::result_json;
 
 }  // namespace pq::lab

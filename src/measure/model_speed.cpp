@@ -121,7 +121,7 @@ std::string weight_type(const Model& model) {
 }
 
 BenchModel::BenchModel(std::shared_ptr<const Model> model, std::int64_t capacity)
-    : model_(std::move(model)), capacity_(capacity), greedy_(runtime::SamplingOptions{}), random_(0, "bench") {}
+    : model_(std::move(model)), capacity_(capacity), greedy_(SamplingOptions{}), random_(0, "bench") {}
 
 std::int32_t BenchModel::random_token() {
   return static_cast<std::int32_t>(random_.below(static_cast<std::uint64_t>(model_->spec().vocab_size)));

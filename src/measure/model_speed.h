@@ -65,7 +65,7 @@ class BenchModel {
   std::shared_ptr<const runtime::Model> model_;
   std::int64_t capacity_;
   std::vector<runtime::Session> sessions_;
-  runtime::Sampler greedy_;
+  Sampler greedy_;
   Random random_;
 };
 

@@ -6,8 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/json.h"
-
 namespace CLI {
 class App;
 }
@@ -29,7 +27,7 @@ using Action = std::function<int()>;
 /// One word after the program's name. `declare` adds flags to the app and returns the action, which owns their values;
 /// `common` is filled in before the action runs.
 struct Verb {
-  std::string name;  ///< a row of verbs()
+  std::string name;  ///< a row of verbs() in program/verb_list.h
   std::function<Action(CLI::App& app, const CommonOptions& common)> declare;
 };
 
@@ -41,15 +39,6 @@ struct Program {
   std::function<void(const CommonOptions&)> apply = {};  ///< settings beyond threads and log level, before the action
 };
 
-/// A verb of the `pq` command, as the help lists it. Which of the two programs runs it is not the user's business.
-struct VerbRow {
-  std::string_view name;
-  std::string_view summary;
-  bool needs_lab;                  ///< runs in pq-lab
-  bool several_processes = false;  ///< shares its work between the processes of an mpirun
-};
-const std::vector<VerbRow>& verbs();
-
 /// Parses the command line and runs the verb. Errors are one line on stderr, "error: WHERE: WHAT; REMEDY". Returns the
 /// exit code: the action's, 2 for a pq::Error, a wrong command line, memory that ran out or a refusal of the system, 1
 /// for any other exception (a bug). Ctrl-C ends the process by its signal (130 in a shell). A reader that closes stdout
@@ -59,13 +48,5 @@ int run_program(const Program& program, int argc, char** argv);
 
 /// Appends a paragraph to what `--help` shows below the flags.
 void add_help_text(CLI::App& app, std::string_view text);
-
-/// Writes a result to stdout; of several processes (Launch) the first one alone does. Throws SystemError when stdout
-/// cannot take it (disk full).
-void print_result(std::string_view text);
-
-/// `json` on one line of stdout. Not-a-number and infinities become null, bytes that are not UTF-8 the replacement
-/// character.
-void print_json(const Json& json);
 
 }  // namespace pq

@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "base/version.h"
+#include "program/output.h"
+#include "program/verb_list.h"
 
 namespace pq {
 namespace {
@@ -142,6 +144,13 @@ TEST(CommandLine, HelpNeedsNoManual) {
   EXPECT_THAT(of_verb.out, HasSubstr("--threads"));
   EXPECT_EQ(of_verb.out, run({"inspect", "--help"}, nothing).out);
   EXPECT_EQ(run({"help", "inspekt"}, nothing).code, 2);
+}
+
+TEST(CommandLine, VerboseSaysWhatTheVerbTook) {
+  EXPECT_EQ(run({"inspect", "m"}, nothing).error, "");
+  const Outcome outcome = run({"inspect", "m", "-v"}, nothing);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.error, testing::MatchesRegex("pq inspect: [0-9.]+ s, peak memory [0-9.]+ [KMG]iB\n"));
 }
 
 TEST(CommandLine, VersionIsOneLine) {

@@ -1,3 +1,5 @@
+#include "program/run_in_lab.h"
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -6,9 +8,8 @@
 
 #include "base/error.h"
 #include "base/process.h"
-#include "cli/verbs.h"
 
-namespace pq::cli {
+namespace pq {
 
 int run_in_lab(int /*argc*/, char** argv) {
   const std::filesystem::path lab = own_executable().parent_path() / "pq-lab";
@@ -24,4 +25,4 @@ int run_in_lab(int /*argc*/, char** argv) {
   replace_process(lab, argv);
 }
 
-}  // namespace pq::cli
+}  // namespace pq
