@@ -52,6 +52,48 @@ std::set<std::string> reachable(const std::string& folder) {
   return all;
 }
 
+/// "nn/block.h", relative to src/, of every source.
+std::vector<std::string> source_files() {
+  const fs::path source = fs::path(PQ_SOURCE_DIR) / "src";
+  std::vector<std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(source)) {
+    const std::string extension = entry.path().extension().string();
+    if (extension == ".h" || extension == ".cpp" || extension == ".inl")
+      files.push_back(fs::relative(entry.path(), source).string());
+  }
+  return files;
+}
+
+std::string read_source(const std::string& file) { return read_text_file(fs::path(PQ_SOURCE_DIR) / "src" / file); }
+
+/// What `text` includes in quotes.
+std::vector<std::string> quoted_includes(const std::string& text) {
+  static const std::regex include_line(R"re((?:^|\n)\s*#\s*include\s*"([^"\n]+)")re");
+  std::vector<std::string> headers;
+  for (auto at = std::sregex_iterator(text.begin(), text.end(), include_line); at != std::sregex_iterator(); ++at)
+    headers.push_back((*at)[1]);
+  return headers;
+}
+
+/// Rows of the table that say more than the sources do. `used`: folder -> the folders that it includes.
+std::vector<std::string> idle_rows(const std::map<std::string, std::set<std::string>>& table,
+                                   const std::map<std::string, std::set<std::string>>& used) {
+  std::vector<std::string> found;
+  for (const auto& [folder, direct] : table) {
+    const auto row = used.find(folder);
+    if (row == used.end()) {
+      found.push_back(fmt::format("{}: there is no such folder", folder));
+      continue;
+    }
+    for (const std::string& lower : direct) {
+      if (!row->second.contains(lower)) found.push_back(fmt::format("{}: no file of it includes {}", folder, lower));
+    }
+  }
+  return found;
+}
+
+std::string unit_of(const std::string& file) { return file.substr(0, file.rfind('.')); }
+
 /// What is wrong with the includes of `file` ("nn/block.h", relative to src/), one line each.
 std::vector<std::string> violations(const std::string& file, const std::string& text) {
   static const std::regex include_line(R"(^\s*#\s*include\s*([<"])([^>"]+)[>"])");
@@ -82,16 +124,22 @@ std::vector<std::string> violations(const std::string& file, const std::string& 
 }
 
 TEST(IncludeDirections, HoldForEverySource) {
-  const fs::path source = fs::path(PQ_SOURCE_DIR) / "src";
-  std::size_t files = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(source)) {
-    const std::string extension = entry.path().extension().string();
-    if (extension != ".h" && extension != ".cpp" && extension != ".inl") continue;
-    ++files;
-    EXPECT_THAT(violations(fs::relative(entry.path(), source).string(), read_text_file(entry.path())),
-                testing::IsEmpty());
+  const std::vector<std::string> files = source_files();
+  for (const std::string& file : files) EXPECT_THAT(violations(file, read_source(file)), testing::IsEmpty());
+  EXPECT_GT(files.size(), 50U);
+}
+
+TEST(IncludeDirections, TheTableHasNoRightsThatNobodyUses) {
+  std::map<std::string, std::set<std::string>> used;
+  for (const std::string& file : source_files()) {
+    auto& row = used[file.substr(0, file.find('/'))];
+    for (const std::string& header : quoted_includes(read_source(file))) row.insert(header.substr(0, header.find('/')));
   }
-  EXPECT_GT(files, 50U);
+  EXPECT_THAT(idle_rows(direct_dependencies, used), testing::IsEmpty());
+
+  EXPECT_THAT(idle_rows({{"a", {}}, {"b", {"a"}}, {"c", {"a", "b"}}}, {{"a", {}}, {"b", {"a", "b"}}, {"c", {"b"}}}),
+              testing::ElementsAre("c: no file of it includes a"));
+  EXPECT_THAT(idle_rows({{"a", {}}, {"b", {"a"}}}, {{"a", {}}}), testing::ElementsAre("b: there is no such folder"));
 }
 
 TEST(IncludeDirections, TheFoldersHaveAnOrder) {
@@ -101,8 +149,8 @@ TEST(IncludeDirections, TheFoldersHaveAnOrder) {
   }
 }
 
-/// "a.h includes b.h includes a.h" for the first circle among the files of a folder, a file being its header and its
-/// source; empty where there is none. `includes`: file -> files of the folder that it includes.
+/// "a includes b includes a" for the first circle among the files, a file being its header and its source; empty where
+/// there is none. `includes`: file -> the files that it includes.
 std::string circle_in(const std::map<std::string, std::set<std::string>>& includes) {
   std::set<std::string> done;
   std::vector<std::string> path;
@@ -127,20 +175,17 @@ std::string circle_in(const std::map<std::string, std::set<std::string>>& includ
   return {};
 }
 
-TEST(IncludeDirections, TheFilesOfTheseFoldersHaveAnOrder) {
-  static const std::regex include_line(R"(#\s*include\s*"([^"/]+)/([^".]+)\.)");
-  for (const std::string folder : {"kernels", "runtime", "verify", "measure"}) {
-    std::map<std::string, std::set<std::string>> includes;
-    for (const auto& entry : fs::directory_iterator(fs::path(PQ_SOURCE_DIR) / "src" / folder)) {
-      if (!entry.is_regular_file()) continue;
-      const std::string file = entry.path().stem().string();
-      const std::string text = read_text_file(entry.path());
-      for (std::sregex_iterator match(text.begin(), text.end(), include_line), end; match != end; ++match) {
-        if ((*match)[1] == folder && (*match)[2] != file) includes[file].insert((*match)[2]);
-      }
+TEST(IncludeDirections, TheFilesHaveAnOrder) {
+  std::map<std::string, std::set<std::string>> includes;
+  for (const std::string& file : source_files()) {
+    if (file.ends_with("_test.cpp") || file.ends_with("_for_test.h")) continue;
+    const std::string unit = unit_of(file);
+    for (const std::string& header : quoted_includes(read_source(file))) {
+      if (unit_of(header) != unit) includes[unit].insert(unit_of(header));
     }
-    EXPECT_EQ(circle_in(includes), "") << folder;
   }
+  EXPECT_EQ(circle_in(includes), "");
+
   EXPECT_EQ(circle_in({{"a", {"b", "c"}}, {"b", {"c"}}, {"c", {}}}), "");
   EXPECT_EQ(circle_in({{"a", {"b"}}, {"b", {"c"}}, {"c", {"b"}}}), "a includes b includes c includes b");
 }
