@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <stdexcept>
+#include <string>
 #include <unordered_set>
 #include <utility>
 
@@ -74,6 +77,10 @@ std::int64_t block_of(std::string_view name) {
 }  // namespace
 
 std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec) {
+  return required_tensors(spec, fused_linears(spec));
+}
+
+std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec, std::span<const FusedLinears> fused) {
   std::vector<TensorDeclaration> tensors;
   const auto add = [&](std::string name, std::vector<std::int64_t> shape) {
     tensors.push_back({std::move(name), DType::f32, std::move(shape)});
@@ -83,9 +90,11 @@ std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec) {
     for (const NormRow& norm : all_norms(spec)) add(tensor_names::norm(block, norm.id), {norm.size});
     for (const LinearId id : all_linears) {
       const LinearShape shape = linear_shape(spec, id);
-      const std::string name = tensor_names::linear(block, id);
-      add(name + ".weight", {shape.out_features, shape.in_features});
-      if (shape.bias) add(name + ".bias", {shape.out_features});
+      const StoredLinear stored = stored_linear(spec, id, fused);
+      if (stored.first_row != 0) continue;  // rows of a tensor that another layer began
+      const std::string name = tensor_names::block(block) + "." + std::string(stored.name);
+      add(name + ".weight", {stored.rows, shape.in_features});
+      if (shape.bias) add(name + ".bias", {stored.rows});
     }
   }
   add(std::string(tensor_names::final_norm), {spec.hidden_size});
@@ -117,11 +126,9 @@ HfCheckpoint::HfCheckpoint(fs::path directory, Json config, ModelSpec spec)
   // As transformers does: a head that stands in the file and differs from the embedding is not tied, whatever
   // config.json says.
   if (spec_.tied_embeddings && has(tensor_names::lm_head)) {
-    const std::vector<std::int64_t> shape{spec_.vocab_size, spec_.hidden_size};
-    const TensorView embedding = tensor(tensor_names::embedding, shape);
-    const TensorView head = tensor(tensor_names::lm_head, shape);
-    if (embedding.dtype != head.dtype ||
-        !std::equal(embedding.bytes.begin(), embedding.bytes.end(), head.bytes.begin())) {
+    const TensorView embedded = embedding();
+    const TensorView head = tensor(tensor_names::lm_head, embedded.shape);
+    if (embedded.dtype != head.dtype || !std::equal(embedded.bytes.begin(), embedded.bytes.end(), head.bytes.begin())) {
       spec_.tied_embeddings = false;
       log_warning("{}: lm_head.weight differs from the embedding, so they are not tied, although config.json says so",
                   tensors_.file());
@@ -170,6 +177,44 @@ TensorView HfCheckpoint::tensor(std::string_view name, std::span<const std::int6
   }
   expect_tensor(view, {std::string(name), view.dtype, {expected_shape.begin(), expected_shape.end()}});
   return view;
+}
+
+LinearView linear_view(const TensorLookup& tensor, const ModelSpec& spec, std::int64_t block, LinearId id,
+                       std::span<const FusedLinears> fused) {
+  const LinearShape shape = linear_shape(spec, id);
+  const StoredLinear stored = stored_linear(spec, id, fused);
+  const std::string name = tensor_names::block(block) + "." + std::string(stored.name);
+  const auto rows = [&](const std::string& part, std::span<const std::int64_t> whole) {
+    return tensor(part, whole).rows(stored.first_row, shape.out_features);
+  };
+  LinearView view{rows(name + ".weight", std::array{stored.rows, shape.in_features}), {}};
+  if (shape.bias) view.bias = rows(name + ".bias", std::array{stored.rows});
+  return view;
+}
+
+LinearView HfCheckpoint::linear(std::int64_t block, LinearId id) const {
+  const auto lookup = [this](std::string_view name, std::span<const std::int64_t> shape) {
+    return tensor(name, shape);
+  };
+  return linear_view(lookup, spec_, block, id, fused_linears(spec_));
+}
+
+TensorView HfCheckpoint::norm(std::int64_t block, NormId id) const {
+  for (const NormRow& norm : all_norms(spec_)) {
+    if (norm.id == id) return tensor(tensor_names::norm(block, id), std::array{norm.size});
+  }
+  throw std::logic_error("a block of this model has no such norm");
+}
+
+TensorView HfCheckpoint::embedding() const {
+  return tensor(tensor_names::embedding, std::array{spec_.vocab_size, spec_.hidden_size});
+}
+
+TensorView HfCheckpoint::final_norm() const { return tensor(tensor_names::final_norm, std::array{spec_.hidden_size}); }
+
+TensorView HfCheckpoint::lm_head() const {
+  if (spec_.tied_embeddings) return embedding();
+  return tensor(tensor_names::lm_head, std::array{spec_.vocab_size, spec_.hidden_size});
 }
 
 }  // namespace pq::io

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,9 +25,23 @@ std::filesystem::path resolve_model_directory(const std::string& model);
 /// FormatError when it is not JSON.
 bool is_quantized_checkpoint(const std::filesystem::path& directory);
 
+/// A linear layer as the file has it: a whole tensor, or the rows of one that several layers share.
+struct LinearView {
+  TensorView weight;               ///< [out, in]
+  std::optional<TensorView> bias;  ///< [out]
+};
+
 /// The tensors that a checkpoint of this architecture must hold, in the order of computation. Their element type is any
 /// floating one; the declarations say F32.
 std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec);
+/// The same where `fused` lists the layers that share a tensor.
+std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec, std::span<const FusedLinears> fused);
+
+/// Gives the tensor of a name, which must have this shape.
+using TensorLookup = std::function<TensorView(std::string_view name, std::span<const std::int64_t> shape)>;
+/// Linear layer `id` of a block, out of a checkpoint of required_tensors(spec, fused).
+LinearView linear_view(const TensorLookup& tensor, const ModelSpec& spec, std::int64_t block, LinearId id,
+                       std::span<const FusedLinears> fused);
 
 /// An unquantized Hugging Face checkpoint, mapped: config.json and safetensors. Opening reads headers only, and checks
 /// that every tensor of required_tensors is there with its shape. Values are not looked at.
@@ -45,6 +61,12 @@ class HfCheckpoint {
   /// Throws FormatError when the tensor is missing or has another shape, UnsupportedError when it is not a floating
   /// one.
   TensorView tensor(std::string_view name, std::span<const std::int64_t> expected_shape) const;
+  /// The parts of the architecture, wherever the file keeps them. Values are not looked at.
+  LinearView linear(std::int64_t block, LinearId id) const;
+  TensorView norm(std::int64_t block, NormId id) const;  ///< [size]
+  TensorView embedding() const;                          ///< [vocab, hidden]
+  TensorView final_norm() const;                         ///< [hidden]
+  TensorView lm_head() const;                            ///< [vocab, hidden]: the embedding where they are tied
   /// Names of all tensors, also those that the architecture does not use.
   const std::vector<std::string>& names() const { return tensors_.names(); }
 

@@ -2,7 +2,10 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cstdlib>
+#include <map>
+#include <stdexcept>
 
 #include "io/hf_config.h"
 #include "io/test_files.h"
@@ -11,8 +14,12 @@ namespace pq::io {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
 using testing::message_of;
+using ::testing::Not;
 using testing::small_config;
 using testing::TemporaryDirectory;
 using testing::write_bytes;
@@ -69,6 +76,73 @@ TEST(HfCheckpoint, RefusesMissingMisshapenAndIntegerTensors) {
   changed[3].dtype = DType::i32;
   write_checkpoint(directory.path(), config, changed);
   EXPECT_THAT(open_error<UnsupportedError>(directory.path()), AllOf(HasSubstr(changed[3].name), HasSubstr("I32")));
+}
+
+TEST(HfCheckpoint, GivesEachPartOfTheArchitecture) {
+  const HfCheckpoint checkpoint = HfCheckpoint::open((fs::path(PQ_SOURCE_DIR) / "examples" / "sample-model").string());
+  const LinearView up = checkpoint.linear(2, LinearId::up);
+  EXPECT_EQ(up.weight.name, "model.layers.2.mlp.up_proj.weight");
+  EXPECT_THAT(up.weight.shape, ElementsAre(checkpoint.spec().intermediate_size, 256));
+  EXPECT_FALSE(up.bias.has_value());
+  EXPECT_EQ(checkpoint.norm(1, NormId::mlp_input).name, "model.layers.1.post_attention_layernorm.weight");
+  EXPECT_EQ(checkpoint.final_norm().name, "model.norm.weight");
+  EXPECT_EQ(checkpoint.embedding().bytes.data(),
+            checkpoint.tensor("model.embed_tokens.weight", std::array<std::int64_t, 2>{8192, 256}).bytes.data());
+}
+
+// A family that stores q, k and v as one tensor and gate and up as another: what a checkpoint must hold, and where a
+// layer lies in it.
+TEST(HfCheckpoint, ViewsTheRowsOfFusedTensors) {
+  ModelSpec spec;
+  spec.hidden_size = 4;
+  spec.intermediate_size = 3;
+  spec.block_count = 1;
+  spec.head_count = 2;
+  spec.kv_head_count = 1;
+  spec.head_dim = 2;
+  spec.vocab_size = 8;
+  spec.qkv_bias = true;
+  constexpr std::array qkv{LinearId::q, LinearId::k, LinearId::v};
+  constexpr std::array gate_up{LinearId::gate, LinearId::up};
+  const std::array fused{FusedLinears{"self_attn.qkv_proj", qkv}, FusedLinears{"mlp.gate_up_proj", gate_up}};
+
+  const std::vector<TensorDeclaration> required = required_tensors(spec, fused);
+  std::vector<std::string> names;
+  for (const TensorDeclaration& declaration : required) names.push_back(declaration.name);
+  EXPECT_THAT(names,
+              IsSupersetOf({"model.layers.0.self_attn.qkv_proj.weight", "model.layers.0.self_attn.qkv_proj.bias",
+                            "model.layers.0.mlp.gate_up_proj.weight", "model.layers.0.self_attn.o_proj.weight"}));
+  EXPECT_THAT(names, Not(Contains(HasSubstr("up_proj.bias"))));
+  EXPECT_THAT(names, Not(Contains(HasSubstr("k_proj"))));
+
+  // Row r of a tensor holds r in every column, a bias r at r.
+  std::map<std::string, std::vector<float>> values;
+  const TensorLookup lookup = [&](std::string_view name, std::span<const std::int64_t> shape) {
+    std::vector<float>& held = values[std::string(name)];
+    const std::int64_t columns = shape.size() == 2 ? shape[1] : 1;
+    for (std::int64_t i = 0; held.size() < static_cast<std::size_t>(shape[0] * columns); ++i)
+      held.push_back(static_cast<float>(i / columns));
+    return TensorView{
+        std::string(name), DType::f32, {shape.begin(), shape.end()}, std::as_bytes(std::span(held)), "file"};
+  };
+  const auto floats = [](const TensorView& view) {
+    std::vector<float> read(static_cast<std::size_t>(view.size()));
+    to_float32(view, read);
+    return read;
+  };
+  const LinearView key = linear_view(lookup, spec, 0, LinearId::k, fused);
+  EXPECT_THAT(key.weight.shape, ElementsAre(2, 4));
+  EXPECT_THAT(floats(key.weight), ElementsAre(4, 4, 4, 4, 5, 5, 5, 5));
+  ASSERT_TRUE(key.bias.has_value());
+  EXPECT_THAT(floats(*key.bias), ElementsAre(4, 5));
+  EXPECT_THAT(floats(*linear_view(lookup, spec, 0, LinearId::v, fused).bias), ElementsAre(6, 7));
+  const LinearView up = linear_view(lookup, spec, 0, LinearId::up, fused);
+  EXPECT_THAT(floats(up.weight), ElementsAre(3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5));
+  EXPECT_FALSE(up.bias.has_value());
+  const LinearView down = linear_view(lookup, spec, 0, LinearId::down, fused);
+  EXPECT_EQ(down.weight.name, "model.layers.0.mlp.down_proj.weight");
+  EXPECT_THAT(down.weight.shape, ElementsAre(4, 3));
+  EXPECT_THROW(down.weight.rows(2, 3), std::out_of_range);
 }
 
 TEST(HfCheckpoint, RefusesAConfigWithFewerBlocksThanTheFile) {

@@ -6,6 +6,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "base/error.h"
@@ -242,6 +243,22 @@ TensorView SafetensorsFile::tensor(std::string_view name) const {
                            "use an unquantized checkpoint in F32, F16 or BF16");
   }
   return {found->first, *dtype, entry.shape, data_.subspan(entry.begin, entry.end - entry.begin), where_};
+}
+
+TensorView TensorView::rows(std::int64_t first, std::int64_t count) const {
+  if (shape.empty() || first < 0 || count < 0 || first > shape.front() - count) {
+    throw std::out_of_range(fmt::format("tensor '{}' has no rows {} to {}", name, first, first + count - 1));
+  }
+  TensorView part = *this;
+  part.shape.front() = count;
+  const std::size_t row_bytes = shape.front() == 0 ? 0 : bytes.size() / static_cast<std::size_t>(shape.front());
+  part.bytes = bytes.subspan(static_cast<std::size_t>(first) * row_bytes, static_cast<std::size_t>(count) * row_bytes);
+  return part;
+}
+
+void refuse_not_finite(const TensorView& view) {
+  throw FormatError(view.file, fmt::format("tensor '{}' holds NaN or infinity", view.name),
+                    "the file is damaged or its training diverged: download or export it again");
 }
 
 void expect_tensor(const TensorView& view, const TensorDeclaration& declaration) {

@@ -27,7 +27,13 @@ struct TensorView {
   std::string file;  ///< for error messages
 
   std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype)); }
+  /// Rows [first, first + count) of the first dimension, in place; `name` stays that of the whole. Throws
+  /// std::out_of_range for rows that the tensor does not have.
+  TensorView rows(std::int64_t first, std::int64_t count) const;
 };
+
+/// Throws FormatError "FILE: tensor 'NAME' holds NaN or infinity".
+[[noreturn]] void refuse_not_finite(const TensorView& view);
 
 /// One safetensors file (https://github.com/huggingface/safetensors, "Format"), mapped. Nothing but the header is read
 /// before a tensor's bytes are touched. Opening checks the whole header, so that a view can never leave the file: the

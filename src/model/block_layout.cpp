@@ -31,6 +31,25 @@ std::int64_t block_parameters(const ModelSpec& spec) {
   return sum;
 }
 
+std::span<const FusedLinears> fused_linears(const ModelSpec& /*spec*/) { return {}; }
+
+StoredLinear stored_linear(const ModelSpec& spec, LinearId linear, std::span<const FusedLinears> fused) {
+  for (const FusedLinears& tensor : fused) {
+    if (std::find(tensor.parts.begin(), tensor.parts.end(), linear) == tensor.parts.end()) continue;
+    StoredLinear stored{tensor.name, 0, 0};
+    for (const LinearId part : tensor.parts) {
+      if (part == linear) stored.first_row = stored.rows;
+      stored.rows += linear_shape(spec, part).out_features;
+    }
+    return stored;
+  }
+  return {tensor_names::linear_in_block(linear), 0, linear_shape(spec, linear).out_features};
+}
+
+StoredLinear stored_linear(const ModelSpec& spec, LinearId linear) {
+  return stored_linear(spec, linear, fused_linears(spec));
+}
+
 Site input_site(LinearId linear) {
   switch (linear) {
     case LinearId::q:

@@ -90,6 +90,23 @@ LinearShape linear_shape(const ModelSpec& spec, LinearId linear);
 /// Parameters of one block's linear layers, biases not counted.
 std::int64_t block_parameters(const ModelSpec& spec);
 
+/// Linear layers that a source checkpoint stores as one tensor, the rows of one below those of the other.
+struct FusedLinears {
+  std::string_view name;  ///< in a block, e.g. "self_attn.qkv_proj"
+  std::span<const LinearId> parts;
+};
+/// Those of the family's checkpoints.
+std::span<const FusedLinears> fused_linears(const ModelSpec& spec);
+
+/// Where a source checkpoint keeps a linear layer: its rows of a tensor.
+struct StoredLinear {
+  std::string_view name;   ///< in a block, e.g. "self_attn.q_proj"
+  std::int64_t first_row;  ///< of the layer's out_features rows
+  std::int64_t rows;       ///< of the whole tensor
+};
+StoredLinear stored_linear(const ModelSpec& spec, LinearId linear, std::span<const FusedLinears> fused);
+StoredLinear stored_linear(const ModelSpec& spec, LinearId linear);
+
 /// The site whose tensor `linear` reads.
 Site input_site(LinearId linear);
 /// The linear layers that read a site's tensor, in the order of all_linears; none where something else reads it.

@@ -23,10 +23,7 @@ void check_finite(const io::TensorView& view, std::span<const float> values) {
     }
     if (bad != 0) finite = false;
   });
-  if (!finite) {
-    throw FormatError(view.file, fmt::format("tensor '{}' holds NaN or infinity", view.name),
-                      "the file is damaged or its training diverged: download or export it again");
-  }
+  if (!finite) io::refuse_not_finite(view);
 }
 
 std::span<float> span_of(at::Tensor& tensor) {
@@ -40,9 +37,12 @@ at::Tensor load(const io::TensorView& view, const at::TensorOptions& options) {
   return values.to(options);
 }
 
-io::TensorView embedding_view(const io::HfCheckpoint& checkpoint) {
-  const ModelSpec& spec = checkpoint.spec();
-  return checkpoint.tensor(tensor_names::embedding, std::vector{spec.vocab_size, spec.hidden_size});
+/// The named tensor outside the blocks.
+io::TensorView view_of(const io::HfCheckpoint& checkpoint, std::string_view name) {
+  if (name == tensor_names::embedding) return checkpoint.embedding();
+  if (name == tensor_names::lm_head) return checkpoint.lm_head();
+  if (name == tensor_names::final_norm) return checkpoint.final_norm();
+  throw InputError(name, "is not a tensor outside the blocks", "load_block reads those of a block");
 }
 
 void check_tokens(const at::Tensor& tokens, const ModelSpec& spec) {
@@ -97,51 +97,30 @@ std::int64_t draw(std::span<const float> probabilities, Random& random) {
 }  // namespace
 
 at::Tensor load_tensor(const io::HfCheckpoint& checkpoint, std::string_view name, const at::TensorOptions& options) {
-  const ModelSpec& spec = checkpoint.spec();
-  if (name == tensor_names::embedding || (name == tensor_names::lm_head && spec.tied_embeddings)) {
-    return load(embedding_view(checkpoint), options);
-  }
-  if (name == tensor_names::lm_head) {
-    return load(checkpoint.tensor(name, std::vector{spec.vocab_size, spec.hidden_size}), options);
-  }
-  if (name == tensor_names::final_norm) return load(checkpoint.tensor(name, std::vector{spec.hidden_size}), options);
-  throw InputError(name, "is not a tensor outside the blocks", "load_block reads those of a block");
+  return load(view_of(checkpoint, name), options);
 }
 
 Block load_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const at::TensorOptions& options) {
-  const ModelSpec& spec = checkpoint.spec();
-  const auto vector = [&](const std::string& name, std::int64_t size) {
-    return load(checkpoint.tensor(name, std::vector{size}), options);
-  };
   Block block;
-  for (const NormRow& norm : all_norms(spec))
-    block.norms[norm.id] = vector(tensor_names::norm(index, norm.id), norm.size);
+  for (const NormRow& norm : all_norms(checkpoint.spec())) {
+    block.norms[norm.id] = load(checkpoint.norm(index, norm.id), options);
+  }
   for (const LinearId id : all_linears) {
-    const LinearShape shape = linear_shape(spec, id);
-    const std::string name = tensor_names::linear(index, id);
-    block[id].weight =
-        load(checkpoint.tensor(name + ".weight", std::vector{shape.out_features, shape.in_features}), options);
-    if (shape.bias) block[id].bias = vector(name + ".bias", shape.out_features);
+    const io::LinearView linear = checkpoint.linear(index, id);
+    block[id].weight = load(linear.weight, options);
+    if (linear.bias) block[id].bias = load(*linear.bias, options);
   }
   return block;
 }
 
 at::Tensor load_rows(const io::HfCheckpoint& checkpoint, std::string_view name, std::int64_t first_row,
                      std::int64_t row_count, const at::TensorOptions& options) {
-  const ModelSpec& spec = checkpoint.spec();
-  const bool embedding = name == tensor_names::embedding || spec.tied_embeddings;
-  const io::TensorView view =
-      embedding ? embedding_view(checkpoint)
-                : checkpoint.tensor(tensor_names::lm_head, std::vector{spec.vocab_size, spec.hidden_size});
-  at::Tensor rows = at::empty({row_count, spec.hidden_size}, at::kFloat);
-  io::rows_to_float32(view, first_row, row_count, span_of(rows));
-  check_finite(view, span_of(rows));
-  return rows.to(options);
+  return load(view_of(checkpoint, name).rows(first_row, row_count), options);
 }
 
 at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, const at::TensorOptions& options) {
   const ModelSpec& spec = checkpoint.spec();
-  const io::TensorView view = embedding_view(checkpoint);
+  const io::TensorView view = checkpoint.embedding();
   const at::Tensor ids = tokens.cpu().contiguous();
   at::Tensor rows = at::empty({tokens.size(0), tokens.size(1), spec.hidden_size}, at::kFloat);
   const std::span<float> out = span_of(rows);

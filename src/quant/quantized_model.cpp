@@ -1,30 +1,28 @@
 #include "quant/quantized_model.h"
 
+#include "io/model_source.h"
+
 namespace pq::quant {
 namespace {
 
-struct Source {
-  const ModelSpec& spec;
-  const Recipe& recipe;
-  const Prefix& prefix;
-  at::Tensor embedding;
-  at::Tensor lm_head;
-  at::Tensor final_norm;
-  std::function<QuantizedBlock(std::int64_t)> block;
-};
+at::Tensor rows_of(const io::TensorView& view, const at::TensorOptions& options) {
+  at::Tensor rows = at::empty(view.shape, at::kFloat);
+  io::to_float32(view, {rows.data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
+  return rows.to(options);
+}
 
-std::unique_ptr<nn::Transformer> assemble(const Source& source, const at::TensorOptions& options) {
+std::unique_ptr<nn::Transformer> assemble(const io::ModelSource& source, const at::TensorOptions& options) {
   nn::Transformer::Parts parts;
   parts.spec = source.spec;
   parts.spec.tied_embeddings = false;
-  parts.embedding = source.embedding;
-  parts.lm_head = source.lm_head;
-  parts.final_norm = source.final_norm;
+  parts.embedding = rows_of(source.embedding, options);
+  parts.lm_head = rows_of(source.lm_head, options);
+  parts.final_norm = from_floats(source.final_norm, {source.spec.hidden_size}, options);
   parts.r3 = source.recipe.rotate.r3;
   parts.r4 = source.recipe.rotate.r4;
   auto taps = std::make_shared<std::vector<nn::Tap>>();
   for (std::int64_t i = 0; i < source.spec.block_count; ++i) {
-    const QuantizedBlock block = source.block(i);
+    const QuantizedBlock block = io::whole_block(source.block(i));
     parts.blocks.push_back(restore_block(block, source.spec, source.recipe, options));
     taps->push_back(restore_tap(block, source.recipe, options));
   }
@@ -32,12 +30,6 @@ std::unique_ptr<nn::Transformer> assemble(const Source& source, const at::Tensor
   for (const auto& kv : source.prefix.blocks)
     parts.prefix.push_back(restore_prefix(kv, source.spec, source.prefix.length, options));
   return std::make_unique<nn::Transformer>(std::move(parts));
-}
-
-at::Tensor rows_of(const io::TensorView& view, const at::TensorOptions& options) {
-  at::Tensor rows = at::empty(view.shape, at::kFloat);
-  io::to_float32(view, {rows.data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
-  return rows.to(options);
 }
 
 }  // namespace
@@ -88,12 +80,22 @@ void InMemoryModel::lm_head_rows(std::span<const std::uint16_t> rows) {
 void InMemoryModel::block(std::int64_t, QuantizedBlock block) { blocks_.push_back(std::move(block)); }
 
 std::unique_ptr<nn::Transformer> InMemoryModel::transformer(const at::TensorOptions& options) const {
-  const std::int64_t shape[] = {spec_.vocab_size, spec_.hidden_size};
-  return assemble(
-      {spec_, recipe_, prefix_, from_half_bits(embedding_.data(), shape, options),
-       from_half_bits(lm_head_.data(), shape, options), from_floats(final_norm_, {spec_.hidden_size}, options),
-       [this](std::int64_t i) { return blocks_[static_cast<std::size_t>(i)]; }},
-      options);
+  const auto rows = [&](std::string_view name, const std::vector<std::uint16_t>& halves) {
+    return io::TensorView{std::string(name),
+                          io::DType::f16,
+                          {spec_.vocab_size, spec_.hidden_size},
+                          std::as_bytes(std::span(halves)),
+                          "model in memory"};
+  };
+  io::ModelSource source;
+  source.spec = spec_;
+  source.recipe = recipe_;
+  source.embedding = rows(tensor_names::embedding, embedding_);
+  source.lm_head = rows(tensor_names::lm_head, lm_head_);
+  source.final_norm = final_norm_;
+  source.prefix = prefix_;
+  source.block = [this](std::int64_t i) { return io::source_of(blocks_[static_cast<std::size_t>(i)]); };
+  return assemble(source, options);
 }
 
 void CheckpointSink::prefix(Prefix prefix) {
@@ -103,11 +105,7 @@ void CheckpointSink::prefix(Prefix prefix) {
 std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint,
                                                 const at::TensorOptions& options) {
   const at::NoGradGuard no_grad;
-  return assemble({checkpoint.spec(), checkpoint.recipe(), checkpoint.prefix(),
-                   rows_of(checkpoint.embedding(), options), rows_of(checkpoint.lm_head(), options),
-                   from_floats(checkpoint.final_norm(), {checkpoint.spec().hidden_size}, options),
-                   [&](std::int64_t i) { return checkpoint.block(i); }},
-                  options);
+  return assemble(io::source_of(checkpoint), options);
 }
 
 }  // namespace pq::quant

@@ -32,7 +32,7 @@ kernels::KvHead ModelParts::head(const KvCache& cache, std::int64_t block, std::
 void ModelParts::embed(std::int32_t token, std::span<float> out) const {
   io::rows_to_float32(embedding, token, 1, out);
   const float largest = max_abs(out);
-  if (!std::isfinite(largest)) refuse_not_finite(embedding);
+  if (!std::isfinite(largest)) io::refuse_not_finite(embedding);
   if (options.lm_head_bits == 8) fake_quantize(out, symmetric_scale(largest, 1, 8), 0, quant_range(8, true));
 }
 

@@ -177,11 +177,6 @@ std::uint32_t exponent_mask(FloatFormat format) {
 
 }  // namespace
 
-void refuse_not_finite(const io::TensorView& view) {
-  throw FormatError(fmt::format("{}: tensor '{}'", view.file, view.name), "holds NaN or infinity",
-                    "the file is damaged: copy it again");
-}
-
 std::int64_t QuantizedSource::groups() const {
   return format.granularity == Granularity::group ? (shape.in_features + format.group - 1) / format.group : 1;
 }
@@ -346,7 +341,7 @@ PackedLinear PackedLinear::pack_elements(const io::TensorView& weight, FloatForm
     if (bad) finite = false;
   };
   parallel_ranges(index(panels), 1, Split::fine, pack);
-  if (!finite) refuse_not_finite(weight);
+  if (!finite) io::refuse_not_finite(weight);
   packed.floats_ = {values, packed.bias_.empty() ? nullptr : packed.bias_.as<float>().data(), channels, panels, even,
                     format};
   return packed;
@@ -422,7 +417,7 @@ PackedLinear PackedLinear::pack_rows_to_8_bits(const io::TensorView& weight, con
     }
   };
   parallel_ranges(index(channels), index(panel_channels), Split::fine, pack);
-  if (!finite) refuse_not_finite(weight);
+  if (!finite) io::refuse_not_finite(weight);
   return packed;
 }
 

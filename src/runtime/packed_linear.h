@@ -75,7 +75,4 @@ class PackedLinear {
   AlignedBuffer bias_;
 };
 
-/// Throws FormatError "FILE: tensor 'NAME': holds NaN or infinity".
-[[noreturn]] void refuse_not_finite(const io::TensorView& view);
-
 }  // namespace pq::runtime

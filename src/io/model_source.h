@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/hf_checkpoint.h"
+#include "io/quantized_checkpoint.h"
+#include "io/safetensors.h"
+#include "model/block_layout.h"
+#include "model/quantized_block.h"
+#include "model/recipe.h"
+
+namespace pq::io {
+
+/// One block as it comes from a file. Sizes agree with the spec and the recipe.
+struct BlockSource {
+  QuantizedBlock parameters;          ///< norms, biases, scales, sites; no codes or weights
+  PerLinear<TensorView> weights;      ///< packed codes (U8), or floating-point
+  std::shared_ptr<const void> owner;  ///< of the bytes, where they are in no mapped file
+};
+
+/// Where a model's numbers come from: what is packed for the kernels, and what the reference arithmetic reads.
+struct ModelSource {
+  ModelSpec spec;
+  Recipe recipe;  ///< 16 bits everywhere for an unquantized model
+  std::filesystem::path directory;
+  std::shared_ptr<const void> files;  ///< keeps alive what the views look into
+  TensorView embedding;               ///< [vocab, hidden]
+  TensorView lm_head;                 ///< [vocab, hidden]
+  std::vector<float> final_norm;      ///< [hidden]
+  Prefix prefix;
+  std::function<BlockSource(std::int64_t)> block;
+};
+
+/// A block in memory, which has to outlive the result, as if it came from a file.
+BlockSource source_of(const QuantizedBlock& block);
+/// The way back: `parameters` with the codes (U8) or 16-bit weights (F16) that lie in the views copied into it. Throws
+/// UnsupportedError for weights of another type.
+QuantizedBlock whole_block(BlockSource source);
+
+/// The checkpoint has to outlive the source, unless `files` holds it.
+ModelSource source_of(const QuantizedCheckpoint& checkpoint);
+ModelSource source_of(const HfCheckpoint& checkpoint);
+/// A quantized or an unquantized checkpoint, kept open. Throws what opening them throws.
+ModelSource open_model_source(const std::string& model);
+
+}  // namespace pq::io
