@@ -1,10 +1,10 @@
-// One training step of a block with its fake quantizers against the same step without them, in interleaved pairs.
+// One tuning step of a block with its fake quantizers against the same step without them, in interleaved pairs.
 //
 //   OPENBLAS_CORETYPE=SkylakeX finetune_bench [--recipe NAME] [--shape sample|tinyllama] [--length N] [--pairs N]
 //   [--compute bf16]
 //
 // A step: a batch of 4 sequences forward and backward, then AdamW on all weights and quantizer parameters. The plain
-// step is the same program on a recipe of 16 bits everywhere, rotations included: weights alone are trained.
+// step is the same program on a recipe of 16 bits everywhere, rotations included: weights alone are tuned.
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -16,7 +16,8 @@
 #include "quant/block_start.h"
 #include "random_block.h"
 #include "tuning/adamw.h"
-#include "tuning/training_step.h"
+#include "tuning/tunable_block.h"
+#include "tuning/tuning_step.h"
 
 namespace {
 
@@ -25,17 +26,17 @@ using pq::Recipe;
 using pq::bench::median;
 using pq::bench::milliseconds_of;
 
-/// A block in training, with all that its steps need.
-class Training {
+/// A block that is tuned, with all that its steps need.
+class TunedBlock {
  public:
-  Training(const ModelSpec& spec, const Recipe& recipe, const pq::quant::TrainingStreams& streams)
+  TunedBlock(const ModelSpec& spec, const Recipe& recipe, const pq::quant::TuningStreams& streams)
       : recipe_(recipe),
         model_(spec, pq::nn::online_rotations(recipe), streams.input.size(1), at::kFloat),
         shards_(4, 0, 4, 0, 1),
         run_{recipe_, shards_, pq::Communicator::world(), nullptr},
         context_(model_.block(0)),
         block_(start(spec, streams.input), recipe_, pq::quant::compute_type(recipe_), at::kFloat),
-        step_(context_, streams, run_, at::kFloat),
+        step_({model_, 0, nullptr}, streams, run_),
         optimizer_(values()) {
     for (const auto& parameter : block_.parameters()) rates_.push_back(parameter.rate);
   }
@@ -59,11 +60,7 @@ class Training {
     const pq::nn::Block block = pq::bench::random_block(spec);
     pq::quant::SiteStatistics statistics;
     const auto watch = [&](pq::Site site, const at::Tensor& x) {
-      const int index = pq::quantized_site_index(site);
-      if (index >= 0) {
-        auto& range = statistics[static_cast<std::size_t>(index)];
-        range = merge(range, pq::quant::static_slices(site, x));
-      }
+      pq::quant::add_range(statistics, site, x);
       return x;
     };
     pq::nn::forward(block, context_, input, watch);
@@ -75,8 +72,8 @@ class Training {
   pq::quant::SequenceShards shards_;
   pq::quant::TuningRun run_;
   pq::nn::BlockContext context_;
-  pq::quant::TrainableBlock block_;
-  pq::quant::TrainingStep step_;
+  pq::quant::TunableBlock block_;
+  pq::quant::TuningStep step_;
   pq::quant::AdamW optimizer_;
   std::vector<double> rates_;
 };
@@ -100,7 +97,7 @@ int main(int argc, char** argv) {
   std::int64_t length = 512;
   int pairs = 15;
   int threads = 2;
-  CLI::App app{"A training step of a block with its fake quantizers against the same step without them"};
+  CLI::App app{"A tuning step of a block with its fake quantizers against the same step without them"};
   app.add_option("--recipe", name)->capture_default_str();
   app.add_option("--shape", shape)->check(CLI::IsMember({"sample", "tinyllama"}))->capture_default_str();
   app.add_option("--compute", compute)->capture_default_str();
@@ -119,12 +116,12 @@ int main(int argc, char** argv) {
   plain.weight.bits = plain.activation.bits = plain.kv.bits = 16;
 
   at::manual_seed(1);
-  pq::quant::TrainingStreams streams;
+  pq::quant::TuningStreams streams;
   streams.input = at::randn({4, length, spec.hidden_size});
   streams.target = at::randn({4, length, spec.hidden_size});
   const pq::PrivateMemoryPeak memory;
-  Training quantized(spec, recipe, streams);
-  Training unquantized(spec, plain, streams);
+  TunedBlock quantized(spec, recipe, streams);
+  TunedBlock unquantized(spec, plain, streams);
   std::vector<double> with;
   std::vector<double> without;
   std::vector<double> ratios;

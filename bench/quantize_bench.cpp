@@ -28,6 +28,7 @@
 #include "nn/transformer.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
+#include "pipeline/streams.h"
 
 namespace {
 

@@ -1,5 +1,5 @@
-// checkpoint_distance A B START: how far two trained checkpoints of one model lie apart, as a share of the way that A
-// came from START (the same quantization, untrained). Prints "scales X codes Y": X of the weights' scales, Y the share
+// checkpoint_distance A B START: how far two tuned checkpoints of one model lie apart, as a share of the way that A
+// came from START (the same quantization, not tuned). Prints "scales X codes Y": X of the weights' scales, Y the share
 // of codes in which A and B differ by that of A and START.
 #include <fmt/format.h>
 
@@ -42,9 +42,9 @@ int main(int argc, char** argv) {
     if (argc != 4) throw std::runtime_error("usage: checkpoint_distance A B START");
     const auto a = pq::io::QuantizedCheckpoint::open(argv[1]);
     const Distance apart = distance(a, pq::io::QuantizedCheckpoint::open(argv[2]));
-    const Distance trained = distance(a, pq::io::QuantizedCheckpoint::open(argv[3]));
-    if (trained.scales == 0 || trained.codes == 0) throw std::runtime_error("A is not trained");
-    fmt::print("scales {:.6f} codes {:.6f}\n", std::sqrt(apart.scales / trained.scales), apart.codes / trained.codes);
+    const Distance tuned = distance(a, pq::io::QuantizedCheckpoint::open(argv[3]));
+    if (tuned.scales == 0 || tuned.codes == 0) throw std::runtime_error("A is not tuned");
+    fmt::print("scales {:.6f} codes {:.6f}\n", std::sqrt(apart.scales / tuned.scales), apart.codes / tuned.codes);
     return 0;
   } catch (const std::exception& error) {
     fmt::print(stderr, "error: {}\n", error.what());

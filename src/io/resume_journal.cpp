@@ -188,12 +188,12 @@ void ResumeJournal::save_block(std::int64_t index, const QuantizedBlock& block, 
   fs::remove(state_path(), code);
 }
 
-std::optional<TrainingState> ResumeJournal::state(std::string_view phase) const {
+std::optional<TuningState> ResumeJournal::state(std::string_view phase) const {
   std::error_code code;
   if (!fs::exists(state_path(), code)) return std::nullopt;
-  return read_sealed(state_path(), [&](const SealedTensors& file) -> std::optional<TrainingState> {
+  return read_sealed(state_path(), [&](const SealedTensors& file) -> std::optional<TuningState> {
     if (file.metadata("phase") != phase) return std::nullopt;
-    TrainingState state;
+    TuningState state;
     state.notes = notes_of(file);
     for (const std::string& name : file.names()) {
       const TensorView view = file.tensor(name);
@@ -210,7 +210,7 @@ std::optional<TrainingState> ResumeJournal::state(std::string_view phase) const 
   });
 }
 
-void ResumeJournal::save_state(std::string_view phase, const TrainingState& state) {
+void ResumeJournal::save_state(std::string_view phase, const TuningState& state) {
   begin();
   std::vector<TensorBytes> tensors;
   for (const StateTensor& tensor : state.tensors) {

@@ -25,15 +25,15 @@ struct StateTensor {
   std::vector<float> values;
 };
 
-/// What training holds at the end of an epoch. `notes` must be UTF-8; what is not finite in it comes back as null.
-struct TrainingState {
+/// What tuning holds at the end of an epoch. `notes` must be UTF-8; what is not finite in it comes back as null.
+struct TuningState {
   Json notes;
   std::vector<StateTensor> tensors;
   std::vector<std::byte> optimizer;
 };
 
 /// Unfinished work of one run in DIRECTORY (OUT.partial/resume): what identifies the run, finished blocks, the state of
-/// the training in progress. Every file appears whole or not at all and carries a hash of its contents, so that a
+/// the tuning in progress. Every file appears whole or not at all and carries a hash of its contents, so that a
 /// process killed at any moment leaves a journal that can be read, and a damaged file is noticed. Nothing is written
 /// before the first save; until then several processes may open the same directory.
 class ResumeJournal {
@@ -54,15 +54,15 @@ class ResumeJournal {
   QuantizedBlock block(std::int64_t index) const;
   /// What save_block was given.
   Json block_notes(std::int64_t index) const;
-  /// Also drops the training state. Throws SystemError when the disk is full (what was there stays); std::logic_error
+  /// Also drops the tuning state. Throws SystemError when the disk is full (what was there stays); std::logic_error
   /// when a block before `index` is missing or values do not have the layout's sizes.
   void save_block(std::int64_t index, const QuantizedBlock& block, const Json& notes);
 
   /// The state that was last saved, when it is of this phase ("block-3", "e2e"). Throws FormatError naming the file
   /// when it is damaged.
-  std::optional<TrainingState> state(std::string_view phase) const;
+  std::optional<TuningState> state(std::string_view phase) const;
   /// Replaces the state, whatever phase it was of. Throws SystemError when the disk is full (the one before stays).
-  void save_state(std::string_view phase, const TrainingState& state);
+  void save_state(std::string_view phase, const TuningState& state);
 
  private:
   std::filesystem::path journal_path() const;

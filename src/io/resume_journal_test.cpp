@@ -33,8 +33,8 @@ using testing::write_bytes;
 
 constexpr const char* go_on = "remove this file and run the command again, or begin anew with --restart";
 
-TrainingState state_with(float value, std::size_t count = 6) {
-  TrainingState state;
+TuningState state_with(float value, std::size_t count = 6) {
+  TuningState state;
   state.notes = Json{{"epoch", value}};
   state.tensors.push_back({"q_proj.weight", {2, static_cast<std::int64_t>(count / 2)}, {}});
   state.tensors.back().values.assign(count / 2 * 2, value);
@@ -44,7 +44,7 @@ TrainingState state_with(float value, std::size_t count = 6) {
   return state;
 }
 
-void expect_equal(const TrainingState& found, const TrainingState& expected) {
+void expect_equal(const TuningState& found, const TuningState& expected) {
   EXPECT_EQ(found.notes, expected.notes);
   EXPECT_EQ(found.optimizer, expected.optimizer);
   ASSERT_EQ(found.tensors.size(), expected.tensors.size());
@@ -141,7 +141,7 @@ TEST_F(Journal, RefusesCallsThatDoNotFit) {
   QuantizedBlock small = block(0);
   small.linears[LinearId::v].scales.pop_back();
   EXPECT_THROW(journal.save_block(0, small, {}), std::logic_error);
-  TrainingState wrong = state_with(1);
+  TuningState wrong = state_with(1);
   wrong.tensors[0].values.pop_back();
   EXPECT_THROW(journal.save_state("block-0", wrong), std::logic_error);
   wrong = state_with(1);

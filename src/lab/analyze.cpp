@@ -5,9 +5,10 @@
 
 #include "base/memory_usage.h"
 #include "base/table.h"
-#include "lab/session.h"
+#include "lab/options.h"
 #include "lab/verbs.h"
 #include "pipeline/prefix.h"
+#include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
 
@@ -24,17 +25,18 @@ std::string ratio(double value) { return value >= 100 ? fmt::format("{:.0f}", va
 
 int analyze(const Options& options, const CommonOptions& common) {
   const Recipe recipe = resolve(options.recipe);
-  Session session(options.model, options.calibration, tensor_options(common));
-  const quant::OutlierReport& report = session.outliers(recipe);
-  const std::vector<std::int32_t> prefix = session.prefix(recipe);
-  const std::string text = quant::prefix_text(prefix, session.tokenizer());
+  quant::Preparation preparation(options.model, options.calibration, tensor_options(common));
+  const quant::OutlierReport& report = preparation.outliers(recipe);
+  const std::vector<std::int32_t> prefix = preparation.prefix(recipe);
+  const std::string text = quant::prefix_text(prefix, preparation.tokenizer());
   if (common.json) {
     Json json{{"model", options.model},
-              {"calibration", session.calibration_name()},
+              {"calibration", preparation.calibration_name()},
               {"prefix_token_ids", prefix},
               {"prefix_text", text}};
     json.update(quant::outlier_report_to_json(report));
-    for (Json& token : json["tokens"]) token["text"] = session.tokenizer().token_text(token["id"].get<std::int32_t>());
+    for (Json& token : json["tokens"])
+      token["text"] = preparation.tokenizer().token_text(token["id"].get<std::int32_t>());
     json["peak_memory_bytes"] = peak_resident_bytes();
     print_json(json);
     return 0;
@@ -51,7 +53,7 @@ int analyze(const Options& options, const CommonOptions& common) {
   Table tokens({"id", "token", "times an outlier", "share of sequences"});
   for (std::size_t i = 0; i < std::min<std::size_t>(8, report.tokens.size()); ++i) {
     const quant::OutlierToken& token = report.tokens[i];
-    tokens.add_row({std::to_string(token.id), session.tokenizer().token_text(token.id), std::to_string(token.count),
+    tokens.add_row({std::to_string(token.id), preparation.tokenizer().token_text(token.id), std::to_string(token.count),
                     fmt::format("{:.1f}%", 100 * token.sequence_share)});
   }
   if (report.tokens.empty()) {
@@ -60,8 +62,8 @@ int analyze(const Options& options, const CommonOptions& common) {
     print_result("\nOutlier tokens beyond position 0:\n" + tokens.text());
   }
   print_result(fmt::format("\nprefix: {} (ids {}); {} sequences of {}, calibration {}\n", text, fmt::join(prefix, ","),
-                           report.sequences, session.calibration(recipe).detection.length(),
-                           session.calibration_name()));
+                           report.sequences, preparation.calibration(recipe).detection.length(),
+                           preparation.calibration_name()));
   return 0;
 }
 

@@ -12,10 +12,12 @@
 #include "base/stopwatch.h"
 #include "base/table.h"
 #include "eval/report.h"
-#include "lab/session.h"
+#include "lab/options.h"
 #include "lab/verbs.h"
+#include "nn/transformer.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
+#include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
 
@@ -100,12 +102,12 @@ class Comparison {
   Comparison(Options options, const CommonOptions& common)
       : options_(std::move(options)),
         common_(common),
-        session_(options_.model, options_.calibration, tensor_options(common)) {}
+        preparation_(options_.model, options_.calibration, tensor_options(common)) {}
 
   int run() {
     const at::NoGradGuard no_grad;
-    const auto stream = options_.text.load(session_.tokenizer(), session_.checkpoint().spec());
-    const auto reference = nn::Transformer::load(session_.checkpoint(), session_.options());
+    const auto stream = options_.text.load(preparation_.tokenizer(), preparation_.checkpoint().spec());
+    const auto reference = nn::Transformer::load(preparation_.checkpoint(), preparation_.options());
     options_.ablate.empty() ? add_ladder() : add_prefix_rows();
     evaluate(*reference, stream);
     common_.json ? report_json() : report_table();
@@ -124,7 +126,7 @@ class Comparison {
   /// Number and content of the prefix: the paper's Tables 9 and 10.
   void add_prefix_rows() {
     const Recipe base = resolve(options_.recipe);
-    const auto found = session_.prefix(base);
+    const auto found = preparation_.prefix(base);
     const auto count = static_cast<std::int64_t>(found.size());
     rows_ = baseline(base);
     for (std::int64_t n = 0; n <= count; ++n) {
@@ -141,7 +143,7 @@ class Comparison {
       other.prefix.tokens = fmt::format("random:{}", others);
       other.seed =
           base.seed + static_cast<std::uint64_t>(draw);  // of the draw alone: the ids go on with the base's seed
-      other.prefix.tokens = fmt::format("ids:{}", fmt::join(session_.prefix(other), ","));
+      other.prefix.tokens = fmt::format("ids:{}", fmt::join(preparation_.prefix(other), ","));
       other.seed = base.seed;
       rows_.push_back(quantized_row("random tokens", other));
     }
@@ -149,25 +151,25 @@ class Comparison {
 
   std::unique_ptr<nn::Transformer> model_of(Row& row, nn::Transformer& reference) {
     const Stopwatch stopwatch;
-    const std::vector<std::int32_t> prefix = session_.prefix(row.recipe);
-    row.prefix_text = quant::prefix_text(prefix, session_.tokenizer());
+    const std::vector<std::int32_t> prefix = preparation_.prefix(row.recipe);
+    row.prefix_text = quant::prefix_text(prefix, preparation_.tokenizer());
     if (!row.quantized) {
       auto shared = reference.share();
       if (!prefix.empty()) shared->set_prefix(reference.prefix_key_values(prefix));
       return shared;
     }
     log_info("{} {}, {} activations", precision_name(row.recipe), row.name, row.activation);
-    quant::InMemoryModel memory(session_.checkpoint().spec(), row.recipe);
-    quant::quantize_model(session_.checkpoint(), row.recipe, prefix, session_.calibration(row.recipe),
-                          session_.options(), memory);
+    quant::InMemoryModel memory(preparation_.checkpoint().spec(), row.recipe);
+    quant::quantize_model(preparation_.checkpoint(), row.recipe, prefix, preparation_.calibration(row.recipe),
+                          preparation_.options(), memory);
     row.quantize_seconds = stopwatch.seconds();
-    return memory.transformer(session_.options());
+    return memory.transformer(preparation_.options());
   }
 
   /// Quantizes as many rows as fit in half of the free memory, evaluates them in one pass beside the reference, and so
   /// on. Ranks of one machine share its memory, and all evaluate the same rows together.
   void evaluate(nn::Transformer& reference, const std::vector<std::int32_t>& stream) {
-    const ModelSpec& spec = session_.checkpoint().spec();
+    const ModelSpec& spec = preparation_.checkpoint().spec();
     const double model_bytes =
         4.0 * static_cast<double>(spec.block_count * block_parameters(spec) + 2 * spec.vocab_size * spec.hidden_size);
     Communicator& world = Communicator::world();
@@ -191,7 +193,7 @@ class Comparison {
 
   void report_json() const {
     Json json{{"model", options_.model},
-              {"calibration", session_.calibration_name()},
+              {"calibration", preparation_.calibration_name()},
               {"text", options_.text.path},
               {"length", options_.text.length},
               {"chunks", rows_.front().result.chunks}};
@@ -231,12 +233,12 @@ class Comparison {
     print_result(table.text());
     print_result(fmt::format("{}: {} chunks of {} tokens; calibration: {}; distances from FP16; seconds to quantize\n",
                              options_.text.path, rows_.front().result.chunks, options_.text.length,
-                             session_.calibration_name()));
+                             preparation_.calibration_name()));
   }
 
   Options options_;
   const CommonOptions& common_;
-  Session session_;
+  quant::Preparation preparation_;
   std::vector<Row> rows_;
 };
 

@@ -4,9 +4,11 @@
 #include "base/error.h"
 #include "eval/report.h"
 #include "io/quantized_checkpoint.h"
-#include "lab/session.h"
+#include "lab/options.h"
 #include "lab/verbs.h"
+#include "nn/transformer.h"
 #include "pipeline/prefix.h"
+#include "pipeline/preparation.h"
 #include "program/output.h"
 #include "quant/quantized_model.h"
 
@@ -46,12 +48,12 @@ class Evaluation {
                          "leave --prefix out, or evaluate the unquantized model");
       }
     } else {
-      Session session(options_.model, options_.calibration, tensor_options_);
-      stream = options_.text.load(session.tokenizer(), session.checkpoint().spec());
+      quant::Preparation preparation(options_.model, options_.calibration, tensor_options_);
+      stream = options_.text.load(preparation.tokenizer(), preparation.checkpoint().spec());
       if (options_.prefix.empty() && !options_.against.empty()) options_.prefix = "auto";
-      prefix = find_prefix(session);
+      prefix = find_prefix(preparation);
       want_prefix_row = !prefix.empty();
-      add_row("FP16", "fp16", nn::Transformer::load(session.checkpoint(), tensor_options_));
+      add_row("FP16", "fp16", nn::Transformer::load(preparation.checkpoint(), tensor_options_));
       if (options_.against.empty() && want_prefix_row) add_prefix_row(*models_.front(), prefix);
     }
     if (!options_.against.empty()) {
@@ -71,12 +73,12 @@ class Evaluation {
   }
 
  private:
-  std::vector<std::int32_t> find_prefix(Session& session) const {
+  std::vector<std::int32_t> find_prefix(quant::Preparation& preparation) const {
     if (options_.prefix.empty()) return {};
     Recipe recipe;
     recipe.seed = options_.seed;
     recipe.prefix.tokens = options_.prefix;
-    return session.prefix(recipe);
+    return preparation.prefix(recipe);
   }
 
   void add_prefix_row(nn::Transformer& model, const std::vector<std::int32_t>& prefix) {

@@ -13,10 +13,11 @@
 #include "base/version.h"
 #include "io/content_hash.h"
 #include "io/resume_journal.h"
-#include "lab/session.h"
+#include "lab/options.h"
 #include "lab/verbs.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
+#include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
 
@@ -42,7 +43,7 @@ std::uint64_t directory_bytes(const std::filesystem::path& directory) {
 }
 
 /// Whatever decides the result of a run: what a later one must share to go on where it stopped.
-Json fingerprint(const Session& session, const Options& options, const Recipe& recipe,
+Json fingerprint(const quant::Preparation& preparation, const Options& options, const Recipe& recipe,
                  const std::vector<std::int32_t>& prefix) {
   std::string text = "self";
   if (options.calibration != "self") {
@@ -50,7 +51,7 @@ Json fingerprint(const Session& session, const Options& options, const Recipe& r
     for (const auto& file : quant::calibration_files(options.calibration)) text += io::content_hash_of_file(file);
   }
   return {{"program", version()},
-          {"model", io::checkpoint_hash(session.checkpoint())},
+          {"model", io::checkpoint_hash(preparation.checkpoint())},
           {"calibration_text", text},
           {"prefix_token_ids", prefix},
           {"recipe", recipe_to_json(recipe)}};
@@ -64,6 +65,24 @@ struct Destination {
   std::filesystem::path scratch;
 };
 
+/// Where a checkpoint's numbers come from, as it says itself.
+Json provenance_of(quant::Preparation& preparation, const Recipe& recipe) {
+  const quant::CalibrationData& data = preparation.calibration(recipe);
+  Json provenance{{"calibration", preparation.calibration_name()},
+                  {"calibration_sequences", {data.detection.samples(), data.detection.length()}},
+                  {"search_sequences", {data.search.samples(), data.search.length()}}};
+  if (recipe.finetune.enabled()) {
+    provenance["training_sequences"] = {data.tuning.samples(), data.tuning.length()};
+    provenance["validation_sequences"] = {data.validation.samples(), data.validation.length()};
+  }
+  if (quant::needs_outliers(recipe.prefix)) {
+    Json report = quant::outlier_report_to_json(preparation.outliers(recipe));
+    report.erase("seconds");  // the same seed gives the same bytes
+    provenance["outliers"] = std::move(report);
+  }
+  return provenance;
+}
+
 int quantize(const Options& options, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const PrivateMemoryPeak memory;
@@ -72,31 +91,19 @@ int quantize(const Options& options, const CommonOptions& common) {
   const Unfinished unfinished = recipe.finetune.enabled() ? Unfinished::keep : Unfinished::discard;
   OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_marker, options.force, unfinished,
                          options.restart);
-  Session session(options.model, options.calibration, tensor_options(common));
-  io::QuantizedCheckpointWriter::check_output(session.checkpoint(), options.out, options.force, unfinished,
+  quant::Preparation preparation(options.model, options.calibration, tensor_options(common));
+  io::QuantizedCheckpointWriter::check_output(preparation.checkpoint(), options.out, options.force, unfinished,
                                               options.restart);
-  recipe.calibration.source = session.calibration_name();
-  const ModelSpec& spec = session.checkpoint().spec();
-  const quant::CalibrationData& data = session.calibration(recipe);
-  const std::vector<std::int32_t> prefix = session.prefix(recipe);
+  recipe.calibration.source = preparation.calibration_name();
+  const ModelSpec& spec = preparation.checkpoint().spec();
+  const quant::CalibrationData& data = preparation.calibration(recipe);
+  const std::vector<std::int32_t> prefix = preparation.prefix(recipe);
   log_info("{}: {} {} blocks, hidden {}, ffn {}; recipe {} ({}), calibration {}", options.model, spec.block_count,
            family_row(spec.family).model_type, spec.hidden_size, spec.intermediate_size, recipe.name,
            precision_name(recipe), recipe.calibration.source);
-  const std::string prefix_text = quant::prefix_text(prefix, session.tokenizer());
+  const std::string prefix_text = quant::prefix_text(prefix, preparation.tokenizer());
   log_info("prefix: {}", prefix.empty() ? "none" : fmt::format("{} (ids {})", prefix_text, fmt::join(prefix, ",")));
 
-  Json provenance{{"calibration", session.calibration_name()},
-                  {"calibration_sequences", {data.detection.samples(), data.detection.length()}},
-                  {"search_sequences", {data.search.samples(), data.search.length()}}};
-  if (recipe.finetune.enabled()) {
-    provenance["training_sequences"] = {data.training.samples(), data.training.length()};
-    provenance["validation_sequences"] = {data.validation.samples(), data.validation.length()};
-  }
-  if (quant::needs_outliers(recipe.prefix)) {
-    Json report = quant::outlier_report_to_json(session.outliers(recipe));
-    report.erase("seconds");  // the same seed gives the same bytes
-    provenance["outliers"] = std::move(report);
-  }
   Destination destination;
   std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
   if (processes.is_root()) {
@@ -105,21 +112,22 @@ int quantize(const Options& options, const CommonOptions& common) {
     destination.scratch = directory->partial();
     if (recipe.finetune.enabled()) {
       destination.journal = std::make_unique<io::ResumeJournal>(
-          directory->resume(), fingerprint(session, options, recipe, prefix), spec, recipe);
+          directory->resume(), fingerprint(preparation, options, recipe, prefix), spec, recipe);
       if (destination.journal->resumed()) {
         log_info("{}: goes on with {} of {} blocks finished", destination.journal->directory().string(),
                  destination.journal->finished_blocks(), spec.block_count);
       }
     }
-    destination.writer = std::make_unique<io::QuantizedCheckpointWriter>(session.checkpoint(), std::move(directory),
-                                                                         recipe, prefix, prefix_text, provenance);
+    destination.writer =
+        std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory), recipe, prefix,
+                                                        prefix_text, provenance_of(preparation, recipe));
     sink = std::make_unique<quant::CheckpointSink>(*destination.writer);
   } else {
     destination.scratch = std::filesystem::absolute(options.out).parent_path();
   }
   const quant::QuantizeSummary summary =
-      quant::quantize_model(session.checkpoint(), recipe, prefix, data, session.options(), *sink,
-                            {destination.journal.get(), options.stream_dir, destination.scratch});
+      quant::quantize_model(preparation.checkpoint(), recipe, prefix, data, preparation.options(), *sink,
+                            {destination.journal.get(), {options.stream_dir, destination.scratch}});
   if (!processes.is_root()) return 0;
   destination.writer->commit();
 
@@ -129,13 +137,13 @@ int quantize(const Options& options, const CommonOptions& common) {
               {"output", options.out},
               {"recipe", recipe_to_json(recipe)},
               {"precision", precision_name(recipe)},
-              {"calibration", session.calibration_name()},
+              {"calibration", preparation.calibration_name()},
               {"prefix_token_ids", prefix},
               {"prefix_text", prefix_text}};
     Json details = quant::quantize_summary_to_json(summary);
     details.erase("seconds");
     json.update(details);
-    if (quant::needs_outliers(recipe.prefix)) json["find_prefix_seconds"] = session.outliers(recipe).seconds;
+    if (quant::needs_outliers(recipe.prefix)) json["find_prefix_seconds"] = preparation.outliers(recipe).seconds;
     json["tensor_bytes"] = destination.writer->tensor_bytes();
     json["seconds"] = seconds;
     json["peak_memory_bytes"] = peak_resident_bytes();
@@ -149,7 +157,7 @@ int quantize(const Options& options, const CommonOptions& common) {
                            format_bytes(static_cast<double>(memory.bytes()))));
   if (summary.outliers_measured && !prefix.empty()) {
     print_result(fmt::format("outlier tokens a sequence with the prefix: {:.2f}; largest ratio to the median: {:.1f}\n",
-                             summary.remaining_outliers, summary.remaining_ratio));
+                             summary.remaining.per_sequence, summary.remaining.max_ratio));
   }
   return 0;
 }

@@ -5,8 +5,8 @@
 
 #include "eval/evaluation_text.h"
 #include "eval/perplexity.h"
-#include "lab/session.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/preparation.h"
 
 namespace pq::lab {
 namespace {
@@ -22,29 +22,29 @@ class SampleModel : public testing::Test {
     if (!fs::exists(shared / "data/wikitext2/wiki.valid.raw")) GTEST_SKIP() << shared << " is not there";
     text.path = (shared / "data/wikitext2/wiki.valid.raw").string();
     text.length = 512;
-    session = std::make_unique<Session>((fs::path(PQ_SOURCE_DIR) / "examples/sample-model").string(),
-                                        (shared / "data/calibration/books.jsonl").string(),
-                                        at::TensorOptions().dtype(at::kFloat));
-    stream = text.load(session->tokenizer(), session->checkpoint().spec());
+    preparation = std::make_unique<quant::Preparation>((fs::path(PQ_SOURCE_DIR) / "examples/sample-model").string(),
+                                                       (shared / "data/calibration/books.jsonl").string(),
+                                                       at::TensorOptions().dtype(at::kFloat));
+    stream = text.load(preparation->tokenizer(), preparation->checkpoint().spec());
   }
   double perplexity(LanguageModel& model) const { return eval::perplexity(model, stream, text.options()).perplexity; }
   double quantized(const std::string& name) {
     const Recipe recipe = named_recipe(name);
-    quant::InMemoryModel memory(session->checkpoint().spec(), recipe);
-    quant::quantize_model(session->checkpoint(), recipe, session->prefix(recipe), session->calibration(recipe),
-                          session->options(), memory);
-    return perplexity(*memory.transformer(session->options()));
+    quant::InMemoryModel memory(preparation->checkpoint().spec(), recipe);
+    quant::quantize_model(preparation->checkpoint(), recipe, preparation->prefix(recipe),
+                          preparation->calibration(recipe), preparation->options(), memory);
+    return perplexity(*memory.transformer(preparation->options()));
   }
 
   const at::NoGradGuard no_grad;
   const fs::path shared = PQ_SHARED_DIR;
   eval::EvaluationText text;
-  std::unique_ptr<Session> session;
+  std::unique_ptr<quant::Preparation> preparation;
   std::vector<std::int32_t> stream;
 };
 
 TEST_F(SampleModel, HasTheDocumentedPerplexityWithAndWithoutThePrefix) {
-  const auto model = nn::Transformer::load(session->checkpoint(), session->options());
+  const auto model = nn::Transformer::load(preparation->checkpoint(), preparation->options());
   EXPECT_NEAR(perplexity(*model), documented_perplexity, 0.001 * documented_perplexity);
   model->set_prefix(model->prefix_key_values({8142, 13, 1}));
   EXPECT_NEAR(perplexity(*model), documented_with_prefix, 0.001 * documented_with_prefix);
@@ -54,7 +54,7 @@ TEST_F(SampleModel, HasTheDocumentedPrefixForEverySeed) {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     Recipe recipe = named_recipe("w4a4kv4-static");
     recipe.seed = seed;
-    EXPECT_EQ(session->prefix(recipe), (std::vector<std::int32_t>{8142, 13, 1})) << seed;
+    EXPECT_EQ(preparation->prefix(recipe), (std::vector<std::int32_t>{8142, 13, 1})) << seed;
   }
 }
 

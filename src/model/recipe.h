@@ -65,33 +65,33 @@ struct SearchSettings {
 };
 
 /// What a fine-tuned block has to reproduce.
-enum class TrainingTarget {
+enum class TuningTarget {
   full_precision,  ///< the full-precision block on the full-precision stream
   quantized,       ///< the full-precision block on the stream that comes through the quantized blocks
   both,            ///< the mean of both losses
 };
 
 /// How a token's squared error counts.
-enum class TrainingLoss {
+enum class TuningLoss {
   mse,         ///< every token's as it is
   normalized,  ///< over the mean square of its target: the norms that read the stream make all tokens the same size
 };
 
-/// The arithmetic of a training step; parameters and optimizer are float32 always.
+/// The arithmetic of a tuning step; parameters and optimizer are float32 always.
 enum class ComputeType { float32, bf16 };
 
 /// Block-wise fine-tuning (ALGORITHM.md section 7; paper sections 4.3 and F; EfficientQAT, arXiv 2407.11062).
 struct FinetuneSettings {
-  std::int64_t epochs = 0;       ///< passes of every block over the training sequences; 0: none; -1: see resolve()
-  std::int64_t samples = 512;    ///< training sequences
+  std::int64_t epochs = 0;       ///< passes of every block over the tuning sequences; 0: none; -1: see resolve()
+  std::int64_t samples = 512;    ///< tuning sequences
   std::int64_t length = 1024;    ///< tokens a sequence; a model with a shorter context gets more and shorter ones
-  std::int64_t validation = 64;  ///< sequences held back: they judge, they do not train
+  std::int64_t validation = 64;  ///< sequences held back: they judge, they do not tune
   std::int64_t batch = 4;        ///< sequences a step
   double weight_rate = 1e-4;     ///< learning rate of the weights; 0: weights stay
   double quantizer_rate = 2e-5;  ///< of scales, zero points and clip factors; 0: they stay
   bool relative_rates = true;    ///< all rates stand for a scale of 0.01 and grow in proportion to each tensor's own
-  TrainingTarget target = TrainingTarget::full_precision;
-  TrainingLoss loss = TrainingLoss::normalized;
+  TuningTarget target = TuningTarget::full_precision;
+  TuningLoss loss = TuningLoss::normalized;
   bool skip_mse = false;     ///< leave each sequence's 3 tokens of largest mean |target| out of the loss
   double clip_gradient = 0;  ///< largest norm of all gradients of a step together; 0: no limit
   ComputeType compute = ComputeType::float32;

@@ -28,6 +28,16 @@ at::Tensor mask_where(const at::Tensor& hidden, const at::Tensor& like) {
       .unsqueeze(1);
 }
 
+/// Rows of x [slices, keys, dim] that a tile's queries see.
+at::Tensor seen(const at::Tensor& x, std::int64_t pinned, const AttentionTile& tile) {
+  if (tile.first_key == 0) return x.narrow(1, 0, pinned + tile.keys);
+  const at::Tensor body = x.narrow(1, pinned + tile.first_key, tile.keys);
+  return pinned == 0 ? body : at::cat({x.narrow(1, 0, pinned), body}, 1);
+}
+
+/// [batch, tokens, heads, dim] -> [batch * heads, tokens, dim].
+at::Tensor by_head(const at::Tensor& x) { return x.permute({0, 2, 1, 3}).reshape({-1, x.size(1), x.size(3)}); }
+
 }  // namespace
 
 Rope::Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options) {
@@ -114,51 +124,42 @@ at::Tensor attend(const BlockContext& context, const Qkv& qkv) {
                 context.prefix->length(), context.window);
 }
 
-at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window) {
-  const std::int64_t batch = qkv.q.size(0), tokens = qkv.q.size(1), dim = qkv.q.size(3);
-  const std::int64_t kv_heads = qkv.k.size(2), group = qkv.q.size(2) / kv_heads;
-  const std::int64_t past = qkv.k.size(1) - pinned - tokens;  // unpinned keys before the first query's own
+void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int64_t pinned, std::int64_t window,
+                             const ReceiveProbabilities& receive) {
+  const std::int64_t batch = q.size(0), tokens = q.size(1), dim = q.size(3);
+  const std::int64_t kv_heads = k.size(2), group = q.size(2) / kv_heads;
+  const std::int64_t past = k.size(1) - pinned - tokens;  // unpinned keys before the first query's own
   const std::int64_t slices = batch * kv_heads;
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
 
   // The query heads of a KV head become rows of one product: [slices, tokens * group, dim] x [slices, dim, keys].
-  const at::Tensor queries = qkv.q.reshape({batch, tokens, kv_heads, group, dim}).permute({0, 2, 1, 3, 4});
-  const at::Tensor keys = qkv.k.permute({0, 2, 1, 3}).reshape({slices, -1, dim});
-  const at::Tensor values = qkv.v.permute({0, 2, 1, 3}).reshape({slices, -1, dim});
-  const auto seen = [&](const at::Tensor& x, const AttentionTile& tile) {
-    if (tile.first_key == 0) return x.narrow(1, 0, pinned + tile.keys);
-    const at::Tensor body = x.narrow(1, pinned + tile.first_key, tile.keys);
-    return pinned == 0 ? body : at::cat({x.narrow(1, 0, pinned), body}, 1);
-  };
-
+  const at::Tensor queries = q.reshape({batch, tokens, kv_heads, group, dim}).permute({0, 2, 1, 3, 4});
+  const at::Tensor keys = by_head(k);
   at::Tensor causal;  // of a whole tile against its own tokens
-  std::vector<at::Tensor> attended;
   for (const AttentionTile& tile : attention_tiles(tokens, past + tokens, group, window)) {
     const std::int64_t rows = tile.queries * group;
     const at::Tensor tile_queries =
         (queries.narrow(2, tile.first_query, tile.queries) * scale).reshape({slices, rows, dim});
-    const at::Tensor tile_keys = seen(keys, tile).transpose(1, 2);
-    const at::Tensor tile_values = seen(values, tile);
+    const at::Tensor tile_keys = seen(keys, pinned, tile).transpose(1, 2);
     const std::int64_t columns = pinned + tile.keys;
     if (tile.queries > 1 && !causal.defined()) {
-      causal = mask_where(at::ones({tile.queries, tile.queries}, qkv.q.options().dtype(at::kBool)).triu(1), qkv.q);
+      causal = mask_where(at::ones({tile.queries, tile.queries}, q.options().dtype(at::kBool)).triu(1), q);
     }
     at::Tensor beyond_window;  // [queries, 1, queries]: the tile's first keys, which only its first queries see
     const std::int64_t edge = std::min(tile.queries, tile.keys);
     if (window > 0 && past + tile.first_query + tile.queries > window) {
-      const auto integers = qkv.q.options().dtype(at::kLong);
+      const auto integers = q.options().dtype(at::kLong);
       const at::Tensor query =
           at::arange(past + tile.first_query, past + tile.first_query + tile.queries, integers).unsqueeze(1);
       const at::Tensor key = at::arange(tile.first_key, tile.first_key + edge, integers);
-      beyond_window = mask_where(key <= query - window, qkv.q);
+      beyond_window = mask_where(key <= query - window, q);
     }
 
-    const std::int64_t held = qkv.q.is_cuda() ? gpu_scores : cpu_scores;
+    const std::int64_t held = q.is_cuda() ? gpu_scores : cpu_scores;
     const std::int64_t step = std::clamp<std::int64_t>(held / (rows * columns), 1, slices);
-    std::vector<at::Tensor> pieces;
     for (std::int64_t first = 0; first < slices; first += step) {
       const std::int64_t count = std::min(step, slices - first);
-      at::Tensor scores = at::bmm(tile_queries.narrow(0, first, count), tile_keys.narrow(0, first, count));
+      const at::Tensor scores = at::bmm(tile_queries.narrow(0, first, count), tile_keys.narrow(0, first, count));
       at::Tensor by_token = scores.view({count, tile.queries, group, columns});
       if (tile.queries > 1) {
         by_token.narrow(3, columns - tile.queries, tile.queries)
@@ -166,14 +167,29 @@ at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window) {
       }
       if (beyond_window.defined()) by_token.narrow(3, pinned, edge).add_(beyond_window);
       const auto wide = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-      scores = at::softmax(scores, -1, wide).to(qkv.v.scalar_type());
-      pieces.push_back(at::bmm(scores, tile_values.narrow(0, first, count)));
+      receive(tile, first, at::softmax(scores, -1, wide));
     }
-    const at::Tensor whole = pieces.size() == 1 ? pieces.front() : at::cat(pieces, 0);
-    attended.push_back(whole.view({batch, kv_heads, tile.queries, group, dim})
-                           .permute({0, 2, 1, 3, 4})
-                           .reshape({batch, tile.queries, kv_heads * group * dim}));
   }
+}
+
+at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window) {
+  const std::int64_t batch = qkv.q.size(0), heads = qkv.q.size(2), dim = qkv.q.size(3);
+  const std::int64_t kv_heads = qkv.k.size(2), slices = batch * kv_heads;
+  const at::Tensor values = by_head(qkv.v);
+  at::Tensor tile_values;
+  std::vector<at::Tensor> pieces, attended;
+  const auto receive = [&](const AttentionTile& tile, std::int64_t first, const at::Tensor& probabilities) {
+    if (first == 0) tile_values = seen(values, pinned, tile);
+    const std::int64_t count = probabilities.size(0);
+    pieces.push_back(at::bmm(probabilities.to(qkv.v.scalar_type()), tile_values.narrow(0, first, count)));
+    if (first + count < slices) return;
+    const at::Tensor whole = pieces.size() == 1 ? pieces.front() : at::cat(pieces, 0);
+    pieces.clear();
+    attended.push_back(whole.view({batch, kv_heads, tile.queries, heads / kv_heads, dim})
+                           .permute({0, 2, 1, 3, 4})
+                           .reshape({batch, tile.queries, heads * dim}));
+  };
+  attention_probabilities(qkv.q, qkv.k, pinned, window, receive);
   return attended.size() == 1 ? attended.front() : at::cat(attended, 1);
 }
 

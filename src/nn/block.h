@@ -100,6 +100,12 @@ struct AttentionTile {
 /// The steps for `queries` tokens that are the last of `keys` tokens; `group` query heads share a KV head.
 std::vector<AttentionTile> attention_tiles(std::int64_t queries, std::int64_t keys, std::int64_t group,
                                            std::int64_t window);
+/// The probabilities of attend(), one step and some (batch, KV head) pairs at a time, pairs first: `receive` gets pairs
+/// `first_pair` and on, [pairs, queries * group, pinned + keys] in float32 at least. No more of them exist at once.
+using ReceiveProbabilities =
+    std::function<void(const AttentionTile& tile, std::int64_t first_pair, const at::Tensor& probabilities)>;
+void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int64_t pinned, std::int64_t window,
+                             const ReceiveProbabilities& receive);
 /// o_proj (its input tapped o_input) added to the residual stream x.
 at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap);
 /// The second norm (tapped gate_up_input).

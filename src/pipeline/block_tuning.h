@@ -31,7 +31,8 @@ class BlockTuning {
   BlockTuning(const TransformedModel& model, const nn::ModelContext& contexts, const CalibrationData& data,
               const TuningRun& run, const StreamDirectories& directories);
 
-  /// What block `index` has to reproduce: the full-precision stream goes through it. `learns`: whether it will be tuned.
+  /// What block `index` has to reproduce: the full-precision stream goes through it. `learns`: whether it will be
+  /// tuned.
   void advance_target(const nn::Block& block, const nn::BlockContext& context, bool learns);
   /// Tunes block `index` from `start` and leaves there what it learned.
   std::optional<Tuning> tune(std::int64_t index, BlockStart& start, const nn::KeyValue* prefix);

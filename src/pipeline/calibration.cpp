@@ -85,13 +85,13 @@ SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int
   return {(samples * length + max_positions - 1) / max_positions, max_positions};
 }
 
-SequenceShape finetune_shape(const Recipe& recipe, std::int64_t max_positions) {
+SequenceShape tuning_shape(const Recipe& recipe, std::int64_t max_positions) {
   const FinetuneSettings& settings = recipe.finetune;
   if (!settings.enabled()) return {};
   return fit_to_context(settings.samples + settings.validation, settings.length, max_positions);
 }
 
-void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data) {
+void split_tuning_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data) {
   const FinetuneSettings& settings = recipe.finetune;
   const std::int64_t count = drawn.samples();
   std::int64_t held_back = count * settings.validation / (settings.samples + settings.validation);
@@ -99,7 +99,7 @@ void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, Calibr
   const auto first = drawn.sequences.end() - std::min(held_back, count - 1);
   data.validation.sequences.assign(std::make_move_iterator(first), std::make_move_iterator(drawn.sequences.end()));
   drawn.sequences.erase(first, drawn.sequences.end());
-  data.training = std::move(drawn);
+  data.tuning = std::move(drawn);
 }
 
 std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path) {
@@ -164,11 +164,10 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   data.detection = draw_sequences(tokens, detection, eos, recipe.seed, "calibration", path.string());
   data.search = draw_sequences(tokens, search, eos, recipe.seed, "grid search", path.string());
   if (recipe.finetune.enabled()) {
-    const SequenceShape shape = finetune_shape(recipe, spec.max_positions);
-    split_finetune_sequences(draw_sequences(tokens, shape, eos, recipe.seed, "fine-tuning", path.string()), recipe,
-                             data);
+    const SequenceShape shape = tuning_shape(recipe, spec.max_positions);
+    split_tuning_sequences(draw_sequences(tokens, shape, eos, recipe.seed, "fine-tuning", path.string()), recipe, data);
   }
-  for (const CalibrationSet* set : {&data.detection, &data.search, &data.training, &data.validation}) {
+  for (const CalibrationSet* set : {&data.detection, &data.search, &data.tuning, &data.validation}) {
     for (const auto& sequence : set->sequences) {
       for (const std::int32_t id : sequence) {
         if (id < 0 || id >= spec.vocab_size) {

@@ -22,8 +22,8 @@ struct CalibrationSet {
 struct CalibrationData {
   CalibrationSet detection;
   CalibrationSet search;
-  CalibrationSet training;
-  CalibrationSet validation;  // held back from training
+  CalibrationSet tuning;
+  CalibrationSet validation;  // held back from tuning
   std::string source;
 };
 
@@ -35,10 +35,10 @@ struct SequenceShape {
 /// `samples` x `length`, cut to `max_positions` with as many more sequences as keep the number of tokens.
 SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int64_t max_positions);
 
-/// Sequences that fine-tuning draws together, training and validation, fitted to the context. None without fine-tuning.
-SequenceShape finetune_shape(const Recipe& recipe, std::int64_t max_positions);
+/// Sequences that fine-tuning draws together, tuning and validation, fitted to the context. None without fine-tuning.
+SequenceShape tuning_shape(const Recipe& recipe, std::int64_t max_positions);
 /// Gives the last of `drawn` to validation, as many as the recipe asks; where fewer were to be had, its share of them.
-void split_finetune_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data);
+void split_tuning_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data);
 
 /// The files that a calibration text stands in: itself, or of a directory all its .txt and .jsonl files, plain or
 /// gzip, by name. Throws InputError when there are none.

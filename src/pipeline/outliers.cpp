@@ -1,15 +1,16 @@
 #include "pipeline/outliers.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <map>
 #include <set>
 
+#include "base/phase_timer.h"
 #include "base/progress.h"
 #include "nn/batches.h"
 #include "nn/model_context.h"
 #include "nn/transformer.h"
+#include "pipeline/streams.h"
 
 namespace pq::quant {
 namespace {
@@ -40,17 +41,10 @@ Json outlier_report_to_json(const OutlierReport& report) {
   return json;
 }
 
-at::Tensor to_token_tensor(const CalibrationSet& set, const at::Device& device) {
-  at::Tensor tokens = at::empty({set.samples(), set.length()}, at::kLong);
-  auto* out = tokens.data_ptr<std::int64_t>();
-  for (const auto& sequence : set.sequences) out = std::copy(sequence.begin(), sequence.end(), out);
-  return tokens.to(device);
-}
-
 OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set,
                             const PrefixSettings& settings, const at::TensorOptions& options) {
   const at::NoGradGuard no_grad;
-  const auto start = std::chrono::steady_clock::now();
+  const PhaseTimer timer("find outliers");
   const ModelSpec& spec = checkpoint.spec();
   const std::int64_t samples = set.samples();
   const std::int64_t length = set.length();
@@ -109,7 +103,7 @@ OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const Calibratio
                    [](const OutlierToken& a, const OutlierToken& b) { return a.count > b.count; });
   while (!positions.empty() && positions.back() == 0) positions.pop_back();
   report.position_counts = std::move(positions);
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.seconds = timer.seconds();
   return report;
 }
 

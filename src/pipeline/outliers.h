@@ -44,7 +44,4 @@ Json outlier_report_to_json(const OutlierReport& report);
 OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set,
                             const PrefixSettings& settings, const at::TensorOptions& options);
 
-/// [samples, length] int64 on `device`.
-at::Tensor to_token_tensor(const CalibrationSet& set, const at::Device& device);
-
 }  // namespace pq::quant

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <vector>
 
@@ -11,9 +10,11 @@
 #include "io/hf_checkpoint.h"
 #include "io/resume_journal.h"
 #include "model/recipe.h"
+#include "pipeline/block_tuning.h"
 #include "pipeline/calibration.h"
+#include "pipeline/statistics_stream.h"
 #include "quant/quantized_model.h"
-#include "tuning/finetune.h"
+#include "tuning/tuning_loop.h"
 
 namespace pq::quant {
 
@@ -21,11 +22,8 @@ namespace pq::quant {
 struct QuantizeSummary {
   double seconds = 0;
   std::vector<double> block_seconds;
-  /// Upper outliers at down_proj's input with the prefix in place, the worst block; only measured where statistics are
-  /// (static recipes).
-  bool outliers_measured = false;
-  double remaining_outliers = 0;     ///< a sequence
-  double remaining_ratio = 0;        ///< largest ratio to the median
+  bool outliers_measured = false;  ///< only where statistics are (static recipes)
+  RemainingOutliers remaining;
   std::vector<Tuning> tuning;        ///< one a block, with fine-tuning
   std::optional<Tuning> end_to_end;  ///< with the second phase
 };
@@ -33,9 +31,8 @@ Json quantize_summary_to_json(const QuantizeSummary& summary);
 
 /// How the work goes about; nothing here changes the result.
 struct QuantizeWork {
-  io::ResumeJournal* journal = nullptr;     ///< of the root process: where finished work is saved and found again
-  std::filesystem::path stream_directory;   ///< where activation streams go; empty: memory where they fit
-  std::filesystem::path scratch_directory;  ///< and else here
+  io::ResumeJournal* journal = nullptr;  ///< of the root process: where finished work is saved and found again
+  StreamDirectories streams;             ///< of the fine-tuning
 };
 
 /// The method from the rotations on (paper, section 4): prefix K/V, statistics, grid search, fine-tuning where the

@@ -39,7 +39,7 @@ CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const
   data.detection.sequences.resize(static_cast<std::size_t>(detection.samples));
   data.search.sequences.resize(static_cast<std::size_t>(search.samples));
   if (recipe.finetune.enabled()) {
-    split_finetune_sequences(sample(finetune_shape(recipe, spec.max_positions), recipe.seed + 2), recipe, data);
+    split_tuning_sequences(sample(tuning_shape(recipe, spec.max_positions), recipe.seed + 2), recipe, data);
   }
   return data;
 }

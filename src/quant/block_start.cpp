@@ -7,14 +7,10 @@
 #include "quant/grid_search.h"
 
 namespace pq::quant {
-namespace {
 
-SiteQuantizer min_max_site(Site site, const MinMaxTensors& range, const Recipe& recipe) {
-  const at::Tensor one = at::ones_like(range.max);
-  return static_site_quantizer(slice_scales(range.min, range.max, one, one, recipe.format_of(site)));
+void add_range(SiteStatistics& statistics, Site site, const at::Tensor& x) {
+  if (MinMaxTensors* range = statistics.find(site)) *range = merge(*range, static_slices(site, x));
 }
-
-}  // namespace
 
 bool needs_search(const Recipe& recipe) {
   return ((recipe.search.weight || recipe.search.gptq) && recipe.weight.enabled()) ||
@@ -32,20 +28,28 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
     if (search) {
       start.sites[site] = search->site(site, statistics[site]);
     } else if (format.enabled() && format.is_static()) {
-      start.sites[site] = min_max_site(site, statistics[site], recipe);
+      start.sites[site] = static_site_quantizer(statistics[site], at::ones_like(statistics[site].max), format);
     }
   }
   if (search) search->finish_sites();
   if (!recipe.weight.enabled()) return start;
+  const bool by_error = recipe.search.weight || recipe.search.gptq;  // of the weights' outputs
+  Site gram_site = Site::qkv_input;
+  at::Tensor gram;  // of the input that the linear layers at hand share
   for (const LinearId id : all_linears) {
     at::Tensor& weight = start.block[id].weight;
+    if (by_error && (!gram.defined() || input_site(id) != gram_site)) {
+      gram = at::Tensor();  // the old one goes before the new one comes
+      gram_site = input_site(id);
+      gram = search->gram(gram_site);
+    }
     const at::Tensor clip =
-        search ? search->weight_clip(id)
+        search ? search->weight_clip(id, gram)
                : at::ones({weight.size(0), weight_groups(recipe.weight, weight.size(1))}, weight.options());
     ScaleTensors& scales = start.weight_scales[id];
     if (search && recipe.search.gptq) {
       at::Tensor compensated;
-      scales = quantize_weight_compensated(weight, clip, search->gram(id), recipe.weight, &compensated).scales;
+      scales = quantize_weight_compensated(weight, clip, gram, recipe.weight, &compensated).scales;
       weight = std::move(compensated);
     } else {
       scales = quantize_weight(weight, clip, recipe.weight).scales;

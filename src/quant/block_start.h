@@ -11,7 +11,7 @@
 
 namespace pq::quant {
 
-/// A block with the start values of all its quantizers: what is rounded as it stands, or trained first.
+/// A block with the start values of all its quantizers: what is rounded as it stands, or tuned first.
 struct BlockStart {
   /// Norms, biases and weights in full precision. With GPTQ the weights are those that it rounded: compensated for the
   /// errors of the columns before, so that rounding each to its nearest code gives GPTQ's codes.
@@ -21,6 +21,8 @@ struct BlockStart {
 };
 
 using SiteStatistics = PerSite<MinMaxTensors>;
+/// Widens the range of `site`, where that has a quantizer, by the values x that were seen there.
+void add_range(SiteStatistics& statistics, Site site, const at::Tensor& x);
 
 /// Whether the recipe searches anything, so that find_start() needs a stream.
 bool needs_search(const Recipe& recipe);

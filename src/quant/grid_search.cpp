@@ -38,15 +38,8 @@ namespace {
 
 std::int64_t together(const at::Tensor& x) { return nn::sequences_together(x.size(1)); }
 
-/// 0 where a query may look, -inf elsewhere: [tokens, prefix + tokens].
-at::Tensor causal_mask(std::int64_t tokens, std::int64_t prefix, std::int64_t window,
-                       const at::TensorOptions& options) {
-  const at::Tensor query = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(1);
-  const at::Tensor key = at::arange(tokens, options.dtype(at::kLong)).unsqueeze(0);
-  at::Tensor hidden = key > query;
-  if (window > 0) hidden = hidden.logical_or(key <= query - window);
-  if (prefix > 0) hidden = at::cat({at::zeros({tokens, prefix}, hidden.options()), hidden}, 1);
-  return at::zeros({tokens, prefix + tokens}, options).masked_fill(hidden, -std::numeric_limits<double>::infinity());
+ScaleTensors scaled_start(const QuantizerFormat& format, const MinMaxTensors& start, const at::Tensor& factor) {
+  return slice_scales(start.min, start.max, factor, factor, format);
 }
 
 }  // namespace
@@ -94,35 +87,43 @@ void GridSearch::finish_sites() {
   middle_ = output_ = at::Tensor();
 }
 
-const at::Tensor& GridSearch::linear_input(LinearId linear) const {
+Site input_site(LinearId linear) {
   switch (linear) {
     case LinearId::q:
     case LinearId::k:
     case LinearId::v:
-      return h_;
+      return Site::qkv_input;
     case LinearId::o:
-      return attended_;
+      return Site::o_input;
     case LinearId::gate:
     case LinearId::up:
-      return g_;
+      return Site::gate_up_input;
     case LinearId::down:
       break;
   }
-  return product_;
+  return Site::down_input;
 }
 
-const at::Tensor& GridSearch::gram(LinearId linear) const {
-  const at::Tensor& input = linear_input(linear);
-  if (gram_input_ != input.data_ptr()) {
-    const at::Tensor rows = (keep_.defined() ? input * keep_ : input).flatten(0, 1);
-    gram_ = at::Tensor();  // the old one goes before the new one comes
-    gram_ = at::mm(rows.t(), rows);
-    gram_input_ = input.data_ptr();
+const at::Tensor& GridSearch::input_at(Site site) const {
+  switch (site) {
+    case Site::qkv_input:
+      return h_;
+    case Site::o_input:
+      return attended_;
+    case Site::gate_up_input:
+      return g_;
+    default:
+      return product_;
   }
-  return gram_;
 }
 
-at::Tensor GridSearch::weight_clip(LinearId linear) const {
+at::Tensor GridSearch::gram(Site input) const {
+  const at::Tensor& x = input_at(input);
+  const at::Tensor rows = (keep_.defined() ? x * keep_ : x).flatten(0, 1);
+  return at::mm(rows.t(), rows);
+}
+
+at::Tensor GridSearch::weight_clip(LinearId linear, const at::Tensor& gram) const {
   const at::Tensor& weight = block_[linear].weight;
   const QuantizerFormat& format = recipe_.weight;
   const std::int64_t groups = weight_groups(format, weight.size(1));
@@ -131,16 +132,13 @@ at::Tensor GridSearch::weight_clip(LinearId linear) const {
 
   // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one diagonal block of it a
   // group.
-  at::Tensor by_group = gram(linear).unsqueeze(0);  // [groups, group, group]
+  at::Tensor by_group = gram.unsqueeze(0);  // [groups, group, group]
   if (groups > 1) {
     by_group = at::zeros({groups, format.group, format.group}, weight.options());
     for (std::int64_t i = 0; i < groups; ++i) {
       const std::int64_t begin = i * format.group;
       const std::int64_t size = std::min(format.group, weight.size(1) - begin);
-      by_group[i]
-          .narrow(0, 0, size)
-          .narrow(1, 0, size)
-          .copy_(gram(linear).narrow(0, begin, size).narrow(1, begin, size));
+      by_group[i].narrow(0, 0, size).narrow(1, 0, size).copy_(gram.narrow(0, begin, size).narrow(1, begin, size));
     }
   }
   const at::Tensor grouped = split_groups(weight, format);  // [out, groups, group]
@@ -198,11 +196,6 @@ double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, d
   return error;
 }
 
-ScaleTensors GridSearch::scaled_start(const QuantizerFormat& format, const MinMaxTensors& start,
-                                      const at::Tensor& factor) const {
-  return slice_scales(start.min, start.max, factor, factor, format);
-}
-
 double GridSearch::search_activation_factor(Site site, const QuantizerFormat& format,
                                             const MinMaxTensors& start) const {
   const auto best_of = [&](const std::vector<double>& factors, std::int64_t sequences) {
@@ -228,33 +221,30 @@ double GridSearch::search_activation_factor(Site site, const QuantizerFormat& fo
 
 at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const MinMaxTensors& start) const {
   const ModelSpec& spec = *context_.spec;
-  const std::int64_t tokens = x_.size(1);
-  const std::int64_t prefix = context_.prefix == nullptr ? 0 : context_.prefix->length();
+  const std::int64_t pinned = context_.prefix == nullptr ? 0 : context_.prefix->length();
   const std::int64_t shared = spec.head_count / spec.kv_head_count;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(spec.head_dim));
   const std::vector<double> factors = grids::kv_clip();
   at::Tensor error = at::zeros({static_cast<std::int64_t>(factors.size()), spec.kv_head_count}, at::kDouble);
-  const at::Tensor mask = causal_mask(tokens, prefix, context_.window, x_.options());
 
   for (std::int64_t s = 0; s < x_.size(0); ++s) {
     for (std::int64_t head = 0; head < spec.kv_head_count; ++head) {
-      const at::Tensor queries =
-          qkv_.q[s].narrow(1, head * shared, shared).transpose(0, 1).contiguous();  // [shared, tokens, d]
-      const at::Tensor key = qkv_.k[s].select(1, head).contiguous();                // [tokens, d]
-      const at::Tensor prefix_scores =
-          prefix == 0 ? at::Tensor() : at::matmul(queries, context_.prefix->key[0].select(1, head).t());
-      const auto probabilities = [&](const at::Tensor& k) {
-        at::Tensor scores = at::matmul(queries.view({-1, spec.head_dim}), k.t()).view({shared, tokens, tokens});
-        if (prefix > 0) scores = at::cat({prefix_scores, scores}, -1);
-        return scores.mul_(scale).add_(mask).softmax(-1);
+      const at::Tensor queries = qkv_.q.narrow(0, s, 1).narrow(2, head * shared, shared);  // [1, tokens, shared, d]
+      const at::Tensor key = qkv_.k.narrow(0, s, 1).narrow(2, head, 1).contiguous();       // [1, tokens, 1, d]
+      const auto probabilities = [&](const at::Tensor& own, const nn::ReceiveProbabilities& receive) {
+        const at::Tensor keys = pinned == 0 ? own : at::cat({context_.prefix->key.narrow(2, head, 1), own}, 1);
+        nn::attention_probabilities(queries, keys, pinned, context_.window, receive);
       };
-      const at::Tensor target = probabilities(key);
+      std::vector<at::Tensor> targets;  // one a tile
+      probabilities(key, [&](const nn::AttentionTile&, std::int64_t, const at::Tensor& p) { targets.push_back(p); });
       const MinMaxTensors own{start.min.narrow(0, head, 1), start.max.narrow(0, head, 1)};
       for (std::size_t i = 0; i < factors.size(); ++i) {
         const at::Tensor factor = at::full({1}, factors[i], start.max.options());
         const at::Tensor rounded = fake_quantize(key, scaled_start(format, own, factor), format);
-        error[static_cast<std::int64_t>(i)][head] +=
-            probabilities(rounded).sub_(target).square_().sum(at::kDouble).to(at::kCPU);
+        at::Tensor sum = error[static_cast<std::int64_t>(i)][head];
+        auto target = targets.begin();
+        probabilities(rounded, [&](const nn::AttentionTile&, std::int64_t, const at::Tensor& p) {
+          sum.add_((p - *target++).square_().sum(at::kDouble).to(at::kCPU));
+        });
       }
     }
   }
@@ -297,7 +287,7 @@ SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) con
   } else if (recipe_.search.activation) {
     factor.fill_(search_activation_factor(site, format, start));
   }
-  return static_site_quantizer(scaled_start(format, start, factor));
+  return static_site_quantizer(start, factor, format);
 }
 
 SiteQuantizer GridSearch::dynamic_site(Site site) const {

@@ -22,6 +22,9 @@ std::vector<double> dynamic_clip();                               ///< .6 to 1, 
 std::vector<double> kv_clip();                                    ///< .3 to 1
 }  // namespace grids
 
+/// Where a linear layer reads its input.
+Site input_site(LinearId linear);
+
 /// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full
 /// precision, on the quantized stream; the target is the full-precision block on that same stream. Behind a prefix, the
 /// few tokens that are upper outliers all the same count in no criterion: one of them would outweigh thousands of
@@ -32,17 +35,17 @@ class GridSearch {
   /// arguments but `recipe` are borrowed.
   GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe);
 
-  /// Clip factors [out, groups] that minimize, for every output channel and group, the squared partial output error
-  /// summed over the tokens. Ones when the search is switched off.
-  at::Tensor weight_clip(LinearId linear) const;
+  /// X^T X of what the linears read that read `input`, [in, in].
+  at::Tensor gram(Site input) const;
 
-  /// X^T X of what `linear` reads, [in, in].
-  const at::Tensor& gram(LinearId linear) const;
+  /// Clip factors [out, groups] that minimize, for every output channel and group, the squared partial output error
+  /// summed over the tokens. Ones when the search is switched off. `gram` is that of the linear's input.
+  at::Tensor weight_clip(LinearId linear, const at::Tensor& gram) const;
 
   /// Parameters of the quantizer at `site`; `start` holds the min-max statistics of static formats.
   SiteQuantizer site(Site site, const MinMaxTensors& start) const;
 
-  /// Lets go of what only site() and output_error() read; weight_clip() and gram() go on.
+  /// Lets go of what only site() and output_error() read; gram() and weight_clip() go on.
   void finish_sites();
 
   /// Sum over all elements of (block output with `quantizer` at `site` - full-precision output)^2. Once the sum is
@@ -53,9 +56,8 @@ class GridSearch {
                       std::int64_t sequences = std::numeric_limits<std::int64_t>::max()) const;
 
  private:
-  const at::Tensor& linear_input(LinearId linear) const;
+  const at::Tensor& input_at(Site site) const;
   at::Tensor factors_as_tensor(const std::vector<double>& factors, std::int64_t count) const;
-  ScaleTensors scaled_start(const QuantizerFormat& format, const MinMaxTensors& start, const at::Tensor& factor) const;
   SiteQuantizer static_site(Site site, const MinMaxTensors& start) const;
   SiteQuantizer dynamic_site(Site site) const;
   at::Tensor search_key_factor(const QuantizerFormat& format, const MinMaxTensors& start) const;
@@ -68,14 +70,12 @@ class GridSearch {
   at::Tensor x_;  // [sequences, tokens, hidden]
   at::Tensor h_;  // qkv_input
   nn::Qkv qkv_;
-  at::Tensor attended_;                       // o_input
-  at::Tensor middle_;                         // residual stream between attention and MLP
-  at::Tensor g_;                              // gate_up_input
-  at::Tensor product_;                        // down_input
-  at::Tensor output_;                         // block output
-  mutable const void* gram_input_ = nullptr;  // whose Gram matrix gram_ is: q, k, v and gate, up read the same
-  mutable at::Tensor gram_;
-  at::Tensor keep_;  // [sequences, tokens, 1], 1 for tokens that count, 0 for outliers; undefined when all count
+  at::Tensor attended_;  // o_input
+  at::Tensor middle_;    // residual stream between attention and MLP
+  at::Tensor g_;         // gate_up_input
+  at::Tensor product_;   // down_input
+  at::Tensor output_;    // block output
+  at::Tensor keep_;      // [sequences, tokens, 1], 1 for tokens that count, 0 for outliers; undefined when all count
 };
 
 }  // namespace pq::quant

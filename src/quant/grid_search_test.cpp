@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "nn/model_context.h"
 
 namespace pq::quant {
@@ -104,7 +107,7 @@ TEST_F(GridSearchTest, WeightClipMinimizesTheOutputErrorOfEachChannelAndGroup) {
     const GridSearch search(block, context, x, recipe);
     const at::Tensor input = input_of(Site::down_input).flatten(0, 1).to(at::kDouble);
     const at::Tensor& weight = block[LinearId::down].weight;
-    const at::Tensor clip = search.weight_clip(LinearId::down);
+    const at::Tensor clip = search.weight_clip(LinearId::down, search.gram(Site::down_input));
     const std::int64_t size = group == 0 ? 40 : group;
     const auto errors = [&](const at::Tensor& factors) {  // straight from the definition, no Gram matrix
       const at::Tensor delta =
@@ -183,10 +186,49 @@ TEST_F(GridSearchTest, DynamicClipFactorsAreSearchedInOneOrTwoDimensions) {
   }
 }
 
+TEST_F(GridSearchTest, KeyScalesMinimizeTheErrorOfTheAttentionProbabilities) {
+  for (const std::int64_t window : {0, 7}) {
+    spec.sliding_window = window;
+    context = model.block(0, &prefix);
+    const nn::Qkv qkv = nn::project_qkv(block, context, nn::qkv_input(block, context, x, {}), prefix.length(), {});
+    at::Tensor hidden = at::zeros({20, 22}, at::kBool);  // the prefix, then the tokens
+    for (std::int64_t query = 0; query < 20; ++query) {
+      for (std::int64_t key = 0; key < 20; ++key) {
+        hidden[query][2 + key] = key > query || (window > 0 && key <= query - window);
+      }
+    }
+    const auto probabilities = [&](const at::Tensor& k, bool masked) {  // [sequences, heads, tokens, keys]
+      const at::Tensor keys = at::cat({prefix.key.expand({3, -1, -1, -1}), k}, 1).repeat_interleave(2, 2);
+      const at::Tensor scores = at::matmul(qkv.q.transpose(1, 2), keys.permute({0, 2, 3, 1})) / std::sqrt(8.0);
+      return (masked ? scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()) : scores).softmax(-1);
+    };
+    const auto error = [&](const ScaleTensors& scales, bool masked) {  // of each KV head
+      const at::Tensor rounded = SiteFakeQuantizer(Site::k_cache, recipe.kv, scales)(qkv.k);
+      return (probabilities(rounded, masked) - probabilities(qkv.k, masked))
+          .square()
+          .view({3, 2, -1})
+          .sum({0, 2}, false, at::kDouble);
+    };
+    const MinMaxTensors range = range_of(Site::k_cache);
+    const SiteQuantizer site = GridSearch(block, context, x, recipe).site(Site::k_cache, range);
+    const ScaleTensors found{from_floats(site.scale, {2}, at::kFloat), {}};
+    bool worse_somewhere = false;
+    for (const double factor : grids::kv_clip()) {
+      const at::Tensor clip = at::full({2}, factor);
+      const at::Tensor other = error(slice_scales(range.min, range.max, clip, clip, recipe.kv), true);
+      EXPECT_TRUE((error(found, true) <= other * (1 + 1e-4)).all().item<bool>()) << window << ", " << factor;
+      worse_somewhere = worse_somewhere || (error(found, true) < 0.9 * other).all().item<bool>();
+    }
+    EXPECT_TRUE(worse_somewhere);
+    // Were hidden keys seen, the errors would be others.
+    EXPECT_FALSE(at::allclose(error(found, true), error(found, false), 1e-2));
+  }
+}
+
 TEST_F(GridSearchTest, SwitchedOffItLeavesTheMinMaxStart) {
   recipe.search.weight = recipe.search.activation = recipe.search.kv = false;
   const GridSearch search(block, context, x, recipe);
-  EXPECT_TRUE(search.weight_clip(LinearId::q).eq(1).all().item<bool>());
+  EXPECT_TRUE(search.weight_clip(LinearId::q, {}).eq(1).all().item<bool>());
   const MinMaxTensors range = range_of(Site::o_input);
   const at::Tensor one = at::ones({1});
   EXPECT_EQ(search.site(Site::o_input, range).scale,

@@ -72,6 +72,11 @@ MinMaxTensors merge(const MinMaxTensors& a, const MinMaxTensors& b) {
   return {at::minimum(a.min, b.min), at::maximum(a.max, b.max)};
 }
 
+SiteQuantizer static_site_quantizer(const MinMaxTensors& range, const at::Tensor& factor,
+                                    const QuantizerFormat& format) {
+  return static_site_quantizer(slice_scales(range.min, range.max, factor, factor, format));
+}
+
 SiteFakeQuantizer::SiteFakeQuantizer(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
                                      const at::TensorOptions& options)
     : site_(site), format_(format), gamma_(parameters.clip[0]), beta_(parameters.clip[1]) {

@@ -42,6 +42,9 @@ struct MinMaxTensors {
 };
 MinMaxTensors static_slices(Site site, const at::Tensor& x);
 MinMaxTensors merge(const MinMaxTensors& a, const MinMaxTensors& b);
+/// A static site's quantizer whose range is `range` times `factor`, [1] or [kv_heads].
+SiteQuantizer static_site_quantizer(const MinMaxTensors& range, const at::Tensor& factor,
+                                    const QuantizerFormat& format);
 
 /// The fake quantizer of one site: what a block's tap does there.
 class SiteFakeQuantizer {

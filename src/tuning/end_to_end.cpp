@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "tuning/exchange.h"
-#include "tuning/training_step.h"
+#include "tuning/tuning_step.h"
 
 namespace pq::quant {
 namespace {
@@ -19,8 +19,8 @@ std::string scales_name(std::int64_t block, LinearId id) { return tensor_names::
 
 }  // namespace
 
-ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model,
-                             const at::Tensor& tokens, const TuningRun& run, const at::TensorOptions& options)
+ScaleTuning::ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model,
+                         const at::Tensor& tokens, const TuningRun& run, const at::TensorOptions& options)
     : blocks_(blocks),
       model_(model),
       spec_(model.context->spec()),
@@ -43,20 +43,19 @@ ScaleTraining::ScaleTraining(const std::vector<QuantizedBlock>& blocks, const En
   final_norm_ = model.final_norm.to(options_);
   lm_head_ = model.lm_head.to(options_);
   for (std::int64_t index = 0; index < spec_.block_count; ++index) {
-    const auto fixed = [](const std::string&, const at::Tensor& value) { return value; };
+    const auto fixed = [](const std::string&, ParameterKind, const at::Tensor& value) { return value; };
     sites_.push_back(
-        std::make_unique<TrainableSites>(blocks[static_cast<std::size_t>(index)].sites, run.recipe, options_, fixed));
+        std::make_unique<TunableSites>(blocks[static_cast<std::size_t>(index)].sites, run.recipe, options_, fixed));
     for (const LinearId id : all_linears) {
-      at::Tensor scale = start_scales(parameters_.size());
-      floors_.push_back(scale * smallest_scale_share);
-      const FinetuneSettings& settings = run.recipe.finetune;
-      const double rate = learning_rate(settings, settings.e2e_rate, scale_unit(scale));
-      parameters_.push_back({scales_name(index, id), scale.set_requires_grad(true), rate});
+      const at::Tensor scale = start_scales(parameters_.size());
+      const double rate = learning_rate(run.recipe.finetune, run.recipe.finetune.e2e_rate, scale_unit(scale));
+      parameters_.push_back(make_parameter(scales_name(index, id), ParameterKind::weight_scale, scale, rate));
+      parameters_.back().value.set_requires_grad(true);  // at a rate of 0 too: a step goes through every block
     }
   }
 }
 
-at::Tensor ScaleTraining::start_scales(std::size_t parameter) const {
+at::Tensor ScaleTuning::start_scales(std::size_t parameter) const {
   const LinearId id = all_linears[parameter % all_linears.size()];
   const QuantizedLinear& linear = blocks_[parameter / all_linears.size()].linears[id];
   const std::int64_t rows = linear_shape(spec_, id).out_features;
@@ -64,11 +63,11 @@ at::Tensor ScaleTraining::start_scales(std::size_t parameter) const {
                      options_.dtype(at::kFloat));
 }
 
-nn::BlockContext ScaleTraining::context(std::int64_t index) const {
+nn::BlockContext ScaleTuning::context(std::int64_t index) const {
   return context_.block(index, prefix_.empty() ? nullptr : &prefix_[static_cast<std::size_t>(index)]);
 }
 
-QuantizedWeights ScaleTraining::quantized_weights(std::int64_t index) const {
+QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
   const auto block = static_cast<std::size_t>(index);
   const QuantizedBlock& source = blocks_[block];
   QuantizedWeights result;
@@ -87,7 +86,7 @@ QuantizedWeights ScaleTraining::quantized_weights(std::int64_t index) const {
   return result;
 }
 
-at::Tensor ScaleTraining::forward(const at::Tensor& tokens, std::vector<at::Tensor>* inputs) const {
+at::Tensor ScaleTuning::forward(const at::Tensor& tokens, std::vector<at::Tensor>* inputs) const {
   const at::NoGradGuard no_grad;
   at::Tensor x = model_.embed(tokens).to(options_);
   for (std::int64_t index = 0; index < spec_.block_count; ++index) {
@@ -97,7 +96,7 @@ at::Tensor ScaleTraining::forward(const at::Tensor& tokens, std::vector<at::Tens
   return x;
 }
 
-at::Tensor ScaleTraining::backward(std::int64_t index, at::Tensor input, const at::Tensor& gradient) const {
+at::Tensor ScaleTuning::backward(std::int64_t index, at::Tensor input, const at::Tensor& gradient) const {
   const at::AutoGradMode with_gradients(true);
   const QuantizedWeights weights = quantized_weights(index);
   input.set_requires_grad(index > 0);
@@ -106,8 +105,7 @@ at::Tensor ScaleTraining::backward(std::int64_t index, at::Tensor input, const a
   return input.grad();
 }
 
-double ScaleTraining::loss(const at::Tensor& hidden, const at::Tensor& tokens, double count,
-                           at::Tensor* gradient) const {
+double ScaleTuning::loss(const at::Tensor& hidden, const at::Tensor& tokens, double count, at::Tensor* gradient) const {
   const at::AutoGradMode mode(gradient != nullptr);
   const std::int64_t predicted = tokens.size(1) - 1;
   const at::Tensor rows = hidden.narrow(1, 0, predicted).reshape({-1, hidden.size(2)});
@@ -135,7 +133,7 @@ double ScaleTraining::loss(const at::Tensor& hidden, const at::Tensor& tokens, d
   return sum;
 }
 
-double ScaleTraining::gradients(const SequenceShards::Batch& batch) {
+double ScaleTuning::gradients(const SequenceShards::Batch& batch) {
   const double count = static_cast<double>(batch.size) * static_cast<double>(tokens_.size(1) - 1);
   double sum_of_parts = 0;
   for (const at::Tensor& rows : parts_of_batch(batch.rows, tokens_.size(1), options_.device())) {
@@ -152,7 +150,7 @@ double ScaleTraining::gradients(const SequenceShards::Batch& batch) {
   return sum(run_.processes, sum_of_parts);
 }
 
-double ScaleTraining::judge() {
+double ScaleTuning::judge() {
   const double count = static_cast<double>(run_.shards.judging_count()) * static_cast<double>(tokens_.size(1) - 1);
   double sum_of_parts = 0;
   for (const at::Tensor& rows : parts_of_batch(run_.shards.judging_rows(), tokens_.size(1), options_.device())) {
@@ -162,27 +160,19 @@ double ScaleTraining::judge() {
   return sum(run_.processes, sum_of_parts);
 }
 
-void ScaleTraining::keep_in_range() {
-  const at::NoGradGuard no_grad;
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    at::Tensor& value = parameters_[i].value;
-    at::maximum_out(value, value, floors_[i]);
-  }
-}
-
-void ScaleTraining::restore() {
+void ScaleTuning::restore() {
   const at::NoGradGuard no_grad;
   for (std::size_t i = 0; i < parameters_.size(); ++i) parameters_[i].value.copy_(start_scales(i));
 }
 
 Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
                        const TuningRun& run, const at::TensorOptions& options) {
-  ScaleTraining training(blocks, model, tokens, run, options);
-  const TrainingPlan plan{"end to end", "e2e", model.context->spec().block_count, run.recipe.finetune.e2e_epochs,
-                          "finetune.e2e_rate"};
-  Tuning tuning = train(training, plan, run);
-  for (std::size_t i = 0; i < training.parameters().size(); ++i) {
-    const at::Tensor scale = training.parameters()[i].value.detach();
+  ScaleTuning scales(blocks, model, tokens, run, options);
+  const TuningPlan plan{"end to end", "e2e", model.context->spec().block_count, run.recipe.finetune.e2e_epochs,
+                        "finetune.e2e_rate"};
+  Tuning tuning = tune(scales, plan, run);
+  for (std::size_t i = 0; i < scales.parameters().size(); ++i) {
+    const at::Tensor scale = scales.parameters()[i].value.detach();
     broadcast(run.processes, scale);
     blocks[i / all_linears.size()].linears[all_linears[i % all_linears.size()]].scales = to_floats(scale);
   }

@@ -9,9 +9,9 @@
 
 #include "model/quantized_block.h"
 #include "nn/model_context.h"
-#include "tuning/trainable_block.h"
-#include "tuning/trainable_sites.h"
-#include "tuning/training_loop.h"
+#include "tuning/quantized_weights.h"
+#include "tuning/tunable_sites.h"
+#include "tuning/tuning_loop.h"
 
 namespace pq::quant {
 
@@ -30,19 +30,18 @@ struct EndToEndModel {
 /// latter pass gradients as in fake_quantize.h. A part of a batch goes forward block by block with each block's input
 /// kept, then backward block by block, each computed again from its input: the weights of one block at a time exist in
 /// floating point.
-class ScaleTraining : public Trainee {
+class ScaleTuning : public Tunable {
  public:
   /// `tokens` [rows, length] int64: the sequences of SequenceShards::owned(), of 2 tokens or more. `blocks` is borrowed
   /// and read in every step, but for its scales, which are those to begin with. Throws InputError when blocks, model
   /// and tokens do not fit together.
-  ScaleTraining(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
-                const TuningRun& run, const at::TensorOptions& options);
+  ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
+              const TuningRun& run, const at::TensorOptions& options);
 
   /// In the order of blocks and all_linears, "model.layers.0.self_attn.q_proj.scales": [out, groups].
   const std::vector<Parameter>& parameters() const override { return parameters_; }
   double gradients(const SequenceShards::Batch& batch) override;
   double judge() override;
-  void keep_in_range() override;
   void restore() override;
 
  private:
@@ -68,13 +67,12 @@ class ScaleTraining : public Trainee {
   std::vector<nn::KeyValue> prefix_;
   at::Tensor final_norm_;
   at::Tensor lm_head_;
-  std::vector<std::unique_ptr<TrainableSites>> sites_;  // one a block
+  std::vector<std::unique_ptr<TunableSites>> sites_;  // one a block
   std::vector<Parameter> parameters_;
-  std::vector<at::Tensor> floors_;  // smallest value of each parameter
 };
 
-/// The second phase of EfficientQAT (E2E-QP; arXiv 2407.11062, section 3.3): trains the weight scales of `blocks` as
-/// train() says and leaves them there, the same on every process.
+/// The second phase of EfficientQAT (E2E-QP; arXiv 2407.11062, section 3.3): tunes the weight scales of `blocks` as
+/// tune() says and leaves them there, the same on every process.
 Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
                        const TuningRun& run, const at::TensorOptions& options);
 

@@ -14,7 +14,7 @@ namespace {
 using ::testing::HasSubstr;
 
 struct Shape {
-  std::int64_t training;
+  std::int64_t tuning;
   std::int64_t validation;
   std::int64_t batch;
 };
@@ -24,7 +24,7 @@ const std::vector<Shape> shapes{{16, 4, 4}, {18, 3, 4}, {3, 2, 4}, {5, 0, 1}, {7
 std::vector<SequenceShards> of_all(const Shape& shape, int ranks) {
   std::vector<SequenceShards> result;
   for (int rank = 0; rank < ranks; ++rank) {
-    result.emplace_back(shape.training, shape.validation, shape.batch, rank, ranks);
+    result.emplace_back(shape.tuning, shape.validation, shape.batch, rank, ranks);
   }
   return result;
 }
@@ -55,7 +55,7 @@ TEST(SequenceShards, EverySequenceHasOneOwner) {
         owned.insert(shards.owned().begin(), shards.owned().end());
       }
       std::multiset<std::int64_t> expected;
-      for (std::int64_t i = 0; i < shape.training + shape.validation; ++i) expected.insert(i);
+      for (std::int64_t i = 0; i < shape.tuning + shape.validation; ++i) expected.insert(i);
       EXPECT_EQ(owned, expected) << ranks;
     }
   }
@@ -79,7 +79,7 @@ TEST(SequenceShards, BatchesAreTheSameForEveryNumberOfProcesses) {
   }
 }
 
-TEST(SequenceShards, AnEpochTakesEveryTrainingSequenceOnce) {
+TEST(SequenceShards, AnEpochTakesEveryTuningSequenceOnce) {
   for (const Shape& shape : shapes) {
     std::set<std::vector<std::vector<std::int64_t>>> orders;
     for (std::int64_t epoch = 0; epoch < 4; ++epoch) {
@@ -93,12 +93,12 @@ TEST(SequenceShards, AnEpochTakesEveryTrainingSequenceOnce) {
         seen.insert(seen.end(), batches[step].begin(), batches[step].end());
       }
       std::sort(seen.begin(), seen.end());
-      std::vector<std::int64_t> all(static_cast<std::size_t>(shape.training));
+      std::vector<std::int64_t> all(static_cast<std::size_t>(shape.tuning));
       std::iota(all.begin(), all.end(), 0);
       EXPECT_EQ(seen, all);
       orders.insert(batches);
     }
-    if (shape.training == 16) {
+    if (shape.tuning == 16) {
       EXPECT_EQ(orders.size(), 4U);  // each epoch its own
     }
   }
@@ -112,7 +112,7 @@ TEST(SequenceShards, SeedAndStreamShuffleOtherwise) {
   EXPECT_NE(first, sequences_of(all, 7, 3, 0));
 }
 
-TEST(SequenceShards, ValidationSequencesJudgeAndWithoutAnyTheTrainingOnes) {
+TEST(SequenceShards, ValidationSequencesJudgeAndWithoutAnyTheTuningOnes) {
   for (const Shape& shape : shapes) {
     std::vector<std::int64_t> judging;
     const auto all = of_all(shape, static_cast<int>(std::min<std::int64_t>(3, shape.batch)));
@@ -123,7 +123,7 @@ TEST(SequenceShards, ValidationSequencesJudgeAndWithoutAnyTheTrainingOnes) {
     }
     std::sort(judging.begin(), judging.end());
     std::vector<std::int64_t> expected(static_cast<std::size_t>(all[0].judging_count()));
-    std::iota(expected.begin(), expected.end(), shape.validation > 0 ? shape.training : 0);
+    std::iota(expected.begin(), expected.end(), shape.validation > 0 ? shape.tuning : 0);
     EXPECT_EQ(judging, expected);
   }
 }
@@ -136,7 +136,7 @@ TEST(SequenceShards, RefusesMoreProcessesThanSequencesInABatch) {
     EXPECT_STREQ(error.what(),
                  "mpirun: 5 processes cannot share batches of 4 sequences; start at most 4, or set finetune.batch=5");
   }
-  EXPECT_NO_THROW(SequenceShards(0, 0, 4, 0, 5));  // nothing is trained
+  EXPECT_NO_THROW(SequenceShards(0, 0, 4, 0, 5));  // nothing is tuned
 }
 
 }  // namespace

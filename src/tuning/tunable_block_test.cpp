@@ -1,4 +1,4 @@
-#include "tuning/trainable_block.h"
+#include "tuning/tunable_block.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include <set>
 #include <utility>
 
-#include "pipeline/tuning_sample.h"
+#include "tuning/tuning_sample_for_test.h"
 
 namespace pq::quant {
 namespace {
@@ -46,13 +46,13 @@ void for_each_case(const std::function<void(const TuningSample&)>& body) {
   }
 }
 
-TEST(TrainableBlock, IsTheBlockOfTheCheckpointBitForBit) {
+TEST(TunableBlock, IsTheBlockOfTheCheckpointBitForBit) {
   const at::NoGradGuard no_grad;
   for_each_case([](const TuningSample& sample) {
     const QuantizedBlock rounded = round_block(sample.start, sample.recipe, 0);
     const nn::Block restored = restore_block(rounded, sample.spec(), sample.recipe, sample.options);
-    const TrainableBlock trainable(sample.start, sample.recipe, at::kFloat, sample.options);
-    const QuantizedWeights weights = trainable.quantized_weights();
+    const TunableBlock tunable(sample.start, sample.recipe, at::kFloat, sample.options);
+    const QuantizedWeights weights = tunable.quantized_weights();
     for (const LinearId i : all_linears) {
       const at::Tensor& ours = weights.block.linears[i].weight;
       // What is not quantized is rounded to binary16 in the end, not at every step.
@@ -60,29 +60,29 @@ TEST(TrainableBlock, IsTheBlockOfTheCheckpointBitForBit) {
                             restored.linears[i].weight))
           << tensor_names::linear_in_block(i);
     }
-    const at::Tensor ours = nn::forward(restored, sample.context, sample.streams.input, trainable.tap());
+    const at::Tensor ours = nn::forward(restored, sample.context, sample.streams.input, tunable.tap());
     const nn::Tap tap = restore_tap(rounded, sample.recipe, sample.options);
     EXPECT_TRUE(at::equal(ours, nn::forward(restored, sample.context, sample.streams.input, tap)));
-    EXPECT_EQ(static_cast<bool>(trainable.tap()), static_cast<bool>(tap));
+    EXPECT_EQ(static_cast<bool>(tunable.tap()), static_cast<bool>(tap));
     if (tap) {
       EXPECT_FALSE(at::equal(ours, nn::forward(restored, sample.context, sample.streams.input)));
     }
-    expect_same_block(round_block(trainable.trained(), sample.recipe, 0), rounded);
+    expect_same_block(round_block(tunable.tuned(), sample.recipe, 0), rounded);
   });
 }
 
-TEST(TrainableBlock, GradientsReachWhatIsTrainedAndNothingElse) {
+TEST(TunableBlock, GradientsReachWhatIsTunedAndNothingElse) {
   for_each_case([](const TuningSample& sample) {
     for (const auto& [weight_rate, quantizer_rate] : {std::pair{1e-5, 1e-4}, {0.0, 1e-4}, {1e-5, 0.0}, {0.0, 0.0}}) {
       Recipe recipe = sample.recipe;
       recipe.finetune.weight_rate = weight_rate;
       recipe.finetune.quantizer_rate = quantizer_rate;
-      const TrainableBlock trainable(sample.start, recipe, at::kFloat, sample.options);
+      const TunableBlock tunable(sample.start, recipe, at::kFloat, sample.options);
       const TuningRun run{recipe, sample.shards, Communicator::world()};
-      TrainingStep step(sample.context, sample.streams, run, sample.options);
-      EXPECT_GT(step.gradients(trainable, sample.shards.batches(0, 0, 0)[0]), 0);
+      TuningStep step(sample.place(), sample.streams, run);
+      EXPECT_GT(step.gradients(tunable, sample.shards.batches(0, 0, 0)[0]), 0);
       std::set<std::string> names;
-      for (const auto& parameter : trainable.parameters()) {
+      for (const auto& parameter : tunable.parameters()) {
         EXPECT_TRUE(names.insert(parameter.name).second) << parameter.name;
         EXPECT_EQ(parameter.value.scalar_type(), at::kFloat);
         const bool weight = parameter.name.find(".weight") != std::string::npos;
@@ -101,19 +101,19 @@ TEST(TrainableBlock, GradientsReachWhatIsTrainedAndNothingElse) {
         return static_cast<std::size_t>(format.enabled() ? (format.symmetric ? 1 : 2) : 0);
       };
       EXPECT_EQ(names.size(), 7 * (1 + of(recipe.weight)) + 4 * of(recipe.activation) + 2 * of(recipe.kv));
-      EXPECT_EQ(trainable.site_parameters().size(), 4 * of(recipe.activation) + 2 * of(recipe.kv));
+      EXPECT_EQ(tunable.site_parameters().size(), 4 * of(recipe.activation) + 2 * of(recipe.kv));
     }
   });
 }
 
-TEST(TrainableBlock, RatesAreThoseOfTheRecipeOrGrowWithTheScales) {
+TEST(TunableBlock, RatesAreThoseOfTheRecipeOrGrowWithTheScales) {
   const TuningSample sample(quick_recipe(
       "w4a4kv4-static", {"weight.symmetric=false", "finetune.weight_rate=0.0002", "finetune.quantizer_rate=0.002"}));
   for (const bool relative : {false, true}) {
     Recipe recipe = sample.recipe;
     recipe.finetune.relative_rates = relative;
-    const TrainableBlock block(sample.start, recipe, at::kFloat, sample.options);
-    std::map<std::string, const Trainee::Parameter*> named;
+    const TunableBlock block(sample.start, recipe, at::kFloat, sample.options);
+    std::map<std::string, const Parameter*> named;
     for (const auto& parameter : block.parameters()) named[parameter.name] = &parameter;
     for (const auto& [name, parameter] : named) {
       const auto ends_with = [&text = name](const std::string& end) {
@@ -133,7 +133,7 @@ TEST(TrainableBlock, RatesAreThoseOfTheRecipeOrGrowWithTheScales) {
   }
 }
 
-std::vector<at::Tensor> gradients_of(const TrainableBlock& block) {
+std::vector<at::Tensor> gradients_of(const TunableBlock& block) {
   std::vector<at::Tensor> result;
   for (const auto& parameter : block.parameters()) {
     result.push_back(parameter.value.grad().clone());
@@ -153,7 +153,7 @@ double distance(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>&
 }
 
 /// Autograd through the whole batch at once, the weights' quantizers part of the same graph.
-double plain_gradients(const TuningSample& sample, const TrainableBlock& block, const std::vector<std::int64_t>& rows) {
+double plain_gradients(const TuningSample& sample, const TunableBlock& block, const std::vector<std::int64_t>& rows) {
   const at::AutoGradMode with_gradients(true);
   const QuantizedWeights weights = block.quantized_weights();
   nn::Block attached = weights.block;
@@ -166,15 +166,15 @@ double plain_gradients(const TuningSample& sample, const TrainableBlock& block, 
   return loss.item<double>();
 }
 
-TEST(TrainingStep, GradientsInPartsAreThoseOfTheWholeBatch) {
+TEST(TuningStep, GradientsInPartsAreThoseOfTheWholeBatch) {
   // 8 sequences of 400 tokens do not go through at once.
   for (const char* name : {"w4a4kv4-static", "w4a8kv4-dynamic", "w2a16g128"}) {
     SCOPED_TRACE(name);
     const TuningSample sample(quick_recipe(name, {"finetune.length=400", "finetune.batch=8", "finetune.samples=8",
                                                   "finetune.validation=1", "kv.symmetric=false"}));
-    const TrainableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
+    const TunableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
     const TuningRun run = sample.run();
-    TrainingStep step(sample.context, sample.streams, run, sample.options);
+    TuningStep step(sample.place(), sample.streams, run);
     const SequenceShards::Batch batch = sample.shards.batches(0, 0, 0)[0];
     ASSERT_EQ(batch.rows.size(), 8U);
     const double loss = step.gradients(block, batch);
@@ -191,7 +191,7 @@ TEST(TrainingStep, GradientsInPartsAreThoseOfTheWholeBatch) {
   }
 }
 
-TEST(TrainingStep, FiniteDifferencesAgreeWhereNothingIsRounded) {
+TEST(TuningStep, FiniteDifferencesAgreeWhereNothingIsRounded) {
   for (const char* target : {"finetune.target=full-precision", "finetune.target=quantized", "finetune.target=both"}) {
     SCOPED_TRACE(target);
     TuningSample sample(quick_recipe("w4a4kv4-static", {"weight.bits=16", "activation.bits=16", "kv.bits=16", target}));
@@ -199,9 +199,9 @@ TEST(TrainingStep, FiniteDifferencesAgreeWhereNothingIsRounded) {
     sample.streams.weight = at::ones({20, 48});
     sample.streams.weight[2][5] = 0;
     sample.streams.weight[7][0] = 0;
-    const TrainableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
+    const TunableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
     const TuningRun run = sample.run();
-    TrainingStep step(sample.context, sample.streams, run, sample.options);
+    TuningStep step(sample.place(), sample.streams, run);
     const SequenceShards::Batch batch = sample.shards.batches(0, 0, 0)[0];
     step.gradients(block, batch);
     const auto gradients = gradients_of(block);
@@ -231,13 +231,13 @@ TEST(TrainingStep, FiniteDifferencesAgreeWhereNothingIsRounded) {
   }
 }
 
-TEST(TrainableBlock, AStepCannotTakeAScaleOrAZeroPointOutOfRange) {
+TEST(TunableBlock, AStepCannotTakeAScaleOrAZeroPointOutOfRange) {
   const at::NoGradGuard no_grad;
   for (const char* mode : {"w4a4kv4-static", "w4a4kv4-dynamic"}) {
     const TuningSample sample(
         quick_recipe(mode, {"weight.symmetric=false", "activation.symmetric=false", "kv.symmetric=false"}));
-    TrainableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
-    const TrainableBlock untouched(sample.start, sample.recipe, at::kFloat, sample.options);
+    TunableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
+    const TunableBlock untouched(sample.start, sample.recipe, at::kFloat, sample.options);
     block.keep_in_range();
     for (std::size_t i = 0; i < block.parameters().size(); ++i) {
       EXPECT_TRUE(at::equal(block.parameters()[i].value, untouched.parameters()[i].value));
@@ -246,7 +246,8 @@ TEST(TrainableBlock, AStepCannotTakeAScaleOrAZeroPointOutOfRange) {
       for (const auto& parameter : block.parameters()) parameter.value.fill_(1e9 * sign);
       block.keep_in_range();
       for (std::size_t i = 0; i < block.parameters().size(); ++i) {
-        const auto& [name, value, rate] = block.parameters()[i];
+        const std::string& name = block.parameters()[i].name;
+        const at::Tensor& value = block.parameters()[i].value;
         const at::Tensor& start = untouched.parameters()[i].value;
         if (name.find("zero_point") != std::string::npos) {
           EXPECT_TRUE(value.eq(32767 * sign).all().item<bool>()) << name;
@@ -257,13 +258,13 @@ TEST(TrainableBlock, AStepCannotTakeAScaleOrAZeroPointOutOfRange) {
         }
       }
       // Whatever the step did, it rounds to a block that a checkpoint can hold.
-      const QuantizedBlock rounded = round_block(block.trained(), sample.recipe, 0);
+      const QuantizedBlock rounded = round_block(block.tuned(), sample.recipe, 0);
       for (const QuantizedLinear& linear : rounded.linears) {
         for (const float scale : linear.scales) EXPECT_GT(scale, 0);
       }
     }
     block.copy_values(untouched);
-    expect_same_block(round_block(block.trained(), sample.recipe, 0), round_block(sample.start, sample.recipe, 0));
+    expect_same_block(round_block(block.tuned(), sample.recipe, 0), round_block(sample.start, sample.recipe, 0));
   }
 }
 

@@ -8,19 +8,20 @@
 #include "model/recipe.h"
 #include "nn/block.h"
 #include "quant/block_start.h"
+#include "tuning/parameter.h"
 
 namespace pq::quant {
 
 using SiteQuantizers = PerSite<SiteQuantizer>;
 
 /// A block's activation, K and V quantizers with gradients: static scales and zero points, or dynamic clip factors.
-class TrainableSites {
+class TunableSites {
  public:
-  /// `leaf(name, value)` turns each start value, float32 on `options`' device, into the tensor that is used: a
-  /// parameter to train, or the value itself.
-  using MakeLeaf = std::function<at::Tensor(std::string name, const at::Tensor& value)>;
-  TrainableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
-                 const MakeLeaf& leaf);
+  /// `leaf(name, kind, value)` turns each start value, float32 on `options`' device, into the tensor that is used: a
+  /// parameter to tune, or the value itself.
+  using MakeLeaf = std::function<at::Tensor(std::string name, ParameterKind kind, const at::Tensor& value)>;
+  TunableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
+               const MakeLeaf& leaf);
 
   /// Applies them; borrows this object. Empty when nothing is quantized.
   nn::Tap tap() const;

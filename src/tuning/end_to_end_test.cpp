@@ -10,8 +10,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "pipeline/pipeline.h"
-#include "tuning/training_step.h"
+#include "tuning/tuning_step.h"
 
 namespace pq::quant {
 namespace {
@@ -105,7 +104,7 @@ struct TinyModel {
 
 struct Gradients {
   double loss = 0;
-  std::vector<at::Tensor> scales;      // in the order of ScaleTraining::parameters()
+  std::vector<at::Tensor> scales;      // in the order of ScaleTuning::parameters()
   std::vector<at::Tensor> magnitudes;  // the sums that these are, over absolute values
 };
 
@@ -202,16 +201,16 @@ double furthest(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>&
   return worst;
 }
 
-Gradients trained_gradients(const TinyModel& tiny, const at::Tensor& tokens) {
+Gradients tuned_gradients(const TinyModel& tiny, const at::Tensor& tokens) {
   const SequenceShards shards(tokens.size(0), 0, tokens.size(0), 0, 1);
   const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
-  ScaleTraining training(tiny.blocks, tiny.model, tokens, run, floats);
+  ScaleTuning scales(tiny.blocks, tiny.model, tokens, run, floats);
   SequenceShards::Batch batch{{}, tokens.size(0)};
   for (std::int64_t i = 0; i < tokens.size(0); ++i) batch.rows.push_back(i);
   Gradients result;
-  result.loss = training.gradients(batch);
-  EXPECT_NEAR(training.judge(), result.loss, 1e-6 * result.loss);
-  for (const auto& parameter : training.parameters()) result.scales.push_back(parameter.value.grad());
+  result.loss = scales.gradients(batch);
+  EXPECT_NEAR(scales.judge(), result.loss, 1e-6 * result.loss);
+  for (const auto& parameter : scales.parameters()) result.scales.push_back(parameter.value.grad());
   return result;
 }
 
@@ -219,14 +218,14 @@ TEST(EndToEnd, GradientsAreThoseOfOneGraphOverTheWholeModel) {
   for (const bool prefixed : {false, true}) {
     TinyModel tiny(false, prefixed);
     const at::Tensor tokens = tiny.sequences(4, 24);
-    const Gradients trained = trained_gradients(tiny, tokens);
+    const Gradients tuned = tuned_gradients(tiny, tokens);
     const Gradients exact = one_graph(tiny, tokens, 4, at::kDouble);
     // What float32 costs the plain graph, it may cost another order of the same sums.
     const double bound = 4 * furthest(one_graph(tiny, tokens, 4, at::kFloat).scales, exact.scales);
     EXPECT_GT(bound, 0);
-    EXPECT_NEAR(trained.loss, exact.loss, 1e-6 * exact.loss);
-    EXPECT_LE(furthest(trained.scales, exact.scales), bound);
-    EXPECT_GT(furthest(trained.scales, one_graph(tiny, tokens, 4, at::kDouble, false).scales), 1000 * bound);
+    EXPECT_NEAR(tuned.loss, exact.loss, 1e-6 * exact.loss);
+    EXPECT_LE(furthest(tuned.scales, exact.scales), bound);
+    EXPECT_GT(furthest(tuned.scales, one_graph(tiny, tokens, 4, at::kDouble, false).scales), 1000 * bound);
   }
 }
 
@@ -234,24 +233,24 @@ TEST(EndToEnd, PartsOfABatchAndSlicesOfLogitsAddUp) {
   TinyModel tiny(false, true, 13000);  // 1290 rows of logits in a slice
   const at::Tensor tokens = tiny.sequences(3, 700);
   ASSERT_GT(parts_of_batch({0, 1, 2}, 700, at::kCPU).size(), 1U);
-  const Gradients trained = trained_gradients(tiny, tokens);
+  const Gradients tuned = tuned_gradients(tiny, tokens);
   const Gradients exact = one_graph(tiny, tokens, 1, at::kDouble);
   const double bound = 4 * furthest(one_graph(tiny, tokens, 1, at::kFloat).scales, exact.scales);
-  EXPECT_NEAR(trained.loss, exact.loss, 1e-6 * exact.loss);
-  EXPECT_LE(furthest(trained.scales, exact.scales), bound);
+  EXPECT_NEAR(tuned.loss, exact.loss, 1e-6 * exact.loss);
+  EXPECT_LE(furthest(tuned.scales, exact.scales), bound);
 }
 
 TEST(EndToEnd, GradientsPassStraightThroughActivationsAndCaches) {
   for (const bool prefixed : {false, true}) {
     TinyModel tiny(true, prefixed);
     const at::Tensor tokens = tiny.sequences(4, 24);
-    const Gradients trained = trained_gradients(tiny, tokens);
+    const Gradients tuned = tuned_gradients(tiny, tokens);
     const Gradients graph = one_graph(tiny, tokens, 4, at::kFloat);
-    EXPECT_NEAR(trained.loss, graph.loss, 1e-6 * graph.loss);
+    EXPECT_NEAR(tuned.loss, graph.loss, 1e-6 * graph.loss);
     // The same roundings forward in both, so that no code flips: what differs is the order of sums of `group` terms.
     const double per_term = std::numeric_limits<float>::epsilon() * static_cast<double>(tiny.recipe.weight.group);
     for (std::size_t i = 0; i < graph.scales.size(); ++i) {
-      const at::Tensor excess = (trained.scales[i] - graph.scales[i]).abs() - per_term * graph.magnitudes[i];
+      const at::Tensor excess = (tuned.scales[i] - graph.scales[i]).abs() - per_term * graph.magnitudes[i];
       EXPECT_LE(excess.max().item<double>(), 0) << i;
     }
   }
@@ -260,16 +259,16 @@ TEST(EndToEnd, GradientsPassStraightThroughActivationsAndCaches) {
 TEST(EndToEnd, BfloatStepsPointTheSameWay) {
   TinyModel tiny(false, true);
   const at::Tensor tokens = tiny.sequences(4, 24);
-  const Gradients exact = trained_gradients(tiny, tokens);
+  const Gradients exact = tuned_gradients(tiny, tokens);
   tiny.recipe.finetune.compute = ComputeType::bf16;
   const SequenceShards shards(4, 0, 4, 0, 1);
   const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
-  ScaleTraining training(tiny.blocks, tiny.model, tokens, run, floats);
-  EXPECT_NEAR(training.gradients({{0, 1, 2, 3}, 4}), exact.loss, 0.02 * exact.loss);
+  ScaleTuning scales(tiny.blocks, tiny.model, tokens, run, floats);
+  EXPECT_NEAR(scales.gradients({{0, 1, 2, 3}, 4}), exact.loss, 0.02 * exact.loss);
   double product = 0, squares = 0, exact_squares = 0;
   for (std::size_t i = 0; i < exact.scales.size(); ++i) {
-    ASSERT_EQ(training.parameters()[i].value.scalar_type(), at::kFloat);
-    const at::Tensor& gradient = training.parameters()[i].value.grad();
+    ASSERT_EQ(scales.parameters()[i].value.scalar_type(), at::kFloat);
+    const at::Tensor& gradient = scales.parameters()[i].value.grad();
     product += (gradient * exact.scales[i]).sum().item<double>();
     squares += gradient.square().sum().item<double>();
     exact_squares += exact.scales[i].square().sum().item<double>();
@@ -281,14 +280,13 @@ TEST(EndToEnd, ScalesStayPositive) {
   TinyModel tiny(false, false);
   const at::Tensor tokens = tiny.sequences(4, 8);
   const SequenceShards shards(4, 0, 4, 0, 1);
-  ScaleTraining training(tiny.blocks, tiny.model, tokens, {tiny.recipe, shards, Communicator::world(), nullptr},
-                         floats);
-  at::Tensor scale = training.parameters()[0].value.detach();
+  ScaleTuning scales(tiny.blocks, tiny.model, tokens, {tiny.recipe, shards, Communicator::world(), nullptr}, floats);
+  at::Tensor scale = scales.parameters()[0].value.detach();
   const at::Tensor start = scale.clone();
   scale.neg_();
-  training.keep_in_range();
+  scales.keep_in_range();
   EXPECT_TRUE(at::equal(scale, start * smallest_scale_share));
-  training.restore();
+  scales.restore();
   EXPECT_TRUE(at::equal(scale, start));
 }
 
@@ -297,10 +295,10 @@ TEST(EndToEnd, LearningRatesAreRelativeToTheScalesWhereTheRecipeSaysSo) {
   const at::Tensor tokens = tiny.sequences(4, 8);
   const SequenceShards shards(4, 0, 4, 0, 1);
   const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
-  EXPECT_EQ(ScaleTraining(tiny.blocks, tiny.model, tokens, run, floats).parameters()[0].rate, 1e-3);
+  EXPECT_EQ(ScaleTuning(tiny.blocks, tiny.model, tokens, run, floats).parameters()[0].rate, 1e-3);
   tiny.recipe.finetune.relative_rates = true;
-  const ScaleTraining relative(tiny.blocks, tiny.model, tokens, run, floats);
-  const Trainee::Parameter& scale = relative.parameters()[0];
+  const ScaleTuning relative(tiny.blocks, tiny.model, tokens, run, floats);
+  const Parameter& scale = relative.parameters()[0];
   EXPECT_NEAR(scale.rate, 1e-3 * scale.value.mean().item<double>() / 0.01, 1e-9);
 }
 
@@ -308,10 +306,10 @@ TEST(EndToEnd, WhatDoesNotBelongTogetherIsRefused) {
   TinyModel tiny(false, false);
   const SequenceShards shards(4, 0, 4, 0, 1);
   const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
-  EXPECT_THROW(ScaleTraining(tiny.blocks, tiny.model, tiny.sequences(3, 8), run, floats), InputError);
-  EXPECT_THROW(ScaleTraining(tiny.blocks, tiny.model, tiny.sequences(4, 1), run, floats), InputError);
+  EXPECT_THROW(ScaleTuning(tiny.blocks, tiny.model, tiny.sequences(3, 8), run, floats), InputError);
+  EXPECT_THROW(ScaleTuning(tiny.blocks, tiny.model, tiny.sequences(4, 1), run, floats), InputError);
   tiny.blocks.pop_back();
-  EXPECT_THROW(ScaleTraining(tiny.blocks, tiny.model, tiny.sequences(4, 8), run, floats), InputError);
+  EXPECT_THROW(ScaleTuning(tiny.blocks, tiny.model, tiny.sequences(4, 8), run, floats), InputError);
 }
 
 std::vector<float> all_scales(const std::vector<QuantizedBlock>& blocks) {
@@ -357,127 +355,6 @@ TEST(EndToEnd, GoesOnAfterAnInterruptionAsIfThereHadBeenNone) {
   run();
   EXPECT_EQ(calls, 0);  // all was done
   EXPECT_EQ(all_scales(tiny.blocks), expected);
-}
-
-/// The sample model, all of it.
-class EndToEndPipeline : public testing::Test {
- protected:
-  struct Blocks : DiscardingSink {
-    void block(std::int64_t index, QuantizedBlock block) override {
-      EXPECT_EQ(index, static_cast<std::int64_t>(blocks.size()));
-      blocks.push_back(std::move(block));
-    }
-    std::vector<QuantizedBlock> blocks;
-  };
-  Recipe quick(const std::string& name) const {
-    Recipe recipe = named_recipe(name);
-    recipe.calibration.samples = 2;
-    recipe.calibration.length = 64;
-    recipe.search.samples = 2;
-    recipe.search.length = 64;
-    recipe.search.weight_step = 0.25;
-    recipe.finetune.epochs = 0;
-    recipe.finetune.samples = 16;
-    recipe.finetune.length = 64;
-    recipe.finetune.validation = 0;
-    recipe.finetune.e2e_epochs = 2;
-    recipe.finetune.e2e_rate = 2e-5;
-    return recipe;
-  }
-  std::vector<QuantizedBlock> quantize(const Recipe& recipe, const std::vector<std::int32_t>& prefix,
-                                       QuantizeSummary* summary = nullptr, io::ResumeJournal* journal = nullptr) const {
-    Blocks sink;
-    Recipe drawn = recipe;
-    drawn.finetune.e2e_epochs = 1;
-    const CalibrationData data =
-        calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer, checkpoint.spec(), drawn);
-    const QuantizeSummary result = quantize_model(checkpoint, recipe, prefix, data, floats, sink, {journal, {}, {}});
-    if (summary != nullptr) *summary = result;
-    EXPECT_EQ(sink.blocks.size(), 6U);
-    return std::move(sink.blocks);
-  }
-  static void expect_equal_but_for_scales(const std::vector<QuantizedBlock>& a, const std::vector<QuantizedBlock>& b) {
-    ASSERT_EQ(a.size(), b.size());
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      EXPECT_EQ(a[i].norms, b[i].norms);
-      for (const LinearId j : all_linears) {
-        EXPECT_EQ(a[i].linears[j].codes, b[i].linears[j].codes);
-        EXPECT_EQ(a[i].linears[j].zero_points, b[i].linears[j].zero_points);
-        EXPECT_EQ(a[i].linears[j].bias, b[i].linears[j].bias);
-      }
-      for (const Site j : quantized_sites) {
-        EXPECT_EQ(a[i].sites[j].scale, b[i].sites[j].scale);
-        EXPECT_EQ(a[i].sites[j].zero_point, b[i].sites[j].zero_point);
-        EXPECT_EQ(a[i].sites[j].clip, b[i].sites[j].clip);
-      }
-    }
-  }
-  static Recipe without_second_phase(Recipe recipe) {
-    recipe.finetune.e2e_epochs = 0;
-    return recipe;
-  }
-  io::HfCheckpoint checkpoint = io::HfCheckpoint::open(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
-  Tokenizer tokenizer = Tokenizer::load(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
-};
-
-TEST_F(EndToEndPipeline, TheLossFallsAndScalesAloneChange) {
-  const std::vector<std::int32_t> prefix{8142, 13, 1};
-  for (const auto& [name, ids] : {std::pair{"w2a16g128", std::vector<std::int32_t>{}}, {"w4a4kv4-static", prefix}}) {
-    const Recipe recipe = quick(name);
-    QuantizeSummary summary;
-    const auto tuned = quantize(recipe, ids, &summary);
-    const auto plain = quantize(without_second_phase(recipe), ids);
-    ASSERT_TRUE(summary.end_to_end.has_value());
-    const Tuning& tuning = *summary.end_to_end;
-    EXPECT_EQ(tuning.epochs.size(), 2U);
-    EXPECT_FALSE(tuning.kept_start) << name;
-    EXPECT_LT(tuning.end_loss, tuning.start_loss) << name;
-    EXPECT_LT(tuning.epochs[1].training, tuning.epochs[0].training) << name;
-    EXPECT_TRUE(quantize_summary_to_json(summary).contains("e2e"));
-    EXPECT_TRUE(summary.tuning.empty());
-    expect_equal_but_for_scales(tuned, plain);
-    EXPECT_NE(all_scales(tuned), all_scales(plain));
-  }
-}
-
-TEST_F(EndToEndPipeline, WhatEndsWorseKeepsItsStart) {
-  Recipe recipe = quick("w4a4kv4-static");
-  recipe.finetune.e2e_epochs = 1;
-  recipe.finetune.e2e_rate = 0.01;
-  QuantizeSummary summary;
-  const auto tuned = quantize(recipe, {13, 1}, &summary);
-  EXPECT_TRUE(summary.end_to_end->kept_start);
-  EXPECT_GT(summary.end_to_end->epochs[0].validation, summary.end_to_end->start_loss);
-  const auto plain = quantize(without_second_phase(recipe), {13, 1});
-  expect_equal_but_for_scales(tuned, plain);
-  EXPECT_EQ(all_scales(tuned), all_scales(plain));
-}
-
-TEST_F(EndToEndPipeline, FollowsTheBlocksAndGoesOnFromTheirJournal) {
-  Recipe recipe = quick("w3a16g128");
-  recipe.finetune.epochs = 1;
-  recipe.finetune.e2e_epochs = 1;
-  QuantizeSummary summary;
-  const auto expected = quantize(recipe, {13, 1}, &summary);
-  EXPECT_EQ(summary.tuning.size(), 6U);
-  ASSERT_TRUE(summary.end_to_end.has_value());
-
-  const fs::path directory = fs::path(testing::TempDir()) / "pq_e2e_pipeline_journal";
-  fs::remove_all(directory);
-  const auto with_journal = [&](const Recipe& with) {
-    io::ResumeJournal journal(directory, Json::object(), checkpoint.spec(), recipe);
-    return quantize(with, {13, 1}, &summary, &journal);
-  };
-  const auto first_phase = with_journal(without_second_phase(recipe));
-  EXPECT_FALSE(summary.end_to_end.has_value());
-  for (int run = 0; run < 2; ++run) {  // the first trains, the second finds all done
-    const auto resumed = with_journal(recipe);
-    EXPECT_EQ(summary.end_to_end->epochs.size(), 1U);
-    expect_equal_but_for_scales(resumed, expected);
-    EXPECT_EQ(all_scales(resumed), all_scales(expected));
-    expect_equal_but_for_scales(resumed, first_phase);
-    EXPECT_NE(all_scales(resumed), all_scales(first_phase));
-  }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "tuning/trainable_sites.h"
+#include "tuning/tunable_sites.h"
 
 #include <algorithm>
 #include <utility>
@@ -16,8 +16,8 @@ at::Tensor zero_points_of(const SiteQuantizer& site, const at::TensorOptions& op
 
 }  // namespace
 
-TrainableSites::TrainableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
-                               const MakeLeaf& leaf)
+TunableSites::TunableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
+                           const MakeLeaf& leaf)
     : activation_(recipe.activation), kv_(recipe.kv) {
   const auto floats = options.dtype(at::kFloat);
   for (const Site id : quantized_sites) {
@@ -27,19 +27,22 @@ TrainableSites::TrainableSites(const SiteQuantizers& start, const Recipe& recipe
     const std::string name(site_name(id));
     if (format.is_static()) {
       const auto count = static_cast<std::int64_t>(site.scale.size());
-      sites_[id].scale = leaf(name + ".scale", from_floats(site.scale, {count}, floats));
-      if (!format.symmetric) sites_[id].zero_point = leaf(name + ".zero_point", zero_points_of(site, floats));
+      sites_[id].scale = leaf(name + ".scale", ParameterKind::site_scale, from_floats(site.scale, {count}, floats));
+      if (!format.symmetric)
+        sites_[id].zero_point =
+            leaf(name + ".zero_point", ParameterKind::site_zero_point, zero_points_of(site, floats));
     } else {
-      sites_[id].gamma = leaf(name + ".gamma", at::full({1}, site.clip[0], floats));
-      if (!format.symmetric) sites_[id].beta = leaf(name + ".beta", at::full({1}, site.clip[1], floats));
+      sites_[id].gamma = leaf(name + ".gamma", ParameterKind::site_clip, at::full({1}, site.clip[0], floats));
+      if (!format.symmetric)
+        sites_[id].beta = leaf(name + ".beta", ParameterKind::site_clip, at::full({1}, site.clip[1], floats));
     }
   }
 }
 
-at::Tensor TrainableSites::apply_dynamic(Site site, const QuantizerFormat& format, const Parameters& parameters,
-                                         const at::Tensor& x) const {
+at::Tensor TunableSites::apply_dynamic(Site site, const QuantizerFormat& format, const Parameters& parameters,
+                                       const at::Tensor& x) const {
   const auto slices_of = [&](const at::Tensor& part, std::int64_t inner) {
-    return fake_quantize_dynamic_trained(part, {1, part.numel() / inner, inner}, parameters.gamma, parameters.beta,
+    return fake_quantize_dynamic_tunable(part, {1, part.numel() / inner, inner}, parameters.gamma, parameters.beta,
                                          format);
   };
   const std::int64_t columns = x.size(-1);
@@ -59,22 +62,22 @@ at::Tensor TrainableSites::apply_dynamic(Site site, const QuantizerFormat& forma
   }
 }
 
-at::Tensor TrainableSites::apply(Site site, const at::Tensor& x) const {
+at::Tensor TunableSites::apply(Site site, const at::Tensor& x) const {
   const Parameters* parameters = sites_.find(site);
   const QuantizerFormat& format = is_kv(site) ? kv_ : activation_;
   if (parameters == nullptr || !format.enabled()) return x;
   if (!format.is_static()) return apply_dynamic(site, format, *parameters, x);
   const SliceLayout layout =
       is_kv(site) ? SliceLayout{x.size(0) * x.size(1), x.size(2), x.size(3)} : SliceLayout{1, 1, x.numel()};
-  return fake_quantize_trained(x, layout, parameters->scale, parameters->zero_point, format, x.scalar_type());
+  return fake_quantize_tunable(x, layout, parameters->scale, parameters->zero_point, format, x.scalar_type());
 }
 
-nn::Tap TrainableSites::tap() const {
+nn::Tap TunableSites::tap() const {
   if (!activation_.enabled() && !kv_.enabled()) return {};
   return [this](Site site, const at::Tensor& x) { return apply(site, x); };
 }
 
-SiteQuantizers TrainableSites::values() const {
+SiteQuantizers TunableSites::values() const {
   SiteQuantizers result;
   for (const Site id : quantized_sites) {
     const Parameters& site = sites_[id];

@@ -1,4 +1,4 @@
-#include "tuning/training_loop.h"
+#include "tuning/tuning_loop.h"
 
 #include <ATen/core/grad_mode.h>
 #include <gmock/gmock.h>
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "io/hf_checkpoint.h"
-#include "pipeline/tuning_sample.h"
+#include "tuning/tuning_sample_for_test.h"
 
 namespace pq::quant {
 namespace {
@@ -24,10 +24,11 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 /// Three values that learn a batch's number by squares, and one that stays. `failing(call)`: that call's loss and
 /// gradients are not finite.
-class Fit : public Trainee {
+class Fit : public Tunable {
  public:
   explicit Fit(double rate = 0.01, std::function<bool(int)> failing = {})
-      : parameters_{{"learns", at::ones({3}).set_requires_grad(true), rate}, {"stays", at::ones({2}), 0}},
+      : parameters_{make_parameter("learns", ParameterKind::weight, at::ones({3}), rate),
+                    make_parameter("stays", ParameterKind::weight, at::ones({2}), 0)},
         failing_(std::move(failing)) {}
 
   const std::vector<Parameter>& parameters() const override { return parameters_; }
@@ -66,26 +67,26 @@ class Fit : public Trainee {
   std::function<bool(int)> failing_;
 };
 
-class TrainingLoop : public testing::Test {
+class TuningLoop : public testing::Test {
  protected:
   const QuietLog quiet;
-  TrainingLoop() { fs::remove_all(directory); }
-  ~TrainingLoop() override { fs::remove_all(directory); }
+  TuningLoop() { fs::remove_all(directory); }
+  ~TuningLoop() override { fs::remove_all(directory); }
 
-  Tuning train(Fit& fit, std::int64_t epochs, io::ResumeJournal* journal = nullptr) const {
-    return quant::train(fit, {"block 3", "block-3", 3, epochs, "finetune.e2e_rate"},
-                        {recipe, shards, Communicator::world(), journal});
+  Tuning tune(Fit& fit, std::int64_t epochs, io::ResumeJournal* journal = nullptr) const {
+    return quant::tune(fit, {"block 3", "block-3", 3, epochs, "finetune.e2e_rate"},
+                       {recipe, shards, Communicator::world(), journal});
   }
   io::ResumeJournal journal() const { return {directory, Json{{"seed", 0}}, ModelSpec(), recipe}; }
 
-  const fs::path directory = fs::path(testing::TempDir()) / "pq_training_loop";
+  const fs::path directory = fs::path(testing::TempDir()) / "pq_tuning_loop";
   Recipe recipe;
   SequenceShards shards{8, 0, 4, 0, 1};  // two steps an epoch
 };
 
-TEST_F(TrainingLoop, TrainsJudgesAndReports) {
+TEST_F(TuningLoop, TunesJudgesAndReports) {
   Fit fit;
-  const Tuning tuning = train(fit, 3);
+  const Tuning tuning = tune(fit, 3);
   EXPECT_EQ(fit.calls, 6);
   EXPECT_EQ(fit.kept, 6);
   EXPECT_EQ(fit.judged, 4);
@@ -94,26 +95,26 @@ TEST_F(TrainingLoop, TrainsJudgesAndReports) {
   EXPECT_EQ(tuning.start_loss, 1);
   EXPECT_LT(tuning.end_loss, 1);
   EXPECT_EQ(tuning.end_loss, tuning.epochs.back().validation);
-  EXPECT_GT(tuning.epochs[0].training, tuning.epochs[2].training);
+  EXPECT_GT(tuning.epochs[0].tuning, tuning.epochs[2].tuning);
   EXPECT_FALSE(tuning.kept_start);
   EXPECT_FALSE(tuning.halved);
   EXPECT_EQ(fit.parameters()[1].value.sum().item<float>(), 2);
   EXPECT_FALSE(fit.parameters()[0].value.grad().defined());
 }
 
-TEST_F(TrainingLoop, WithoutEpochsNothingHappens) {
+TEST_F(TuningLoop, WithoutEpochsNothingHappens) {
   Fit fit;
-  const Tuning tuning = train(fit, 0);
+  const Tuning tuning = tune(fit, 0);
   EXPECT_EQ(fit.calls, 0);
   EXPECT_EQ(tuning.end_loss, tuning.start_loss);
   EXPECT_FALSE(tuning.kept_start);
 }
 
-TEST_F(TrainingLoop, WhatEndsWorseOrAsNoNumberIsRestored) {
+TEST_F(TuningLoop, WhatEndsWorseOrAsNoNumberIsRestored) {
   Fit fit;
   fit.judge_as = [](int judged) { return judged == 1 ? 0.25 : 0.5; };
   testing::internal::CaptureStderr();
-  const Tuning tuning = train(fit, 2);
+  const Tuning tuning = tune(fit, 2);
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
               HasSubstr("warning: block 3: its loss went from 0.25 to 0.5; it keeps its start values\n"));
   EXPECT_TRUE(tuning.kept_start);
@@ -123,17 +124,17 @@ TEST_F(TrainingLoop, WhatEndsWorseOrAsNoNumberIsRestored) {
 
   Fit even;
   even.judge_as = [](int) { return 0.25; };
-  EXPECT_FALSE(train(even, 2).kept_start);
+  EXPECT_FALSE(tune(even, 2).kept_start);
 }
 
-TEST_F(TrainingLoop, ALossThatIsNotFiniteRestoresAndHalvesTheRateOnce) {
+TEST_F(TuningLoop, ALossThatIsNotFiniteRestoresAndHalvesTheRateOnce) {
   Fit whole(0.01);
-  train(whole, 2);
+  tune(whole, 2);
   Fit half(0.005);
-  train(half, 2);
+  tune(half, 2);
   Fit fit(0.01, [](int call) { return call == 2; });  // the first step of the second epoch
   testing::internal::CaptureStderr();
-  const Tuning tuning = train(fit, 2);
+  const Tuning tuning = tune(fit, 2);
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_THAT(log, HasSubstr("warning: block 3, epoch 2, step 1: the loss is not finite; "));
   EXPECT_THAT(log, HasSubstr("trained again at half the learning rate\n"));
@@ -146,11 +147,11 @@ TEST_F(TrainingLoop, ALossThatIsNotFiniteRestoresAndHalvesTheRateOnce) {
   EXPECT_NE(fit.values(), whole.values());
 }
 
-TEST_F(TrainingLoop, AJudgementThatIsNotFiniteCountsAsFailure) {
+TEST_F(TuningLoop, AJudgementThatIsNotFiniteCountsAsFailure) {
   Fit fit;
   fit.judge_as = [](int judged) { return judged == 2 ? not_a_number : 1.0 / judged; };
   testing::internal::CaptureStderr();
-  const Tuning tuning = train(fit, 2);
+  const Tuning tuning = tune(fit, 2);
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
               HasSubstr("warning: block 3, epoch 1, validation: the loss is not finite; "));
   EXPECT_TRUE(tuning.halved);
@@ -158,12 +159,12 @@ TEST_F(TrainingLoop, AJudgementThatIsNotFiniteCountsAsFailure) {
   EXPECT_EQ(tuning.epochs.size(), 2U);
 }
 
-TEST_F(TrainingLoop, ASecondLossThatIsNotFiniteStopsWithTheStepsName) {
+TEST_F(TuningLoop, ASecondLossThatIsNotFiniteStopsWithTheStepsName) {
   Fit fit(0.01, [](int call) { return call == 1 || call == 5; });
   testing::internal::CaptureStderr();
   std::string message;
   try {
-    train(fit, 3);
+    tune(fit, 3);
   } catch (const InputError& error) {
     message = error.what();
   }
@@ -174,12 +175,12 @@ TEST_F(TrainingLoop, ASecondLossThatIsNotFiniteStopsWithTheStepsName) {
   EXPECT_THAT(message, Not(HasSubstr("\n")));
 }
 
-TEST_F(TrainingLoop, GoesOnFromEveryEpochToTheSameValues) {
+TEST_F(TuningLoop, GoesOnFromEveryEpochToTheSameValues) {
   for (const bool fails : {false, true}) {
     const auto failing = [fails](int call) { return fails && call == 3; };
     Fit expected(0.01, failing);
     testing::internal::CaptureStderr();
-    const Tuning whole = train(expected, 3);
+    const Tuning whole = tune(expected, 3);
     testing::internal::GetCapturedStderr();
     const int all_calls = expected.calls;
     for (int stop = 0; stop < all_calls; ++stop) {
@@ -190,28 +191,28 @@ TEST_F(TrainingLoop, GoesOnFromEveryEpochToTheSameValues) {
         Fit stopped(0.01, failing);
         stopped.stop_at_call = stop;
         io::ResumeJournal saved = journal();
-        EXPECT_THROW(train(stopped, 3, &saved), std::runtime_error);
+        EXPECT_THROW(tune(stopped, 3, &saved), std::runtime_error);
       }
       io::ResumeJournal found = journal();
-      const std::optional<io::TrainingState> state = found.state("block-3");
+      const std::optional<io::TuningState> state = found.state("block-3");
       EXPECT_EQ(state.has_value(), stop >= 2);
       // What failed before the first epoch of the new attempt was saved fails again.
       const bool again = fails && (!state || !state->notes.at("halved").get<bool>());
       const int done = state ? 2 * static_cast<int>(state->notes.at("epochs").size()) : 0;
       Fit resumed(0.01, [&](int call) { return again && call == 3 - done; });
-      const Tuning tuning = train(resumed, 3, &found);
+      const Tuning tuning = tune(resumed, 3, &found);
       EXPECT_EQ(resumed.values(), expected.values());
       EXPECT_EQ(tuning.start_loss, whole.start_loss);
       EXPECT_EQ(tuning.end_loss, whole.end_loss);
       EXPECT_EQ(tuning.halved, fails);
       ASSERT_EQ(tuning.epochs.size(), 3U);
       for (std::size_t i = 0; i < 3; ++i) {
-        EXPECT_EQ(tuning.epochs[i].training, whole.epochs[i].training);
+        EXPECT_EQ(tuning.epochs[i].tuning, whole.epochs[i].tuning);
         EXPECT_EQ(tuning.epochs[i].validation, whole.epochs[i].validation);
       }
-      // Stopped after its last epoch, it trains no more.
+      // Stopped after its last epoch, it tunes no more.
       Fit after;
-      train(after, 3, &found);
+      tune(after, 3, &found);
       EXPECT_EQ(after.calls, 0);
       EXPECT_EQ(after.values(), expected.values());
       testing::internal::GetCapturedStderr();
@@ -219,16 +220,16 @@ TEST_F(TrainingLoop, GoesOnFromEveryEpochToTheSameValues) {
   }
 }
 
-TEST_F(TrainingLoop, AStateOfOtherParametersIsRefused) {
+TEST_F(TuningLoop, AStateOfOtherParametersIsRefused) {
   io::ResumeJournal saved = journal();
   Fit fit;
-  train(fit, 1, &saved);
-  io::TrainingState state = *saved.state("block-3");
+  tune(fit, 1, &saved);
+  io::TuningState state = *saved.state("block-3");
   state.tensors[1].name = "other";
   saved.save_state("block-3", state);
   try {
     Fit resumed;
-    train(resumed, 1, &saved);
+    tune(resumed, 1, &saved);
     FAIL() << "accepted";
   } catch (const FormatError& error) {
     EXPECT_THAT(error.what(), HasSubstr("holds no tensor 'learns.first_moment' that fits; begin anew with --restart"));
@@ -237,14 +238,14 @@ TEST_F(TrainingLoop, AStateOfOtherParametersIsRefused) {
   EXPECT_FALSE(saved.state("block-4"));
 }
 
-TEST_F(TrainingLoop, ReportsSurviveJson) {
+TEST_F(TuningLoop, ReportsSurviveJson) {
   Tuning tuning{1.5, not_a_number, {{2, 3}, {not_a_number, 4}}, true, true, 7.5};
   const Tuning back = tuning_from_json(Json::parse(tuning_to_json(tuning).dump()));
   EXPECT_EQ(back.start_loss, 1.5);
   EXPECT_TRUE(std::isnan(back.end_loss));
   ASSERT_EQ(back.epochs.size(), 2U);
   EXPECT_EQ(back.epochs[0].validation, 3);
-  EXPECT_TRUE(std::isnan(back.epochs[1].training));
+  EXPECT_TRUE(std::isnan(back.epochs[1].tuning));
   EXPECT_TRUE(back.kept_start && back.halved);
   EXPECT_EQ(back.seconds, 7.5);
 }

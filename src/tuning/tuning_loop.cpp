@@ -1,9 +1,8 @@
-#include "tuning/training_loop.h"
+#include "tuning/tuning_loop.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -11,35 +10,36 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/stopwatch.h"
 #include "tuning/adamw.h"
 #include "tuning/exchange.h"
 
 namespace pq::quant {
 namespace {
 
-class TrainingLoop {
+class TuningLoop {
  public:
-  TrainingLoop(Trainee& trainee, const TrainingPlan& plan, const TuningRun& run)
-      : trainee_(trainee), plan_(plan), run_(run), optimizer_(values()) {}
+  TuningLoop(Tunable& tunable, const TuningPlan& plan, const TuningRun& run)
+      : tunable_(tunable), plan_(plan), run_(run), optimizer_(values()) {}
 
   Tuning run() {
     if (!load()) {
-      tuning_.start_loss = trainee_.judge();
+      tuning_.start_loss = tunable_.judge();
       log_info("{}: loss {:.4g} before training", plan_.name, tuning_.start_loss);
     }
     Progress progress(plan_.name, static_cast<std::size_t>(plan_.epochs * run_.shards.steps()));
     progress.advance(tuning_.epochs.size() * static_cast<std::size_t>(run_.shards.steps()), "");
     while (static_cast<std::int64_t>(tuning_.epochs.size()) < plan_.epochs) {
-      const auto begin = std::chrono::steady_clock::now();
-      const std::optional<EpochLoss> losses = train_epoch(progress);
+      const Stopwatch stopwatch;
+      const std::optional<EpochLoss> losses = tune_epoch(progress);
       if (!losses) {
         start_again();
         continue;
       }
       tuning_.epochs.push_back(*losses);
-      tuning_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      tuning_.seconds += stopwatch.seconds();
       log_info("{}, epoch {}: loss {:.4g} training, {:.4g} validation", plan_.name, tuning_.epochs.size(),
-               losses->training, losses->validation);
+               losses->tuning, losses->validation);
       save();
     }
     tuning_.end_loss = tuning_.epochs.empty() ? tuning_.start_loss : tuning_.epochs.back().validation;
@@ -49,7 +49,7 @@ class TrainingLoop {
       log_warning("{}: its loss went from {:.4g} to {:.4g}; it keeps its start values", plan_.name, tuning_.start_loss,
                   tuning_.end_loss);
       tuning_.end_loss = tuning_.start_loss;
-      trainee_.restore();
+      tunable_.restore();
     }
     return tuning_;
   }
@@ -57,18 +57,18 @@ class TrainingLoop {
  private:
   std::vector<at::Tensor> values() const {
     std::vector<at::Tensor> tensors;
-    for (const auto& parameter : trainee_.parameters()) tensors.push_back(parameter.value);
+    for (const auto& parameter : tunable_.parameters()) tensors.push_back(parameter.value);
     return tensors;
   }
 
   /// The losses of an epoch; nothing when one was not finite.
-  std::optional<EpochLoss> train_epoch(Progress& progress) {
+  std::optional<EpochLoss> tune_epoch(Progress& progress) {
     const auto epoch = static_cast<std::int64_t>(tuning_.epochs.size());
     const std::int64_t steps = run_.shards.steps();
     const auto batches = run_.shards.batches(run_.recipe.seed, plan_.stream, epoch);
     double sum = 0;
     for (std::int64_t step = 0; step < steps; ++step) {
-      const double loss = trainee_.gradients(batches[static_cast<std::size_t>(step)]);
+      const double loss = tunable_.gradients(batches[static_cast<std::size_t>(step)]);
       if (!std::isfinite(loss)) {
         failed_step_ = fmt::format("{}, epoch {}, step {}", plan_.name, epoch + 1, step + 1);
         return std::nullopt;
@@ -76,11 +76,11 @@ class TrainingLoop {
       sum += loss;
       if (run_.recipe.finetune.clip_gradient > 0) clip_gradients(values(), run_.recipe.finetune.clip_gradient);
       optimizer_.step(rates(epoch * steps + step, plan_.epochs * steps));
-      trainee_.keep_in_range();
+      tunable_.keep_in_range();
       drop_gradients();
       progress.advance(1, fmt::format("epoch {} of {}", epoch + 1, plan_.epochs));
     }
-    const EpochLoss losses{sum / static_cast<double>(steps), trainee_.judge()};
+    const EpochLoss losses{sum / static_cast<double>(steps), tunable_.judge()};
     if (!std::isfinite(losses.validation)) {
       failed_step_ = fmt::format("{}, epoch {}, validation", plan_.name, epoch + 1);
       return std::nullopt;
@@ -95,7 +95,7 @@ class TrainingLoop {
   std::vector<double> rates(std::int64_t step, std::int64_t total) const {
     const double factor = tuning_.halved ? 0.5 : 1.0;
     std::vector<double> result;
-    for (const auto& parameter : trainee_.parameters()) {
+    for (const auto& parameter : tunable_.parameters()) {
       result.push_back(cosine_rate(parameter.rate * factor, step, total));
     }
     return result;
@@ -111,21 +111,21 @@ class TrainingLoop {
     log_warning("{}: the loss is not finite; it is restored and trained again at half the learning rate", failed_step_);
     tuning_.halved = true;
     tuning_.epochs.clear();
-    trainee_.restore();
+    tunable_.restore();
     drop_gradients();  // the failed step's, which nothing would make finite again
     optimizer_ = AdamW(values());
   }
 
   void save() {
     if (run_.journal == nullptr) return;
-    io::TrainingState state;
+    io::TuningState state;
     state.notes = tuning_to_json(tuning_);
     state.notes["optimizer_steps"] = optimizer_.steps();
     const auto add = [&](const std::string& name, const at::Tensor& tensor) {
       state.tensors.push_back({name, tensor.sizes().vec(), to_floats(tensor.detach())});
     };
-    for (std::size_t i = 0; i < trainee_.parameters().size(); ++i) {
-      const auto& parameter = trainee_.parameters()[i];
+    for (std::size_t i = 0; i < tunable_.parameters().size(); ++i) {
+      const auto& parameter = tunable_.parameters()[i];
       add(parameter.name, parameter.value);
       add(parameter.name + ".first_moment", optimizer_.moments()[i].first);
       add(parameter.name + ".second_moment", optimizer_.moments()[i].second);
@@ -135,7 +135,7 @@ class TrainingLoop {
 
   /// Goes on from the last epoch that was saved; false when there is none.
   bool load() {
-    std::optional<io::TrainingState> state;
+    std::optional<io::TuningState> state;
     if (run_.journal != nullptr) state = run_.journal->state(plan_.phase);
     const Json notes = broadcast(run_.processes, state ? state->notes : Json());
     if (notes.is_null()) return false;
@@ -155,8 +155,8 @@ class TrainingLoop {
       }
       broadcast(run_.processes, into);
     };
-    for (std::size_t i = 0; i < trainee_.parameters().size(); ++i) {
-      const auto& parameter = trainee_.parameters()[i];
+    for (std::size_t i = 0; i < tunable_.parameters().size(); ++i) {
+      const auto& parameter = tunable_.parameters()[i];
       take(parameter.name, parameter.value.detach());
       take(parameter.name + ".first_moment", optimizer_.moments()[i].first);
       take(parameter.name + ".second_moment", optimizer_.moments()[i].second);
@@ -167,8 +167,8 @@ class TrainingLoop {
     return true;
   }
 
-  Trainee& trainee_;
-  const TrainingPlan& plan_;
+  Tunable& tunable_;
+  const TuningPlan& plan_;
   const TuningRun& run_;
   AdamW optimizer_;
   Tuning tuning_;
@@ -180,7 +180,7 @@ class TrainingLoop {
 Json tuning_to_json(const Tuning& tuning) {
   Json epochs = Json::array();
   for (const EpochLoss& epoch : tuning.epochs) {
-    epochs.push_back({{"training_loss", epoch.training}, {"validation_loss", epoch.validation}});
+    epochs.push_back({{"training_loss", epoch.tuning}, {"validation_loss", epoch.validation}});
   }
   return {{"start_loss", tuning.start_loss}, {"end_loss", tuning.end_loss}, {"epochs", std::move(epochs)},
           {"kept_start", tuning.kept_start}, {"halved", tuning.halved},     {"seconds", tuning.seconds}};
@@ -203,8 +203,8 @@ Tuning tuning_from_json(const Json& json) {
   return tuning;
 }
 
-Tuning train(Trainee& trainee, const TrainingPlan& plan, const TuningRun& run) {
-  return TrainingLoop(trainee, plan, run).run();
+Tuning tune(Tunable& tunable, const TuningPlan& plan, const TuningRun& run) {
+  return TuningLoop(tunable, plan, run).run();
 }
 
 }  // namespace pq::quant

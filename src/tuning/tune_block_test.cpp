@@ -1,4 +1,4 @@
-#include "tuning/finetune.h"
+#include "tuning/tune_block.h"
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -11,8 +11,8 @@
 
 #include "base/error.h"
 #include "base/random.h"
-#include "pipeline/tuning_sample.h"
 #include "tuning/stream_place.h"
+#include "tuning/tuning_sample_for_test.h"
 
 namespace pq::quant {
 namespace {
@@ -36,22 +36,22 @@ Recipe plain_start(const std::string& name, std::vector<std::string> settings = 
 
 struct Result {
   Tuning tuning;
-  BlockStart trained;
+  BlockStart tuned;
 };
-Result finetune(const TuningSample& sample, io::ResumeJournal* journal = nullptr, std::int64_t index = 0) {
+Result tune_sample(const TuningSample& sample, io::ResumeJournal* journal = nullptr, std::int64_t index = 0) {
   const at::NoGradGuard no_grad;
   Result result{{}, sample.start};
   const TuningRun run = sample.run(journal);
-  result.tuning = finetune_block(index, result.trained, sample.context, sample.streams, run, sample.options);
+  result.tuning = tune_block(sample.place(index), result.tuned, sample.streams, run);
   return result;
 }
 
-class Finetune : public testing::Test {
+class TuneBlock : public testing::Test {
  protected:
   const QuietLog quiet;
 };
 
-TEST_F(Finetune, LossFallsForEveryTargetAndIsThatOfTheCheckpoint) {
+TEST_F(TuneBlock, LossFallsForEveryTargetAndIsThatOfTheCheckpoint) {
   for (const char* target : {"full-precision", "quantized", "both"}) {
     for (const char* name : {"w4a4kv4-static", "w4a4kv4-dynamic", "w2a16g128"}) {
       SCOPED_TRACE(testing::Message() << name << ", target " << target);
@@ -63,39 +63,39 @@ TEST_F(Finetune, LossFallsForEveryTargetAndIsThatOfTheCheckpoint) {
                : std::string(target) == "quantized"    ? quantized
                                                        : (full + quantized) / 2;
       };
-      const auto [tuning, trained] = finetune(sample);
+      const auto [tuning, tuned] = tune_sample(sample);
       // Sums in another order, and products of another size, in which a code may fall to the other side.
       EXPECT_NEAR(tuning.start_loss, loss(sample.start, rows_from(16, 20)), 1e-3 * tuning.start_loss);
-      EXPECT_NEAR(tuning.end_loss, loss(trained, rows_from(16, 20)), 1e-3 * tuning.end_loss);
+      EXPECT_NEAR(tuning.end_loss, loss(tuned, rows_from(16, 20)), 1e-3 * tuning.end_loss);
       EXPECT_LT(tuning.end_loss, 0.95 * tuning.start_loss);
-      EXPECT_LT(loss(trained, rows_from(0, 16)), 0.95 * loss(sample.start, rows_from(0, 16)));
+      EXPECT_LT(loss(tuned, rows_from(0, 16)), 0.95 * loss(sample.start, rows_from(0, 16)));
       EXPECT_EQ(tuning.epochs.size(), 2U);
       EXPECT_FALSE(tuning.kept_start);
     }
   }
 }
 
-TEST_F(Finetune, BehindAPrefixAndOnOddFormats) {
+TEST_F(TuneBlock, BehindAPrefixAndOnOddFormats) {
   const TuningSample sample(
       plain_start("w4a4kv4-dynamic", {"activation.symmetric=false", "weight.granularity=group", "weight.group=96",
                                       "weight.symmetric=false", "finetune.skip_mse=true", "finetune.batch=3"}),
       {8142, 13, 1});
-  const auto [tuning, trained] = finetune(sample);
+  const auto [tuning, tuned] = tune_sample(sample);
   EXPECT_NEAR(tuning.start_loss, sample.obvious_loss(sample.start, sample.streams.target, rows_from(16, 20)),
               1e-3 * tuning.start_loss);
   EXPECT_LT(tuning.end_loss, 0.98 * tuning.start_loss);
 }
 
-TEST_F(Finetune, WithoutValidationTheTrainingSequencesJudge) {
+TEST_F(TuneBlock, WithoutValidationTheTuningSequencesJudge) {
   const TuningSample sample(plain_start("w4a4kv4-static", {"finetune.validation=0"}));
   ASSERT_EQ(sample.shards.owned().size(), 16U);
-  const auto [tuning, trained] = finetune(sample);
+  const auto [tuning, tuned] = tune_sample(sample);
   EXPECT_NEAR(tuning.start_loss, sample.obvious_loss(sample.start, sample.streams.target, rows_from(0, 16)),
               1e-3 * tuning.start_loss);
   EXPECT_LT(tuning.end_loss, tuning.start_loss);
 }
 
-TEST_F(Finetune, ARateOfZeroLeavesItsParametersAsTheyAre) {
+TEST_F(TuneBlock, ARateOfZeroLeavesItsParametersAsTheyAre) {
   const auto same_weights = [](const BlockStart& a, const BlockStart& b) {
     bool same = true;
     for (const LinearId i : all_linears) {
@@ -111,39 +111,39 @@ TEST_F(Finetune, ARateOfZeroLeavesItsParametersAsTheyAre) {
     for (const Site i : quantized_sites) same = same && a.sites[i].scale == b.sites[i].scale;
     return same;
   };
-  const auto train = [](const char* weight_rate, const char* quantizer_rate) {
+  const auto tune = [](const char* weight_rate, const char* quantizer_rate) {
     const TuningSample sample(
         plain_start("w4a4kv4-static", {std::string("finetune.weight_rate=") + weight_rate,
                                        std::string("finetune.quantizer_rate=") + quantizer_rate, "finetune.epochs=1"}));
-    return std::pair{finetune(sample), sample.start};
+    return std::pair{tune_sample(sample), sample.start};
   };
-  const auto [scales_only, start] = train("0", "0.0001");
-  EXPECT_TRUE(same_weights(scales_only.trained, start));
-  EXPECT_FALSE(same_quantizers(scales_only.trained, start));
+  const auto [scales_only, start] = tune("0", "0.0001");
+  EXPECT_TRUE(same_weights(scales_only.tuned, start));
+  EXPECT_FALSE(same_quantizers(scales_only.tuned, start));
   EXPECT_LT(scales_only.tuning.end_loss, scales_only.tuning.start_loss);
-  const auto weights_only = train("0.0001", "0").first;
-  EXPECT_FALSE(same_weights(weights_only.trained, start));
-  EXPECT_TRUE(same_quantizers(weights_only.trained, start));
+  const auto weights_only = tune("0.0001", "0").first;
+  EXPECT_FALSE(same_weights(weights_only.tuned, start));
+  EXPECT_TRUE(same_quantizers(weights_only.tuned, start));
   EXPECT_LT(weights_only.tuning.end_loss, weights_only.tuning.start_loss);
-  const auto nothing = train("0", "0").first;
-  EXPECT_TRUE(same_weights(nothing.trained, start) && same_quantizers(nothing.trained, start));
+  const auto nothing = tune("0", "0").first;
+  EXPECT_TRUE(same_weights(nothing.tuned, start) && same_quantizers(nothing.tuned, start));
   EXPECT_EQ(nothing.tuning.end_loss, nothing.tuning.start_loss);
   EXPECT_FALSE(nothing.tuning.kept_start);
 }
 
-TEST_F(Finetune, WhatEndsWorseKeepsItsStartBitForBit) {
+TEST_F(TuneBlock, WhatEndsWorseKeepsItsStartBitForBit) {
   const TuningSample sample(plain_start("w4a4kv4-static", {"finetune.weight_rate=1e30"}));
   testing::internal::CaptureStderr();
-  const auto [tuning, trained] = finetune(sample);
+  const auto [tuning, tuned] = tune_sample(sample);
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("block 0: its loss went from "));
   EXPECT_TRUE(tuning.kept_start);
   EXPECT_FALSE(tuning.halved);
   EXPECT_EQ(tuning.end_loss, tuning.start_loss);
   EXPECT_GT(tuning.epochs.back().validation, tuning.start_loss);
-  expect_same_block(round_block(trained, sample.recipe, 0), round_block(sample.start, sample.recipe, 0));
+  expect_same_block(round_block(tuned, sample.recipe, 0), round_block(sample.start, sample.recipe, 0));
 }
 
-TEST_F(Finetune, ALossThatStaysNotFiniteKeepsTheBlocksBefore) {
+TEST_F(TuneBlock, ALossThatStaysNotFiniteKeepsTheBlocksBefore) {
   const TuningSample sample(plain_start("w2a16g128", {"finetune.weight_rate=1e30", "finetune.quantizer_rate=1e30"}));
   const fs::path directory = fs::path(testing::TempDir()) / "pq_not_finite";
   fs::remove_all(directory);
@@ -154,7 +154,7 @@ TEST_F(Finetune, ALossThatStaysNotFiniteKeepsTheBlocksBefore) {
     io::ResumeJournal journal = open();
     journal.save_block(0, round_block(sample.start, sample.recipe, 0), Json::object());
     try {
-      finetune(sample, &journal, 1);
+      tune_sample(sample, &journal, 1);
     } catch (const InputError& error) {
       message = error.what();
     }
@@ -169,13 +169,13 @@ TEST_F(Finetune, ALossThatStaysNotFiniteKeepsTheBlocksBefore) {
   fs::remove_all(directory);
 }
 
-TEST_F(Finetune, ClippedGradientsTrainLess) {
+TEST_F(TuneBlock, ClippedGradientsTuneLess) {
   const auto moved = [](const char* limit) {
     const TuningSample sample(plain_start("w4a4kv4-static", {std::string("finetune.clip_gradient=") + limit}));
-    const BlockStart trained = finetune(sample).trained;
+    const BlockStart tuned = tune_sample(sample).tuned;
     double sum = 0;
     for (const LinearId i : all_linears) {
-      sum += (trained.block.linears[i].weight - sample.start.block.linears[i].weight).square().sum().item<double>();
+      sum += (tuned.block.linears[i].weight - sample.start.block.linears[i].weight).square().sum().item<double>();
     }
     return std::sqrt(sum);
   };
@@ -186,15 +186,15 @@ TEST_F(Finetune, ClippedGradientsTrainLess) {
   EXPECT_LT(moved("1e-9"), 0.2 * free);
 }
 
-TEST_F(Finetune, BfloatArithmeticIsNearFloat) {
+TEST_F(TuneBlock, BfloatArithmeticIsNearFloat) {
   for (const char* name : {"w4a8kv4-static", "w4a16g128"}) {
     SCOPED_TRACE(name);
     const TuningSample single(plain_start(name));
     const TuningSample half(plain_start(name, {"finetune.compute=bf16"}));
-    const TrainableBlock block(half.start, half.recipe, compute_type(half.recipe), half.options);
+    const TunableBlock block(half.start, half.recipe, compute_type(half.recipe), half.options);
     for (const auto& parameter : block.parameters()) EXPECT_EQ(parameter.value.scalar_type(), at::kFloat);
-    const auto [tuning, trained] = finetune(half);
-    const auto [expected, single_trained] = finetune(single);
+    const auto [tuning, tuned] = tune_sample(half);
+    const auto [expected, single_tuned] = tune_sample(single);
     // The root of the loss is a distance, so it differs by at most the distance of the two outputs: each of the some
     // ten operations in a row rounds by up to 2^-9 of its result, none of which is much larger than the output.
     const double output = half.streams.target.square().mean().sqrt().item<double>();
@@ -205,21 +205,21 @@ TEST_F(Finetune, BfloatArithmeticIsNearFloat) {
     const auto judged = [&](const BlockStart& of) {
       return half.obvious_loss(of, half.streams.target, rows_from(16, 20));
     };
-    EXPECT_LT(judged(trained), judged(half.start) - 0.7 * (judged(half.start) - judged(single_trained)));
+    EXPECT_LT(judged(tuned), judged(half.start) - 0.7 * (judged(half.start) - judged(single_tuned)));
   }
 }
 
-TEST_F(Finetune, StreamsOnDiskGiveTheSameBytes) {
+TEST_F(TuneBlock, StreamsOnDiskGiveTheSameBytes) {
   TuningSample sample(plain_start("w4a4kv4-dynamic", {"finetune.target=both", "finetune.epochs=1"}));
-  const Result in_memory = finetune(sample);
+  const Result in_memory = tune_sample(sample);
   const StreamPlace place(testing::TempDir());
   for (at::Tensor* stream : {&sample.streams.input, &sample.streams.target, &sample.streams.quantized_target}) {
     at::Tensor mapped = place.allocate(stream->sizes());
     mapped.copy_(*stream);
     *stream = mapped;
   }
-  const Result on_disk = finetune(sample);
-  expect_same_block(round_block(on_disk.trained, sample.recipe, 0), round_block(in_memory.trained, sample.recipe, 0));
+  const Result on_disk = tune_sample(sample);
+  expect_same_block(round_block(on_disk.tuned, sample.recipe, 0), round_block(in_memory.tuned, sample.recipe, 0));
   EXPECT_EQ(on_disk.tuning.end_loss, in_memory.tuning.end_loss);
 }
 
@@ -232,7 +232,7 @@ at::Tensor random_target(std::int64_t rows, std::int64_t tokens, std::int64_t hi
 
 TEST(TokensThatCount, SkipMseLeavesOutTheThreeLargestOfEverySequence) {
   Recipe recipe = named_recipe("w4a4kv4-static");
-  recipe.finetune.loss = TrainingLoss::mse;
+  recipe.finetune.loss = TuningLoss::mse;
   const at::Tensor target = random_target(19, 40, 6);
   EXPECT_FALSE(token_weights(target, recipe, false).defined());
   recipe.finetune.skip_mse = true;
@@ -260,7 +260,7 @@ TEST(TokensThatCount, SkipMseLeavesOutTheThreeLargestOfEverySequence) {
 
 TEST(TokensThatCount, BehindAPrefixOutliersThatAreLeftDoNot) {
   Recipe recipe = named_recipe("w4a4kv4-static");
-  recipe.finetune.loss = TrainingLoss::mse;
+  recipe.finetune.loss = TuningLoss::mse;
   const at::Tensor target = random_target(11, 40, 6);
   EXPECT_FALSE(token_weights(target, recipe, true).defined());
   target[9][17][2] = 5000;
@@ -272,7 +272,7 @@ TEST(TokensThatCount, BehindAPrefixOutliersThatAreLeftDoNot) {
 
 TEST(TokensThatCount, NormalizedIsTheErrorOverTheTargetsMeanSquare) {
   Recipe recipe = named_recipe("w4a4kv4-static");
-  recipe.finetune.loss = TrainingLoss::normalized;
+  recipe.finetune.loss = TuningLoss::normalized;
   recipe.finetune.skip_mse = true;
   at::Tensor target = random_target(9, 20, 6);
   target[3][4].fill_(0);
@@ -295,27 +295,27 @@ TEST(TokensThatCount, NormalizedIsTheErrorOverTheTargetsMeanSquare) {
   }
 }
 
-TEST_F(Finetune, NormalizedLossDoesNotDependOnATokensSize) {
+TEST_F(TuneBlock, NormalizedLossDoesNotDependOnATokensSize) {
   TuningSample sample(plain_start("w4a4kv4-static", {"finetune.loss=normalized", "finetune.epochs=1"}));
   sample.streams.weight = token_weights(sample.streams.target, sample.recipe, false);
-  const double relative = finetune(sample).tuning.start_loss;
+  const double relative = tune_sample(sample).tuning.start_loss;
   EXPECT_GT(relative, 0);
   EXPECT_LT(relative, 1);  // the block's error is a share of what it computes
 }
 
-TEST_F(Finetune, TokensThatDoNotCountChangeNothing) {
+TEST_F(TuneBlock, TokensThatDoNotCountChangeNothing) {
   TuningSample sample(plain_start("w4a4kv4-static", {"finetune.skip_mse=true", "finetune.epochs=1"}));
   sample.streams.weight = token_weights(sample.streams.target, sample.recipe, false);
-  const Result first = finetune(sample);
+  const Result first = tune_sample(sample);
   EXPECT_TRUE(std::isfinite(first.tuning.end_loss));
   sample.streams.target =
       at::where(sample.streams.weight.unsqueeze(-1) == 0, at::full({}, 1e4F), sample.streams.target);
-  const Result second = finetune(sample);
+  const Result second = tune_sample(sample);
   EXPECT_EQ(first.tuning.start_loss, second.tuning.start_loss);
   EXPECT_EQ(first.tuning.end_loss, second.tuning.end_loss);
-  expect_same_block(round_block(first.trained, sample.recipe, 0), round_block(second.trained, sample.recipe, 0));
+  expect_same_block(round_block(first.tuned, sample.recipe, 0), round_block(second.tuned, sample.recipe, 0));
   sample.streams.weight = at::Tensor();
-  EXPECT_GT(finetune(sample).tuning.start_loss, 100 * first.tuning.start_loss);
+  EXPECT_GT(tune_sample(sample).tuning.start_loss, 100 * first.tuning.start_loss);
 }
 
 }  // namespace

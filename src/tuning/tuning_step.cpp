@@ -1,4 +1,4 @@
-#include "tuning/training_step.h"
+#include "tuning/tuning_step.h"
 
 #include <algorithm>
 
@@ -17,7 +17,7 @@ constexpr double smallest_square = 1e-12;
 
 at::Tensor token_weights(const at::Tensor& target, const Recipe& recipe, bool behind_prefix) {
   constexpr std::int64_t rows_together = 8;
-  const bool normalized = recipe.finetune.loss == TrainingLoss::normalized;
+  const bool normalized = recipe.finetune.loss == TuningLoss::normalized;
   const bool skip_largest = recipe.finetune.skip_mse && target.size(1) > skipped_tokens;
   at::Tensor weight = at::ones({target.size(0), target.size(1)});
   bool all_alike = !normalized;
@@ -40,16 +40,12 @@ at::ScalarType compute_type(const Recipe& recipe) {
   return recipe.finetune.compute == ComputeType::bf16 ? at::kBFloat16 : at::kFloat;
 }
 
-TrainingStep::TrainingStep(const nn::BlockContext& context, const TrainingStreams& streams, const TuningRun& run,
-                           const at::TensorOptions& options)
-    : streams_(streams), run_(run), options_(options.dtype(compute_type(run.recipe))), context_(context) {
-  const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
-  rope_ = nn::Rope(*context.spec, first + streams.input.size(1), options_);
-  context_.rope = &rope_;
-  if (context.prefix != nullptr) {
-    prefix_ = {context.prefix->key.to(options_), context.prefix->value.to(options_)};
-    context_.prefix = &prefix_;
-  }
+TuningStep::TuningStep(const BlockPlace& place, const TuningStreams& streams, const TuningRun& run)
+    : streams_(streams), run_(run), options_(place.model.options().dtype(compute_type(run.recipe))) {
+  const std::int64_t first = place.prefix == nullptr ? 0 : place.prefix->length();
+  model_ = place.model.computing_in(options_, first + streams.input.size(1));
+  if (place.prefix != nullptr) prefix_ = {place.prefix->key.to(options_), place.prefix->value.to(options_)};
+  context_ = model_.block(place.index, place.prefix != nullptr ? &prefix_ : nullptr);
 }
 
 std::vector<at::Tensor> parts_of_batch(const std::vector<std::int64_t>& rows, std::int64_t length,
@@ -63,12 +59,12 @@ std::vector<at::Tensor> parts_of_batch(const std::vector<std::int64_t>& rows, st
   return result;
 }
 
-std::vector<at::Tensor> TrainingStep::parts(const std::vector<std::int64_t>& rows) const {
+std::vector<at::Tensor> TuningStep::parts(const std::vector<std::int64_t>& rows) const {
   return parts_of_batch(rows, streams_.input.size(1), options_.device());
 }
 
-at::Tensor TrainingStep::loss_of(const nn::Block& block, const nn::Tap& tap, const at::Tensor& rows,
-                                 double elements) const {
+at::Tensor TuningStep::loss_of(const nn::Block& block, const nn::Tap& tap, const at::Tensor& rows,
+                               double elements) const {
   const at::Tensor output =
       nn::forward(block, context_, streams_.input.index_select(0, rows).to(options_), tap).to(at::kFloat);
   const auto distance = [&](const at::Tensor& target) {
@@ -77,22 +73,22 @@ at::Tensor TrainingStep::loss_of(const nn::Block& block, const nn::Tap& tap, con
     return (squares.sum(-1) * streams_.weight.index_select(0, rows).to(output.device())).sum() / elements;
   };
   switch (run_.recipe.finetune.target) {
-    case TrainingTarget::full_precision:
+    case TuningTarget::full_precision:
       return distance(streams_.target);
-    case TrainingTarget::quantized:
+    case TuningTarget::quantized:
       return distance(streams_.quantized_target);
-    case TrainingTarget::both:
+    case TuningTarget::both:
       break;
   }
   return (distance(streams_.target) + distance(streams_.quantized_target)) / 2;
 }
 
-void TrainingStep::sum_gradients(const QuantizedWeights& weights, const TrainableBlock& block) const {
+void TuningStep::sum_gradients(const QuantizedWeights& weights, const TunableBlock& block) const {
   for (const nn::Linear& linear : weights.block.linears) sum_gradient(run_.processes, linear.weight);
   for (const at::Tensor& parameter : block.site_parameters()) sum_gradient(run_.processes, parameter);
 }
 
-double TrainingStep::gradients(const TrainableBlock& block, const SequenceShards::Batch& batch) {
+double TuningStep::gradients(const TunableBlock& block, const SequenceShards::Batch& batch) {
   const at::AutoGradMode with_gradients(true);
   const QuantizedWeights weights = block.quantized_weights();
   const nn::Tap tap = block.tap();
@@ -102,14 +98,14 @@ double TrainingStep::gradients(const TrainableBlock& block, const SequenceShards
   for (const at::Tensor& rows : parts(batch.rows)) {
     const at::Tensor part = loss_of(weights.block, tap, rows, elements);
     loss += part.item<double>();
-    if (part.requires_grad()) part.backward();  // with both rates 0 nothing is trained
+    if (part.requires_grad()) part.backward();  // with both rates 0 nothing is tuned
   }
   sum_gradients(weights, block);
   weights.backward();
   return sum(run_.processes, loss);
 }
 
-double TrainingStep::judge(const TrainableBlock& block) {
+double TuningStep::judge(const TunableBlock& block) {
   const at::NoGradGuard no_grad;
   const QuantizedWeights weights = block.quantized_weights();
   const nn::Tap tap = block.tap();

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <memory>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -12,11 +12,9 @@
 #include "io/hf_checkpoint.h"
 #include "nn/model_context.h"
 #include "nn/transformer.h"
-#include "pipeline/calibration.h"
-#include "pipeline/outliers.h"
 #include "quant/quantized_model.h"
 #include "quant/rotate.h"
-#include "tuning/training_step.h"
+#include "tuning/tuning_step.h"
 
 namespace pq::quant {
 
@@ -34,36 +32,33 @@ inline Recipe quick_recipe(const std::string& name, const std::vector<std::strin
   return recipe;
 }
 
-/// For tests: block 0 of the sample model as fine-tuning meets it, with the streams of a few short sequences.
+/// For tests: block 0 of the sample model as fine-tuning meets it, with the streams of a few short sequences that the
+/// model itself wrote.
 class TuningSample {
  public:
   explicit TuningSample(const Recipe& wanted, const std::vector<std::int32_t>& prefix_ids = {})
       : recipe(wanted),
-        data(calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer(), spec(), recipe)),
-        shards(data.training.samples(), data.validation.samples(), recipe.finetune.batch, 0, 1),
+        shards(recipe.finetune.samples, recipe.finetune.validation, recipe.finetune.batch, 0, 1),
+        model(spec(), nn::online_rotations(recipe), 512, options),
+        context(model.block(0)),
         rotation_(spec(), recipe.rotate, recipe.seed, at::kCPU) {
     const at::NoGradGuard no_grad;
-    model_ = nn::ModelContext(spec(), nn::online_rotations(recipe), 512, options);
-    context = model_.block(0);
     block = nn::load_block(checkpoint(), 0, options);
     rotation_.rotate_block(block);
     if (!prefix_ids.empty()) {
-      CalibrationSet alone;
-      alone.sequences.push_back(prefix_ids);
       nn::KeyValue computed;
-      nn::forward(block, context, stream(alone), {}, &computed);
+      nn::forward(block, context, stream(to_tensor({prefix_ids})), {}, &computed);
       prefix_ = restore_prefix(save_prefix(computed), spec(), static_cast<std::int64_t>(prefix_ids.size()), options);
-      context = model_.block(0, &prefix_);
+      context = model.block(0, prefix());
     }
-    CalibrationSet sequences = data.training;
-    sequences.sequences.insert(sequences.sequences.end(), data.validation.sequences.begin(),
-                               data.validation.sequences.end());
-    streams.input = stream(sequences);
+    const std::int64_t sequences = recipe.finetune.samples + recipe.finetune.validation;
+    streams.input = stream(written(6, sequences, recipe.finetune.length));
     // Not the stream that the block itself would see: the blocks before, if any, were rounded.
     const at::Tensor plain = streams.input * 1.01;
     streams.target = nn::forward(block, context, plain);
     streams.quantized_target = nn::forward(block, context, streams.input);
-    start = find_start(block, context, stream(data.search), statistics(), recipe);
+    const at::Tensor searched = written(4, recipe.search.samples, recipe.search.length);
+    start = find_start(block, context, stream(searched), statistics(), recipe);
   }
 
   static const io::HfCheckpoint& checkpoint() {
@@ -72,11 +67,8 @@ class TuningSample {
     return opened;
   }
   static const ModelSpec& spec() { return checkpoint().spec(); }
-  static const Tokenizer& tokenizer() {
-    static const Tokenizer loaded = Tokenizer::load(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
-    return loaded;
-  }
-
+  const nn::KeyValue* prefix() const { return prefix_.length() > 0 ? &prefix_ : nullptr; }
+  BlockPlace place(std::int64_t index = 0) const { return {model, index, prefix()}; }
   TuningRun run(io::ResumeJournal* journal = nullptr) const { return {recipe, shards, Communicator::world(), journal}; }
 
   /// Mean squared distance to `target` of the block that a checkpoint would hold, a sequence after the other.
@@ -95,31 +87,43 @@ class TuningSample {
 
   const at::TensorOptions options = at::TensorOptions().dtype(at::kFloat);
   Recipe recipe;
-  CalibrationData data;
   SequenceShards shards;
+  nn::ModelContext model;
   nn::BlockContext context;
   nn::Block block;  // in full precision, rotated
-  TrainingStreams streams;
+  TuningStreams streams;
   BlockStart start;
 
  private:
-  at::Tensor stream(const CalibrationSet& set) const {
-    return rotation_.rotate_embedding(nn::embed(checkpoint(), to_token_tensor(set, at::kCPU), options))
-        .to(at::kHalf)
-        .to(at::kFloat);
+  static at::Tensor to_tensor(const std::vector<std::vector<std::int32_t>>& sequences) {
+    std::vector<at::Tensor> rows;
+    for (const auto& sequence : sequences) rows.push_back(at::tensor(at::ArrayRef<std::int32_t>(sequence)));
+    return at::stack(rows).to(at::kLong);
+  }
+  /// Sequences first .. first+count-1 of those that the sample model writes, [count, length].
+  static at::Tensor written(std::int64_t first, std::int64_t count, std::int64_t length) {
+    constexpr std::int64_t all = 32;
+    static std::map<std::int64_t, at::Tensor> known;
+    at::Tensor& tokens = known[length];
+    if (!tokens.defined()) {
+      tokens = to_tensor(nn::Transformer::load(checkpoint(), at::kFloat)->sample(all, length, 1, 0));
+    }
+    return tokens.narrow(0, first, count);
+  }
+  at::Tensor stream(const at::Tensor& tokens) const {
+    return rotation_.rotate_embedding(nn::embed(checkpoint(), tokens, options)).to(at::kHalf).to(at::kFloat);
   }
   SiteStatistics statistics() const {
     SiteStatistics result;
     const nn::Tap tap = [&](Site site, const at::Tensor& x) {
-      if (MinMaxTensors* range = result.find(site)) *range = merge(*range, static_slices(site, x));
+      add_range(result, site, x);
       return x;
     };
-    nn::forward(block, context, stream(data.detection), tap);
+    nn::forward(block, context, stream(written(0, recipe.calibration.samples, recipe.calibration.length)), tap);
     return result;
   }
 
   Rotation rotation_;
-  nn::ModelContext model_;
   nn::KeyValue prefix_;
 };
 
