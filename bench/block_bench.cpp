@@ -52,7 +52,7 @@ class Products {
 
   void run() {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      at::mm_out(outputs_[i], inputs_[i], block_.linears[i].weight.t());
+      at::mm_out(outputs_[i], inputs_[i], block_[pq::all_linears[i]].weight.t());
     }
     for (Tile& tile : tiles_) {
       for (std::int64_t head = 0; head < spec_.kv_head_count; ++head) {

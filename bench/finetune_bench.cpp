@@ -31,7 +31,7 @@ class TunedBlock {
  public:
   TunedBlock(const ModelSpec& spec, const Recipe& recipe, const pq::quant::TuningStreams& streams)
       : recipe_(recipe),
-        model_(spec, pq::nn::online_rotations(recipe), streams.input.size(1), at::kFloat),
+        model_(spec, pq::online_rotations(spec, recipe.rotate), streams.input.size(1), at::kFloat),
         shards_(4, 0, 4, 0, 1),
         run_{recipe_, shards_, pq::Communicator::world(), nullptr},
         context_(model_.block(0)),

@@ -160,8 +160,9 @@ int run(int argc, char** argv) {
   fmt::print("find prefix: median ratio to one forward pass {:.3f}\n", ratios[1]);
 
   const auto prefix = quant::choose_prefix(recipe.prefix, &report, tokenizer, checkpoint.spec(), recipe.seed);
-  io::QuantizedCheckpointWriter writer(checkpoint, directory / "out", recipe, prefix,
-                                       quant::prefix_text(prefix, tokenizer), Json::object(), true);
+  io::QuantizedCheckpointWriter writer(
+      checkpoint, directory / "out",
+      io::checkpoint_header(checkpoint.spec(), recipe, prefix, quant::prefix_text(prefix, tokenizer)), true);
   quant::CheckpointSink sink(writer);
   const auto summary = quant::quantize_model(checkpoint, recipe, prefix, data, options, sink);
   writer.commit();

@@ -7,6 +7,9 @@
 
 #include "base/files.h"
 #include "eval/perplexity.h"
+#include "io/quantized_checkpoint.h"
+#include "io/safetensors.h"
+#include "numerics/transform_for_test.h"
 #include "pipeline/calibration.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
@@ -30,8 +33,9 @@ class Agreement : public testing::Test {
     fs::remove_all(out);
     const std::vector<std::int32_t> prefix{8142, 13, 1};
     const quant::CalibrationData data = quant::calibration_from_file(prose, tokenizer, checkpoint.spec(), recipe);
-    io::QuantizedCheckpointWriter writer(checkpoint, out, recipe, prefix, quant::prefix_text(prefix, tokenizer),
-                                         Json::object(), false);
+    io::QuantizedCheckpointWriter writer(
+        checkpoint, out,
+        io::checkpoint_header(checkpoint.spec(), recipe, prefix, quant::prefix_text(prefix, tokenizer)), false);
     quant::CheckpointSink sink(writer);
     quant::quantize_model(checkpoint, recipe, prefix, data, floats, sink);
     writer.commit();
@@ -139,6 +143,84 @@ TEST_F(Agreement, GreedyTextOfTheUnquantizedModelIsTheSame) {
     tokens.push_back(static_cast<std::int32_t>(best));
     session.append({&tokens.back(), 1});
   }
+}
+
+/// Logits [tokens, vocab] of one sequence.
+std::vector<float> logits_of(LanguageModel& model, const std::vector<std::int32_t>& tokens) {
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  std::vector<float> logits(tokens.size() * static_cast<std::size_t>(model.spec().vocab_size));
+  model.run(tokens, 1);
+  model.logits(0, count, logits);
+  return logits;
+}
+
+double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double largest = a.size() == b.size() ? 0 : HUGE_VAL;
+  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(a[i] - b[i])));
+  return largest;
+}
+
+// What the program that wrote a checkpoint of the first version computed with it, both halves of this one still do; and
+// the second version of the same checkpoint is the same model.
+TEST(FormatVersions, GiveTheLogitsThatTheyGave) {
+  const fs::path goldens = fs::path(PQ_SOURCE_DIR) / "tests" / "goldens" / "io";
+  const io::SafetensorsFile file(goldens / "checkpoint_v1" / "logits.safetensors");
+  const auto tokens = io::copy_values<std::int32_t>(file.tensor("tokens"));
+  for (const char* version : {"checkpoint_v1", "checkpoint_v2"}) {
+    const std::string model = (goldens / version).string();
+    runtime::RuntimeModel fast(runtime::Model::load(model, {}));
+    const auto reference = quant::load_quantized(io::QuantizedCheckpoint::open(model), at::kFloat);
+    EXPECT_LT(largest_difference(logits_of(fast, tokens), io::copy_values<float>(file.tensor("runtime"))), 2e-5);
+    EXPECT_LT(largest_difference(logits_of(*reference, tokens), io::copy_values<float>(file.tensor("reference"))),
+              2e-5);
+  }
+}
+
+// The golden's blocks with every kind of step wherever a transform can be: another function, but the same in both
+// halves.
+TEST(SiteTransforms, AreTheSameInBothHalves) {
+  const fs::path goldens = fs::path(PQ_SOURCE_DIR) / "tests" / "goldens";
+  const auto source = io::HfCheckpoint::open((goldens / "nn" / "llama-gqa").string());
+  const auto plain = io::QuantizedCheckpoint::open((goldens / "io" / "checkpoint_v1").string());
+  const ModelSpec& spec = plain.spec();
+  const auto transforms = [&](std::int64_t block) {
+    SiteTransforms all;
+    for (const Site site : quantized_sites) {
+      const auto size = transform_size(spec, site);
+      if (size) all[site] = every_step(*size, 30 + static_cast<std::uint64_t>(block));
+    }
+    return all;
+  };
+  const fs::path out = fs::path(testing::TempDir()) / "agreement_site_transforms";
+  fs::remove_all(out);
+  Recipe recipe = plain.recipe();  // without quantizers of activations, whose codes could fall on either side
+  apply_setting(recipe, "activation.bits=16");
+  apply_setting(recipe, "kv.bits=16");
+  io::CheckpointHeader header = io::checkpoint_header(spec, recipe, plain.prefix().token_ids);
+  header.transforms = transforms(0);
+  io::QuantizedCheckpointWriter writer(source, out, header, false);
+  quant::CheckpointSink sink(writer);
+  const auto halves = [](const io::TensorView& view) { return io::copy_values<std::uint16_t>(view); };
+  sink.embedding_rows(halves(plain.embedding()));
+  for (std::int64_t i = 0; i < spec.block_count; ++i) {
+    QuantizedBlock block = plain.block(i);
+    block.transforms = transforms(i);
+    sink.block(i, block);
+  }
+  sink.final_norm(plain.final_norm());
+  sink.lm_head_rows(halves(plain.lm_head()));
+  sink.prefix(plain.prefix());
+  writer.commit();
+
+  const std::vector<std::int32_t> tokens{5, 34, 63, 92, 24, 53, 82, 14};
+  const auto opened = io::QuantizedCheckpoint::open(out.string());
+  runtime::RuntimeModel fast(runtime::Model::load(out.string(), {.kv_bits = 32, .float_attention = true}));
+  const auto logits = logits_of(*quant::load_quantized(opened, at::kDouble), tokens);
+  EXPECT_LT(largest_difference(logits_of(*quant::load_quantized(opened, at::kFloat), tokens), logits), 1e-3);
+  EXPECT_LT(largest_difference(logits_of(fast, tokens), logits), 2e-2);  // 16-bit codes of activations
+  runtime::RuntimeModel without(runtime::Model::load((goldens / "io" / "checkpoint_v1").string(), {}));
+  EXPECT_GT(largest_difference(logits_of(without, tokens), logits), 0.1);
+  fs::remove_all(out);
 }
 
 }  // namespace

@@ -211,8 +211,8 @@ void write_checkpoint(const fs::path& out, const Recipe& recipe, const std::vect
                       float scale) {
   const auto source = io::HfCheckpoint::open(sample);
   const ModelSpec& spec = source.spec();
-  io::QuantizedCheckpointWriter writer(source, out, recipe, prefix_ids, "prefix", Json{{"note", "made by a test"}},
-                                       false);
+  io::QuantizedCheckpointWriter writer(
+      source, out, io::checkpoint_header(spec, recipe, prefix_ids, "prefix", Json{{"note", "made by a test"}}), false);
   Prefix prefix{static_cast<std::int64_t>(prefix_ids.size()), prefix_ids, {}};
   const auto kv = static_cast<std::size_t>(spec.kv_size()) * prefix_ids.size();
   prefix.blocks.assign(static_cast<std::size_t>(spec.block_count),
@@ -221,6 +221,7 @@ void write_checkpoint(const fs::path& out, const Recipe& recipe, const std::vect
   writer.append_rows(tensor_names::embedding, rows);
   for (std::int64_t b = 0; b < spec.block_count; ++b) {
     QuantizedBlock block;
+    block.transforms = online_rotations(spec, recipe.rotate);
     io::visit_block(spec, recipe, b, block, [&](const io::TensorDeclaration& tensor, auto& values) {
       using Value = typename std::decay_t<decltype(values)>::value_type;
       if constexpr (requires { values.resize(1); })

@@ -18,6 +18,7 @@
 #include "cli/verbs.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
+#include "model/site_transform.h"
 #include "program/output.h"
 #include "tokenizer/tokenizer.h"
 
@@ -177,6 +178,15 @@ std::vector<std::string> prefix_tokens(const io::QuantizedCheckpoint& checkpoint
   return texts;
 }
 
+std::string prefix_fact(const io::QuantizedCheckpoint& checkpoint, const std::vector<std::string>& tokens) {
+  const Prefix& prefix = checkpoint.prefix();
+  if (prefix.empty()) return "none";
+  if (prefix.token_ids.empty()) return fmt::format("{} positions that come from no known tokens", prefix.length);
+  return fmt::format("{}   (token ids {})",
+                     tokens.empty() ? checkpoint.prefix_text() : fmt::format("{}", fmt::join(tokens, "  ")),
+                     fmt::join(prefix.token_ids, ", "));
+}
+
 void add_provenance(Facts& facts, const Json& provenance) {
   constexpr std::size_t longest = 90;
   for (const auto& [key, value] : provenance.items()) {
@@ -202,6 +212,8 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
               {"architecture", architecture_json(checkpoint.spec())},
               {"recipe", recipe_to_json(recipe)},
               {"precision", precision_name(recipe)},
+              {"site_transforms", site_transforms_to_json(checkpoint.site_transforms())},
+              {"prefix_length", checkpoint.prefix().length},
               {"prefix_token_ids", ids},
               {"prefix_tokens", tokens},
               {"prefix_text", checkpoint.prefix_text()},
@@ -222,11 +234,7 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   facts.add("activations", format_text(recipe.activation, mode_text(recipe.activation)));
   facts.add("KV cache", format_text(recipe.kv, mode_text(recipe.kv)));
   facts.add("rotations", rotations_text(recipe.rotate));
-  facts.add("prefix", ids.empty() ? "none"
-                                  : fmt::format("{}   (token ids {})",
-                                                tokens.empty() ? checkpoint.prefix_text()
-                                                               : fmt::format("{}", fmt::join(tokens, "  ")),
-                                                fmt::join(ids, ", ")));
+  facts.add("prefix", prefix_fact(checkpoint, tokens));
   facts.add("bits a weight", fmt::format("{:.3f}, scales and zero points included", bits));
   add_provenance(facts, checkpoint.provenance());
   print_result(facts.text() + "\n" + sizes_text(sizes));

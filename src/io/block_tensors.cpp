@@ -47,17 +47,31 @@ void check_halves(const TensorView& view, std::span<const std::uint16_t> values,
   }
 }
 
-QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, BlockWeights weights,
+QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const SiteTransforms& transforms,
+                          std::int64_t index, BlockWeights weights,
                           const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy) {
   QuantizedBlock block;
+  block.transforms = transforms;
+  std::string file;
   visit_block(spec, recipe, index, block, [&](const TensorDeclaration& declaration, auto& values) {
     const bool weight = declaration.dtype == DType::u8 || declaration.dtype == DType::f16;
     if (weight && weights == BlockWeights::leave) return;
     const TensorView view = tensor(declaration.name);
     expect_tensor(view, declaration);
+    file = view.file;
     read_into(view, values);
     if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values, remedy);
   });
+  for (const Site site : quantized_sites) {
+    if (block.transforms[site].empty()) continue;
+    try {
+      check_transform(block.transforms[site], transform_size(spec, site).value());
+      if (site == Site::k_cache) inverse_transposed(block.transforms[site]);  // what Q is multiplied with
+    } catch (const InputError& error) {
+      throw FormatError(fmt::format("{}: {}.{}", file, tensor_names::block(index), site_name(site)), error.what(),
+                        remedy);
+    }
+  }
   return block;
 }
 

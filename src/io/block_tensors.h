@@ -6,6 +6,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "io/dtype.h"
@@ -13,13 +15,15 @@
 #include "model/block_layout.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
+#include "model/site_transform.h"
 #include "numerics/packing.h"
 
 namespace pq::io {
 
 /// Calls visit(declaration, values) for every tensor of block `index` in file order, with the container in `block` that
 /// holds its values. The layout, the writer and the reader of quantized checkpoints all walk this one list. `Block` is
-/// QuantizedBlock, const or not; the containers need not be filled.
+/// QuantizedBlock, const or not; the containers need not be filled, but the steps of its transforms must be there with
+/// their sizes.
 template <typename Block, typename Visit>
 void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, Block& block, Visit&& visit) {
   const auto tensor = [&](std::string name, DType dtype, std::vector<std::int64_t> shape, auto& values) {
@@ -48,15 +52,22 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
   }
   for (const Site id : quantized_sites) {
     const QuantizerFormat& format = recipe.format_of(id);
-    if (!format.enabled()) continue;
     const std::string name = tensor_names::block(index) + "." + std::string(site_name(id));
     auto& site = block.sites[id];
-    if (format.is_static()) {
+    if (format.enabled() && format.is_static()) {
       const std::int64_t count = format.granularity == Granularity::head ? spec.kv_head_count : 1;
       tensor(name + ".scale", DType::f32, {count}, site.scale);
       if (!format.symmetric) tensor(name + ".zero_point", DType::i16, {count}, site.zero_point);
-    } else {
-      tensor(name + ".clip", DType::f32, {2}, site.clip);
+    }
+    if (format.enabled() && !format.is_static()) tensor(name + ".clip", DType::f32, {2}, site.clip);
+    auto& steps = block.transforms[id].steps;
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      visit_step_tensors(steps[i], transform_size(spec, id).value(),
+                         [&](std::string_view what, std::vector<std::int64_t> shape, auto& values) {
+                           using Value = typename std::decay_t<decltype(values)>::value_type;
+                           tensor(name + ".transform." + std::to_string(i) + "." + std::string(what),
+                                  std::is_integral_v<Value> ? DType::i32 : DType::f32, std::move(shape), values);
+                         });
     }
   }
 }
@@ -80,9 +91,11 @@ enum class BlockWeights {
   leave,  ///< `codes` and `weight` of the linear layers stay empty
 };
 
-/// Block `index`, copied from the tensors that `tensor(name)` gives. Throws FormatError when one has another type or
-/// shape, or does not pass check_floats; what `tensor` throws comes through.
-QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, BlockWeights weights,
+/// Block `index`, copied from the tensors that `tensor(name)` gives; `transforms` are its transforms' steps and sizes.
+/// Throws FormatError when a tensor has another type or shape, or does not pass check_floats or check_transform; what
+/// `tensor` throws comes through.
+QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const SiteTransforms& transforms,
+                          std::int64_t index, BlockWeights weights,
                           const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy);
 
 /// Names of the prefix's tensors.

@@ -39,10 +39,10 @@ QuantizedCheckpoint QuantizedCheckpoint::open(const std::string& model) {
   if (version == nullptr || !version->is_number_integer()) {
     throw FormatError(config_path.string(), "quantization_config has no integer format_version", again);
   }
-  if (*version != checkpoint_format_version) {
+  if (*version < oldest_checkpoint_format_version || *version > checkpoint_format_version) {
     throw UnsupportedError(config_path.string(),
-                           fmt::format("the checkpoint has format version {}, this program reads version {}",
-                                       version->dump(), checkpoint_format_version),
+                           fmt::format("the checkpoint has format version {}, this program reads versions {} to {}",
+                                       version->dump(), oldest_checkpoint_format_version, checkpoint_format_version),
                            "use the program's version that wrote it, or quantize the model again");
   }
   ModelSpec spec = parse_config(without_quantization(config), config_path.string());
@@ -71,24 +71,40 @@ QuantizedCheckpoint::QuantizedCheckpoint(fs::path directory, Json config, ModelS
 
 void QuantizedCheckpoint::read_quantization_config() {
   const Json& block = config_.at("quantization_config");
-  const auto need = [&](const Json& object, const char* key, bool right_type, std::string_view kind) {
+  const auto need = [&](const char* key, bool right_type) {
     if (!right_type)
-      throw FormatError(where_, fmt::format("quantization_config field '{}' is not {}", key, kind), again);
-    return &object.at(key);
+      throw FormatError(where_, fmt::format("quantization_config field '{}' is not an object", key), again);
+    return &block.at(key);
   };
   const auto is_object = [&](const char* key) { return block.contains(key) && block[key].is_object(); };
-  recipe_ = recipe_from_json(*need(block, "recipe", is_object("recipe"), "an object"), where_ + ": recipe");
+  header_.recipe = recipe_from_json(*need("recipe", is_object("recipe")), where_ + ": recipe");
   try {
-    validate_recipe(recipe_);
+    validate_recipe(header_.recipe);
   } catch (const InputError& error) {
     throw FormatError(where_, error.what());
   }
-  need(block, "provenance", is_object("provenance"), "an object");
-  const Json& prefix = *need(block, "prefix", is_object("prefix"), "an object");
-  const Json& ids =
-      *need(prefix, "token_ids", prefix.contains("token_ids") && prefix["token_ids"].is_array(), "a list");
-  const Json& text = *need(prefix, "text", prefix.contains("text") && prefix["text"].is_string(), "a string");
-  prefix_text_ = text.get<std::string>();
+  need("provenance", is_object("provenance"));
+  const bool first_version = block.at("format_version") == 1;
+  if (first_version) {
+    header_.transforms = online_rotations(spec_, header_.recipe.rotate);
+  } else {
+    header_.transforms = site_transforms_from_json(*need("site_transforms", is_object("site_transforms")), spec_,
+                                                   where_ + ": site_transforms");
+  }
+  need("prefix", is_object("prefix"));
+  read_prefix_config(!first_version);
+}
+
+void QuantizedCheckpoint::read_prefix_config(bool own_length) {
+  const Json& prefix = config_.at("quantization_config").at("prefix");
+  const auto need = [&](const char* key, bool right_type, std::string_view kind) {
+    if (!right_type)
+      throw FormatError(where_, fmt::format("quantization_config field '{}' is not {}", key, kind), again);
+    return &prefix.at(key);
+  };
+  const Json& ids = *need("token_ids", prefix.contains("token_ids") && prefix["token_ids"].is_array(), "a list");
+  const Json& text = *need("text", prefix.contains("text") && prefix["text"].is_string(), "a string");
+  header_.prefix_text = text.get<std::string>();
   for (const Json& id : ids) {
     const bool known = id.is_number_integer() && id >= 0 && id < spec_.vocab_size;
     if (!known) {
@@ -99,10 +115,25 @@ void QuantizedCheckpoint::read_quantization_config() {
     prefix_.token_ids.push_back(id.get<std::int32_t>());
   }
   prefix_.length = static_cast<std::int64_t>(prefix_.token_ids.size());
+  if (own_length) {
+    constexpr std::int64_t longest = 65536;
+    const bool is_integer = prefix.contains("length") && prefix["length"].is_number_integer();
+    const Json& length = *need("length", is_integer && prefix["length"] >= 0 && prefix["length"] <= longest,
+                               fmt::format("an integer of 0 to {}", longest));
+    if (!prefix_.token_ids.empty() && length != prefix_.length) {
+      throw FormatError(where_,
+                        fmt::format("prefix.length is {}, but there are {} prefix.token_ids", length.dump(),
+                                    prefix_.token_ids.size()),
+                        again);
+    }
+    prefix_.length = length.get<std::int64_t>();
+  }
+  header_.prefix_length = prefix_.length;
+  header_.prefix_token_ids = prefix_.token_ids;
 }
 
 void QuantizedCheckpoint::check_layout() const {
-  const auto layout = checkpoint_layout(spec_, recipe_, prefix_.length);
+  const auto layout = checkpoint_layout(spec_, header_);
   std::unordered_set<std::string> expected;
   for (const TensorDeclaration& declaration : layout) {
     if (!tensors_.has(declaration.name)) {
@@ -123,10 +154,12 @@ void QuantizedCheckpoint::check_layout() const {
 
 void QuantizedCheckpoint::load_prefix() {
   if (prefix_.empty()) return;
-  const TensorView ids = tensors_.tensor(prefix_names::token_ids);
-  if (copy_values<std::int32_t>(ids) != prefix_.token_ids) {
-    throw FormatError(fmt::format("{}: tensor '{}'", ids.file, ids.name), "differs from the prefix in config.json",
-                      again);
+  if (!prefix_.token_ids.empty()) {
+    const TensorView ids = tensors_.tensor(prefix_names::token_ids);
+    if (copy_values<std::int32_t>(ids) != prefix_.token_ids) {
+      throw FormatError(fmt::format("{}: tensor '{}'", ids.file, ids.name), "differs from the prefix in config.json",
+                        again);
+    }
   }
   for (std::int64_t block = 0; block < spec_.block_count; ++block) {
     Prefix::BlockKv kv;
@@ -150,7 +183,8 @@ QuantizedBlock QuantizedCheckpoint::copy_block(std::int64_t index, BlockWeights 
     throw std::logic_error(fmt::format("there is no block {} of {}", index, spec_.block_count));
   }
   return read_block(
-      spec_, recipe_, index, weights, [&](std::string_view name) { return tensors_.tensor(name); }, again);
+      spec_, header_.recipe, header_.transforms, index, weights,
+      [&](std::string_view name) { return tensors_.tensor(name); }, again);
 }
 
 std::vector<float> QuantizedCheckpoint::final_norm() const {

@@ -19,14 +19,28 @@
 
 namespace pq::io {
 
-/// Version of the layout described in docs/checkpoint-format.md. Another one in a file is refused.
-inline constexpr int checkpoint_format_version = 1;
+/// Version of the layout described in docs/checkpoint-format.md that is written; from the oldest on they are read.
+inline constexpr int checkpoint_format_version = 2;
+inline constexpr int oldest_checkpoint_format_version = 1;
 inline constexpr std::uint64_t default_shard_bytes = 5'000'000'000;
 
+/// What the config.json of a quantized checkpoint says of it, beside the model's own fields.
+struct CheckpointHeader {
+  Recipe recipe;
+  SiteTransforms transforms;                   ///< of every block: steps and sizes; values need not be filled
+  std::int64_t prefix_length = 0;              ///< positions; 0: no prefix
+  std::vector<std::int32_t> prefix_token_ids;  ///< [prefix_length], or empty: the prefix comes from no known tokens
+  std::string prefix_text;                     ///< the tokens' texts, for people
+  Json provenance = Json::object();            ///< what is to be said beside program, source and calibration
+};
+/// With the online rotations of the recipe, and a prefix of these tokens.
+CheckpointHeader checkpoint_header(const ModelSpec& spec, const Recipe& recipe,
+                                   std::vector<std::int32_t> prefix_token_ids = {}, std::string_view prefix_text = {},
+                                   const Json& provenance = Json::object());
+
 /// Every tensor of a quantized checkpoint, in file order: embedding, blocks, final norm, lm_head, prefix. The one truth
-/// for writing, reading and checking; docs/checkpoint-format.md explains it. `prefix_tokens` may be 0.
-std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Recipe& recipe,
-                                                 std::int64_t prefix_tokens);
+/// for writing, reading and checking; docs/checkpoint-format.md explains it.
+std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const CheckpointHeader& header);
 
 /// Writes a quantized checkpoint directory, streaming: calls come in file order (rows of the embedding, write_block
 /// 0 .. n-1, write_final_norm, rows of lm_head, write_prefix, commit). Work goes to OUT.partial; only commit() makes
@@ -34,18 +48,15 @@ std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Re
 /// calls out of order or values that do not have the layout's sizes.
 class QuantizedCheckpointWriter {
  public:
-  /// `provenance` is stored beside the program's version, the source's name and the calibration source.
-  /// Throws InputError when OUT exists and may not be replaced, or holds the source, or a prefix token is outside the
-  /// vocabulary; SystemError when the disk has less free space than the checkpoint takes.
-  QuantizedCheckpointWriter(const HfCheckpoint& source, const std::filesystem::path& out, const Recipe& recipe,
-                            std::vector<std::int32_t> prefix_token_ids, std::string_view prefix_text,
-                            const Json& provenance, bool replace, std::uint64_t max_shard_bytes = default_shard_bytes);
+  /// Throws InputError when OUT exists and may not be replaced, or holds the source, or the header does not fit the
+  /// model (a prefix token outside the vocabulary); SystemError when the disk has less free space than the checkpoint
+  /// takes.
+  QuantizedCheckpointWriter(const HfCheckpoint& source, const std::filesystem::path& out, CheckpointHeader header,
+                            bool replace, std::uint64_t max_shard_bytes = default_shard_bytes);
   /// The same into a directory that is open already (with marker `output_marker`), because unfinished work lies in it.
   /// check_output has been called before.
   QuantizedCheckpointWriter(const HfCheckpoint& source, std::unique_ptr<OutputDirectory> directory,
-                            const Recipe& recipe, std::vector<std::int32_t> prefix_token_ids,
-                            std::string_view prefix_text, const Json& provenance,
-                            std::uint64_t max_shard_bytes = default_shard_bytes);
+                            CheckpointHeader header, std::uint64_t max_shard_bytes = default_shard_bytes);
   /// Refuses, before long work, an OUT that may not be written: throws the InputErrors of OutputDirectory::check, and
   /// one when replacing OUT would destroy the source or an unquantized model.
   static void check_output(const HfCheckpoint& source, const std::filesystem::path& out, bool replace,
@@ -53,11 +64,12 @@ class QuantizedCheckpointWriter {
   static constexpr std::string_view output_marker = "config.json";
   ~QuantizedCheckpointWriter();
 
-  /// Needed (and allowed) only with prefix tokens; `prefix.token_ids` must be those of the constructor.
+  /// Needed (and allowed) only with a prefix; `prefix` must have the header's length and tokens.
   void write_prefix(const Prefix& prefix);
   /// Whole rows of binary16, [rows, hidden], for tensor_names::embedding or tensor_names::lm_head, in any number of
   /// calls.
   void append_rows(std::string_view name, std::span<const std::uint16_t> rows);
+  /// The block's transforms must have the header's steps and sizes.
   void write_block(std::int64_t index, const QuantizedBlock& block);
   void write_final_norm(std::span<const float> weight);
   /// Throws std::logic_error when something was not written.
@@ -67,7 +79,8 @@ class QuantizedCheckpointWriter {
   std::uint64_t tensor_bytes() const { return tensor_bytes_; }
 
  private:
-  void write_json_files(const HfCheckpoint& source, std::string_view prefix_text, const Json& provenance);
+  void check_header() const;
+  void write_json_files(const HfCheckpoint& source);
   void plan_shards(std::uint64_t max_shard_bytes);
   void append(std::string_view name, std::span<const std::byte> bytes);
   template <typename T>
@@ -79,9 +92,8 @@ class QuantizedCheckpointWriter {
     std::size_t count;
   };
 
-  Recipe recipe_;
+  CheckpointHeader header_;
   ModelSpec spec_;
-  std::vector<std::int32_t> prefix_token_ids_;
   std::vector<TensorDeclaration> layout_;
   std::uint64_t tensor_bytes_ = 0;
   std::vector<Shard> shards_;
@@ -112,10 +124,12 @@ class QuantizedCheckpoint {
   const std::filesystem::path& directory() const { return directory_; }
   /// tied_embeddings is always false.
   const ModelSpec& spec() const { return spec_; }
-  const Recipe& recipe() const { return recipe_; }
-  /// Empty (no tokens, no blocks) without a prefix.
+  const Recipe& recipe() const { return header_.recipe; }
+  /// Steps and sizes of every block's transforms; block() has the values.
+  const SiteTransforms& site_transforms() const { return header_.transforms; }
+  /// Empty without a prefix.
   const Prefix& prefix() const { return prefix_; }
-  const std::string& prefix_text() const { return prefix_text_; }
+  const std::string& prefix_text() const { return header_.prefix_text; }
   const Json& provenance() const { return config_.at("quantization_config").at("provenance"); }
   const Json& config() const { return config_; }
 
@@ -137,6 +151,7 @@ class QuantizedCheckpoint {
  private:
   QuantizedCheckpoint(std::filesystem::path directory, Json config, ModelSpec spec);
   void read_quantization_config();
+  void read_prefix_config(bool own_length);
   void check_layout() const;
   void load_prefix();
   QuantizedBlock copy_block(std::int64_t index, BlockWeights weights) const;
@@ -145,9 +160,8 @@ class QuantizedCheckpoint {
   std::string where_;  // config.json, for errors
   Json config_;
   ModelSpec spec_;
-  Recipe recipe_;
+  CheckpointHeader header_;  // without provenance
   Prefix prefix_;
-  std::string prefix_text_;
   ShardedTensors tensors_;
 };
 

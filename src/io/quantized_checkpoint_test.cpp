@@ -11,6 +11,7 @@
 #include "io/hf_config.h"
 #include "io/test_blocks.h"
 #include "io/test_files.h"
+#include "numerics/transform_for_test.h"
 
 namespace pq::io {
 namespace {
@@ -98,8 +99,9 @@ class Quantized : public ::testing::Test {
     const Contents contents = random_contents(source.spec(), recipe, prefix_tokens);
     Json provenance = Json::object();
     provenance["note"] = "a test";
-    QuantizedCheckpointWriter writer(source, out_, recipe, contents.prefix.token_ids, "the text", provenance, replace,
-                                     max_shard_bytes);
+    QuantizedCheckpointWriter writer(
+        source, out_, checkpoint_header(source.spec(), recipe, contents.prefix.token_ids, "the text", provenance),
+        replace, max_shard_bytes);
     write_all(writer, contents);
     EXPECT_FALSE(fs::exists(out_ / "config.json") && !replace);
     writer.commit();
@@ -178,7 +180,8 @@ TEST_F(Quantized, RoundTripsEveryKindOfRecipe) {
         EXPECT_EQ(halves(checkpoint.embedding()), expected.embedding);
         EXPECT_EQ(halves(checkpoint.lm_head()), expected.lm_head);
         EXPECT_EQ(checkpoint.final_norm(), expected.final_norm);
-        const auto layout = checkpoint_layout(checkpoint.spec(), recipe, prefix_tokens);
+        const auto layout = checkpoint_layout(checkpoint.spec(),
+                                              checkpoint_header(checkpoint.spec(), recipe, expected.prefix.token_ids));
         const auto tensors = checkpoint.tensors();
         ASSERT_EQ(tensors.size(), layout.size());
         for (std::size_t i = 0; i < layout.size(); ++i) EXPECT_EQ(tensors[i].name, layout[i].name);
@@ -187,12 +190,128 @@ TEST_F(Quantized, RoundTripsEveryKindOfRecipe) {
   }
 }
 
+TEST_F(Quantized, APrefixNeedNotComeFromTokens) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  const Recipe recipe = recipe_with("w4a4kv4-static");
+  Contents contents = random_contents(source.spec(), recipe, 3);
+  contents.prefix.token_ids.clear();
+  CheckpointHeader header = checkpoint_header(source.spec(), recipe);
+  header.prefix_length = 3;
+  {
+    QuantizedCheckpointWriter writer(source, out_, header, false);
+    write_all(writer, contents);
+    writer.commit();
+  }
+  const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+  EXPECT_EQ(checkpoint.prefix().length, 3);
+  EXPECT_TRUE(checkpoint.prefix().token_ids.empty());
+  ASSERT_EQ(checkpoint.prefix().blocks.size(), 2U);
+  EXPECT_EQ(checkpoint.prefix().blocks[1].key, contents.prefix.blocks[1].key);
+  EXPECT_EQ(checkpoint.prefix().blocks[1].value, contents.prefix.blocks[1].value);
+  EXPECT_THROW(checkpoint.tensor("prefix.token_ids"), FormatError);
+
+  edit_config([](Json& config) { config["quantization_config"]["prefix"]["length"] = 2; });
+  EXPECT_THAT(open_error<FormatError>(), AllOf(HasSubstr("prefix.layers.0.key"), HasSubstr("expected F16 [2, 2, 4]")));
+  header.prefix_token_ids = {1, 2};
+  EXPECT_THROW(QuantizedCheckpointWriter(source, out_, header, true), std::logic_error);
+}
+
+/// A transform with every kind of step wherever one can be; gate_up_input has none.
+SiteTransforms transforms_everywhere(const ModelSpec& spec, std::uint64_t seed) {
+  SiteTransforms transforms;
+  for (const Site site : quantized_sites) {
+    const auto size = transform_size(spec, site);
+    if (size && site != Site::gate_up_input) transforms[site] = every_step(*size, seed);
+  }
+  return transforms;
+}
+
+TEST_F(Quantized, SiteTransformsComeBackWithTheirValues) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  for (const char* name : {"w4a4kv4-static", "w4a8kv4-dynamic", "w4a16g128"}) {
+    const Recipe recipe = recipe_with(name);
+    Contents contents = random_contents(source.spec(), recipe, 1);
+    for (std::size_t i = 0; i < contents.blocks.size(); ++i)
+      contents.blocks[i].transforms = transforms_everywhere(source.spec(), 10 + i);
+    CheckpointHeader header = checkpoint_header(source.spec(), recipe, contents.prefix.token_ids);
+    header.transforms = contents.blocks[0].transforms;
+    {
+      QuantizedCheckpointWriter writer(source, out_, header, true);
+      write_all(writer, contents);
+      writer.commit();
+    }
+    const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+    EXPECT_EQ(checkpoint.site_transforms(), without_values(header.transforms));
+    for (std::int64_t i = 0; i < 2; ++i) {
+      expect_equal(checkpoint.block(i), contents.blocks[static_cast<std::size_t>(i)]);
+      EXPECT_EQ(checkpoint.block_without_weights(i).transforms,
+                contents.blocks[static_cast<std::size_t>(i)].transforms);
+    }
+    EXPECT_EQ(shape_text(checkpoint.tensor("model.layers.1.mlp.down_input.transform.6.right").shape), "[5, 5]");
+    EXPECT_EQ(checkpoint.tensor("model.layers.0.self_attn.k_cache.transform.0.permutation").dtype, DType::i32);
+
+    QuantizedCheckpointWriter writer(source, out_, header, true);
+    writer.append_rows(tensor_names::embedding, contents.embedding);
+    contents.blocks[0].transforms[Site::o_input].steps.pop_back();
+    EXPECT_THROW(writer.write_block(0, contents.blocks[0]), std::logic_error);
+  }
+}
+
+TEST_F(Quantized, RefusesTransformsThatAreNone) {
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  const Recipe recipe = recipe_with("w4a4kv4-static");
+  const auto error = [&](Site site, const TransformStep& step) {
+    Contents contents = random_contents(source.spec(), recipe, 0);
+    for (QuantizedBlock& block : contents.blocks) block.transforms[site].steps = {step};
+    CheckpointHeader header = checkpoint_header(source.spec(), recipe);
+    header.transforms = contents.blocks[0].transforms;
+    QuantizedCheckpointWriter writer(source, out_, header, true);
+    write_all(writer, contents);
+    writer.commit();
+    const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+    return message_of<FormatError>([&] { checkpoint.block(1); });
+  };
+  EXPECT_THAT(
+      error(Site::gate_up_input, GatherStep{std::vector<std::int32_t>(16, 3)}),
+      AllOf(HasSubstr("model.safetensors: model.layers.1.mlp.gate_up_input"), HasSubstr("place 1 takes from 3")));
+  EXPECT_THAT(error(Site::down_input, MultiplyStep{std::vector<float>(20, 0.0F)}), HasSubstr("factor 0 is 0"));
+  std::vector<float> matrix(16, 1.0F);
+  EXPECT_THAT(error(Site::k_cache, BlockDiagonalStep{4, 1, matrix}), HasSubstr("has no inverse"));
+  matrix[5] = std::numeric_limits<float>::infinity();
+  EXPECT_THAT(error(Site::o_input, BlockDiagonalStep{4, 1, matrix}),
+              AllOf(HasSubstr("self_attn.o_input.transform.0.matrices"), HasSubstr("element 5 is not finite")));
+  CheckpointHeader header = checkpoint_header(source.spec(), recipe);
+  header.transforms[Site::v_cache].steps = {HadamardStep{4}};
+  EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpointWriter(source, out_, header, true); }),
+              HasSubstr("self_attn.v_cache: there can be no transform"));
+}
+
+// tests/goldens/io/checkpoint_v1 was written by a program that knew no site transforms.
+TEST(CheckpointVersions, TheFirstVersionIsRead) {
+  const QuantizedCheckpoint checkpoint =
+      QuantizedCheckpoint::open(std::string(PQ_SOURCE_DIR) + "/tests/goldens/io/checkpoint_v1");
+  EXPECT_EQ(checkpoint.config()["quantization_config"]["format_version"], 1);
+  EXPECT_EQ(checkpoint.site_transforms(), online_rotations(checkpoint.spec(), RotationSettings{}));
+  EXPECT_EQ(checkpoint.block(1).transforms[Site::down_input].steps.front(), TransformStep(HadamardStep{88}));
+  EXPECT_EQ(checkpoint.prefix().length, 2);
+  EXPECT_EQ(checkpoint.prefix().token_ids, (std::vector<std::int32_t>{7, 1}));
+}
+
+TEST(CheckpointVersions, TheSecondVersionIsRead) {
+  const QuantizedCheckpoint checkpoint =
+      QuantizedCheckpoint::open(std::string(PQ_SOURCE_DIR) + "/tests/goldens/io/checkpoint_v2");
+  EXPECT_EQ(checkpoint.config()["quantization_config"]["format_version"], 2);
+  EXPECT_EQ(checkpoint.site_transforms(), online_rotations(checkpoint.spec(), RotationSettings{}));
+  EXPECT_EQ(checkpoint.prefix().length, 2);
+}
+
 TEST_F(Quantized, LayoutHasTheDocumentedShapes) {
   ModelSpec spec = HfCheckpoint::open(source_.string()).spec();
-  const auto layout = checkpoint_layout(spec,
-                                        recipe_with("w3a16g128", {"weight.group=6", "kv.bits=4", "kv.mode=static",
-                                                                  "kv.granularity=head", "kv.symmetric=false"}),
-                                        3);
+  const auto layout = checkpoint_layout(
+      spec, checkpoint_header(spec,
+                              recipe_with("w3a16g128", {"weight.group=6", "kv.bits=4", "kv.mode=static",
+                                                        "kv.granularity=head", "kv.symmetric=false"}),
+                              {1, 2, 3}));
   const auto find = [&](std::string_view name) {
     for (const auto& tensor : layout) {
       if (tensor.name == name) return fmt::format("{} {}", dtype_name(tensor.dtype), shape_text(tensor.shape));
@@ -220,7 +339,7 @@ TEST_F(Quantized, WritesConfigAndCompanions) {
   EXPECT_TRUE(is_quantized_checkpoint(out_));
   EXPECT_EQ(checkpoint.config()["hidden_size"], 16);
   EXPECT_EQ(checkpoint.config()["tie_word_embeddings"], false);
-  EXPECT_EQ(checkpoint.config()["quantization_config"]["format_version"], 1);
+  EXPECT_EQ(checkpoint.config()["quantization_config"]["format_version"], 2);
   EXPECT_EQ(checkpoint.prefix_text(), "the text");
   EXPECT_EQ(checkpoint.provenance()["note"], "a test");
   EXPECT_EQ(checkpoint.provenance()["source"], "source");
@@ -260,7 +379,7 @@ TEST_F(Quantized, RefusesToReplaceWhatItShouldNot) {
   write(recipe_with("w4a4kv4-static"), 0);
   const HfCheckpoint source = HfCheckpoint::open(source_.string());
   const auto open = [&](const fs::path& out, bool replace) {
-    return message_of<InputError>([&] { QuantizedCheckpointWriter(source, out, {}, {}, "", {}, replace); });
+    return message_of<InputError>([&] { QuantizedCheckpointWriter(source, out, CheckpointHeader{}, replace); });
   };
   EXPECT_THAT(open(out_, false), AllOf(HasSubstr("already exists"), HasSubstr("--force")));
   EXPECT_THAT(open(source_, false), HasSubstr("already exists"));
@@ -276,7 +395,8 @@ TEST_F(Quantized, RefusesToReplaceWhatItShouldNot) {
 TEST_F(Quantized, ALeftWriterLeavesNothing) {
   const HfCheckpoint source = HfCheckpoint::open(source_.string());
   {
-    QuantizedCheckpointWriter writer(source, out_, recipe_with("w4a4kv4-static"), {}, "", {}, false);
+    QuantizedCheckpointWriter writer(source, out_, checkpoint_header(source.spec(), recipe_with("w4a4kv4-static")),
+                                     false);
     writer.append_rows(tensor_names::embedding, std::vector<std::uint16_t>(16));
     EXPECT_THROW(writer.commit(), std::logic_error);
   }
@@ -293,15 +413,15 @@ TEST_F(Quantized, AWriterIntoAnOpenDirectoryLeavesItsUnfinishedWork) {
         std::make_unique<OutputDirectory>(out_, QuantizedCheckpointWriter::output_marker, false, Unfinished::keep);
     fs::create_directory(directory->resume());
     write_bytes(directory->resume() / "work", "x");
-    return std::make_unique<QuantizedCheckpointWriter>(source, std::move(directory), recipe,
-                                                       std::vector<std::int32_t>{}, "", Json::object());
+    return std::make_unique<QuantizedCheckpointWriter>(source, std::move(directory),
+                                                       checkpoint_header(source.spec(), recipe));
   };
   open();
   EXPECT_EQ(read_bytes(partial / "resume" / "work"), "x");
   EXPECT_FALSE(fs::exists(partial / "config.json"));
   EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpointWriter::check_output(source, out_, false); }),
               AllOf(HasSubstr("out.partial"), HasSubstr("unfinished work")));
-  EXPECT_THROW(QuantizedCheckpointWriter(source, out_, recipe, {}, "", {}, false), InputError);
+  EXPECT_THROW(QuantizedCheckpointWriter(source, out_, checkpoint_header(source.spec(), recipe), false), InputError);
   EXPECT_NO_THROW(QuantizedCheckpointWriter::check_output(source, out_, false, Unfinished::keep));
   EXPECT_NO_THROW(QuantizedCheckpointWriter::check_output(source, out_, false, Unfinished::discard, true));
   const auto writer = open();
@@ -315,10 +435,13 @@ TEST_F(Quantized, AWriterIntoAnOpenDirectoryLeavesItsUnfinishedWork) {
 TEST_F(Quantized, WriterRefusesCallsThatDoNotFit) {
   const HfCheckpoint source = HfCheckpoint::open(source_.string());
   const Recipe recipe = recipe_with("w4a4kv4-static");
-  EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpointWriter(source, out_, recipe, {11}, "", {}, false); }),
+  EXPECT_THAT(message_of<InputError>([&] {
+                QuantizedCheckpointWriter(source, out_, checkpoint_header(source.spec(), recipe, {11}), false);
+              }),
               AllOf(HasSubstr("prefix token 11"), HasSubstr("vocabulary of 11")));
   Contents contents = random_contents(source.spec(), recipe, 1);
-  QuantizedCheckpointWriter writer(source, out_, recipe, contents.prefix.token_ids, "", {}, false);
+  QuantizedCheckpointWriter writer(source, out_, checkpoint_header(source.spec(), recipe, contents.prefix.token_ids),
+                                   false);
   EXPECT_THROW(writer.append_rows(tensor_names::lm_head, contents.lm_head),
                std::logic_error);  // the embedding comes first
   contents.prefix.blocks[1].value.pop_back();
@@ -339,8 +462,22 @@ TEST_F(Quantized, NamesTheMisfitInTheConfig) {
   };
   const std::type_identity<FormatError> format;
   const auto block = [](Json& config) -> Json& { return config["quantization_config"]; };
-  EXPECT_THAT(error(std::type_identity<UnsupportedError>{}, [&](Json& c) { block(c)["format_version"] = 2; }),
-              AllOf(HasSubstr("format version 2"), HasSubstr("version 1")));
+  EXPECT_THAT(error(std::type_identity<UnsupportedError>{}, [&](Json& c) { block(c)["format_version"] = 3; }),
+              AllOf(HasSubstr("format version 3"), HasSubstr("versions 1 to 2")));
+  EXPECT_THAT(error(std::type_identity<UnsupportedError>{}, [&](Json& c) { block(c)["format_version"] = 0; }),
+              AllOf(HasSubstr("format version 0"), HasSubstr("versions 1 to 2")));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("site_transforms"); }), HasSubstr("'site_transforms'"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["site_transforms"]["mlp.down_input"][0]["order"] = 16; }),
+              AllOf(HasSubstr("config.json: site_transforms"), HasSubstr("order 16 does not divide 20")));
+  EXPECT_THAT(error(format,
+                    [&](Json& c) {
+                      block(c)["site_transforms"]["mlp.gate_up_input"] = {{{"step", "gather"}}};
+                    }),
+              HasSubstr("'model.layers.0.mlp.gate_up_input.transform.0.permutation' (expected I32 [16])"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"].erase("length"); }), HasSubstr("'length'"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["length"] = -1; }), HasSubstr("'length'"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["length"] = 3; }),
+              HasSubstr("prefix.length is 3, but there are 2 prefix.token_ids"));
   EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("format_version"); }), HasSubstr("format_version"));
   EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("recipe"); }), HasSubstr("'recipe'"));
   EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["weight"]["bits"] = 9; }), HasSubstr("weight.bits"));
@@ -417,7 +554,8 @@ TEST_F(Quantized, AFullDiskLeavesNothingBehind) {
     {
       const FileSizeLimit full(limit);
       message = message_of<SystemError>([&] {
-        QuantizedCheckpointWriter writer(source, out_, recipe, contents.prefix.token_ids, "", {}, false);
+        QuantizedCheckpointWriter writer(source, out_,
+                                         checkpoint_header(source.spec(), recipe, contents.prefix.token_ids), false);
         write_all(writer, contents);
         writer.commit();
       });
@@ -455,7 +593,7 @@ TEST_F(Quantized, TooLittleFreeSpaceIsSaidBeforeAnythingIsWritten) {
   } catch (const SystemError& error) {
     GTEST_SKIP() << "a sparse file of " << size << " bytes cannot be mapped: " << error.what();
   }
-  EXPECT_THAT(message_of<SystemError>([&] { QuantizedCheckpointWriter(*source, out_, {}, {}, "", {}, false); }),
+  EXPECT_THAT(message_of<SystemError>([&] { QuantizedCheckpointWriter(*source, out_, CheckpointHeader{}, false); }),
               AllOf(HasSubstr("the checkpoint needs"), HasSubstr("TiB")));
   EXPECT_TRUE(fs::is_empty(out_.parent_path()));
 }

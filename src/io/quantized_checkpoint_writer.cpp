@@ -51,21 +51,32 @@ void write_json(const fs::path& path, const Json& json) {
 
 }  // namespace
 
-std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const Recipe& recipe,
-                                                 std::int64_t prefix_tokens) {
+CheckpointHeader checkpoint_header(const ModelSpec& spec, const Recipe& recipe,
+                                   std::vector<std::int32_t> prefix_token_ids, std::string_view prefix_text,
+                                   const Json& provenance) {
+  const auto length = static_cast<std::int64_t>(prefix_token_ids.size());
+  return {
+      recipe,    online_rotations(spec, recipe.rotate), length, std::move(prefix_token_ids), std::string(prefix_text),
+      provenance};
+}
+
+std::vector<TensorDeclaration> checkpoint_layout(const ModelSpec& spec, const CheckpointHeader& header) {
   std::vector<TensorDeclaration> layout;
   layout.push_back({std::string(tensor_names::embedding), DType::f16, {spec.vocab_size, spec.hidden_size}});
-  const QuantizedBlock empty;
+  QuantizedBlock empty;
+  empty.transforms = header.transforms;
   for (std::int64_t block = 0; block < spec.block_count; ++block) {
-    visit_block(spec, recipe, block, empty,
+    visit_block(spec, header.recipe, block, std::as_const(empty),
                 [&](TensorDeclaration declaration, const auto&) { layout.push_back(std::move(declaration)); });
   }
   layout.push_back({std::string(tensor_names::final_norm), DType::f32, {spec.hidden_size}});
   layout.push_back({std::string(tensor_names::lm_head), DType::f16, {spec.vocab_size, spec.hidden_size}});
-  if (prefix_tokens > 0) {
-    layout.push_back({std::string(prefix_names::token_ids), DType::i32, {prefix_tokens}});
+  if (header.prefix_length > 0) {
+    if (!header.prefix_token_ids.empty()) {
+      layout.push_back({std::string(prefix_names::token_ids), DType::i32, {header.prefix_length}});
+    }
     for (std::int64_t block = 0; block < spec.block_count; ++block) {
-      const std::vector<std::int64_t> shape{spec.kv_head_count, prefix_tokens, spec.head_dim};
+      const std::vector<std::int64_t> shape{spec.kv_head_count, header.prefix_length, spec.head_dim};
       layout.push_back({prefix_names::key(block), DType::f16, shape});
       layout.push_back({prefix_names::value(block), DType::f16, shape});
     }
@@ -91,31 +102,18 @@ void QuantizedCheckpointWriter::check_output(const HfCheckpoint& source, const f
 }
 
 QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source, const fs::path& out,
-                                                     const Recipe& recipe, std::vector<std::int32_t> prefix_token_ids,
-                                                     std::string_view prefix_text, const Json& provenance, bool replace,
+                                                     CheckpointHeader header, bool replace,
                                                      std::uint64_t max_shard_bytes)
-    : QuantizedCheckpointWriter(source, open_output(source, out, replace), recipe, std::move(prefix_token_ids),
-                                prefix_text, provenance, max_shard_bytes) {}
+    : QuantizedCheckpointWriter(source, open_output(source, out, replace), std::move(header), max_shard_bytes) {}
 
 QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
-                                                     std::unique_ptr<OutputDirectory> directory, const Recipe& recipe,
-                                                     std::vector<std::int32_t> prefix_token_ids,
-                                                     std::string_view prefix_text, const Json& provenance,
-                                                     std::uint64_t max_shard_bytes)
-    : recipe_(recipe),
-      spec_(source.spec()),
-      prefix_token_ids_(std::move(prefix_token_ids)),
-      directory_(std::move(directory)) {
-  validate_recipe(recipe_);
+                                                     std::unique_ptr<OutputDirectory> directory,
+                                                     CheckpointHeader header, std::uint64_t max_shard_bytes)
+    : header_(std::move(header)), spec_(source.spec()), directory_(std::move(directory)) {
   spec_.tied_embeddings = false;
-  for (const std::int32_t id : prefix_token_ids_) {
-    if (id < 0 || id >= spec_.vocab_size) {
-      throw InputError(fmt::format("prefix token {}", id),
-                       fmt::format("is outside the vocabulary of {} tokens", spec_.vocab_size),
-                       "choose another --prefix");
-    }
-  }
-  layout_ = checkpoint_layout(spec_, recipe_, static_cast<std::int64_t>(prefix_token_ids_.size()));
+  header_.transforms = without_values(header_.transforms);
+  check_header();
+  layout_ = checkpoint_layout(spec_, header_);
   for (const TensorDeclaration& declaration : layout_) tensor_bytes_ += declaration.byte_count();
   constexpr std::uint64_t header_bytes_a_tensor = 256;  // a generous estimate, index included
   require_free_space(
@@ -123,7 +121,23 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
       tensor_bytes_ + layout_.size() * header_bytes_a_tensor + companion_bytes(source.directory()) + (1U << 16),
       "the checkpoint");
   plan_shards(max_shard_bytes);
-  write_json_files(source, prefix_text, provenance);
+  write_json_files(source);
+}
+
+void QuantizedCheckpointWriter::check_header() const {
+  validate_recipe(header_.recipe);
+  check_site_transforms(header_.transforms, spec_);
+  const auto known = static_cast<std::int64_t>(header_.prefix_token_ids.size());
+  if (header_.prefix_length < 0 || (known > 0 && known != header_.prefix_length)) {
+    throw std::logic_error(fmt::format("a prefix of length {} with {} tokens", header_.prefix_length, known));
+  }
+  for (const std::int32_t id : header_.prefix_token_ids) {
+    if (id < 0 || id >= spec_.vocab_size) {
+      throw InputError(fmt::format("prefix token {}", id),
+                       fmt::format("is outside the vocabulary of {} tokens", spec_.vocab_size),
+                       "choose another --prefix");
+    }
+  }
 }
 
 QuantizedCheckpointWriter::~QuantizedCheckpointWriter() = default;
@@ -145,20 +159,21 @@ void QuantizedCheckpointWriter::plan_shards(std::uint64_t max_shard_bytes) {
   }
 }
 
-void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source, std::string_view prefix_text,
-                                                 const Json& provenance) {
+void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source) {
   Json config = source.config();
   config["tie_word_embeddings"] = false;
   Json origin = Json::object();
   origin["program"] = fmt::format("prefixquant {}", version());
   origin["source"] = source.name();
-  origin["calibration"] = recipe_.calibration.source;
-  if (provenance.is_object()) origin.update(provenance);
+  origin["calibration"] = header_.recipe.calibration.source;
+  if (header_.provenance.is_object()) origin.update(header_.provenance);
   Json block = Json::object();
   block["quant_method"] = "prefixquant";
   block["format_version"] = checkpoint_format_version;
-  block["recipe"] = recipe_to_json(recipe_);
-  block["prefix"] = {{"token_ids", prefix_token_ids_}, {"text", prefix_text}};
+  block["recipe"] = recipe_to_json(header_.recipe);
+  block["site_transforms"] = site_transforms_to_json(header_.transforms);
+  block["prefix"] = {
+      {"length", header_.prefix_length}, {"token_ids", header_.prefix_token_ids}, {"text", header_.prefix_text}};
   block["provenance"] = std::move(origin);
   config["quantization_config"] = std::move(block);
   write_json(directory_->partial() / "config.json", config);
@@ -215,11 +230,11 @@ void QuantizedCheckpointWriter::append_values(std::string_view name, std::span<c
 }
 
 void QuantizedCheckpointWriter::write_prefix(const Prefix& prefix) {
-  if (prefix.token_ids != prefix_token_ids_ || prefix.empty() ||
+  if (prefix.length != header_.prefix_length || prefix.token_ids != header_.prefix_token_ids || prefix.empty() ||
       static_cast<std::int64_t>(prefix.blocks.size()) != spec_.block_count) {
     throw std::logic_error("the prefix is not the one that the checkpoint was opened with");
   }
-  append_values(prefix_names::token_ids, std::span(prefix.token_ids));
+  if (!prefix.token_ids.empty()) append_values(prefix_names::token_ids, std::span(prefix.token_ids));
   for (std::int64_t block = 0; block < spec_.block_count; ++block) {
     const Prefix::BlockKv& kv = prefix.blocks[static_cast<std::size_t>(block)];
     append_values(prefix_names::key(block), std::span(kv.key));
@@ -239,7 +254,10 @@ void QuantizedCheckpointWriter::append_rows(std::string_view name, std::span<con
 }
 
 void QuantizedCheckpointWriter::write_block(std::int64_t index, const QuantizedBlock& block) {
-  visit_block(spec_, recipe_, index, block, [&](const TensorDeclaration& declaration, const auto& values) {
+  if (without_values(block.transforms) != header_.transforms) {
+    throw std::logic_error(fmt::format("block {} has other site transforms than the header", index));
+  }
+  visit_block(spec_, header_.recipe, index, block, [&](const TensorDeclaration& declaration, const auto& values) {
     using Value = std::decay_t<decltype(values[0])>;
     append_values(declaration.name, std::span<const Value>(values));
   });

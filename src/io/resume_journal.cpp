@@ -94,11 +94,13 @@ std::string differences(const Json& before, const Json& now) {
 
 }  // namespace
 
-ResumeJournal::ResumeJournal(fs::path directory, const Json& fingerprint, ModelSpec spec, Recipe recipe)
+ResumeJournal::ResumeJournal(fs::path directory, const Json& fingerprint, ModelSpec spec, Recipe recipe,
+                             const SiteTransforms& transforms)
     : directory_(std::move(directory)),
       fingerprint_(parse_json(fingerprint.dump(), "fingerprint")),
       spec_(std::move(spec)),
-      recipe_(std::move(recipe)) {
+      recipe_(std::move(recipe)),
+      transforms_(without_values(transforms)) {
   std::error_code code;
   while (finished_ < spec_.block_count && fs::exists(block_path(finished_), code)) ++finished_;
   // A process killed before its first save was complete has left no work, whatever its journal says.
@@ -163,7 +165,8 @@ QuantizedBlock ResumeJournal::block(std::int64_t index) const {
   require_finished(index);
   return read_sealed(block_path(index), [&](const SealedTensors& tensors) {
     return read_block(
-        spec_, recipe_, index, BlockWeights::read, [&](std::string_view name) { return tensors.tensor(name); }, "");
+        spec_, recipe_, transforms_, index, BlockWeights::read,
+        [&](std::string_view name) { return tensors.tensor(name); }, "");
   });
 }
 

@@ -12,6 +12,7 @@
 #include "model/model_spec.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
+#include "model/site_transform.h"
 
 namespace pq::io {
 
@@ -41,7 +42,9 @@ class ResumeJournal {
   /// `fingerprint` is a JSON object of whatever decides the result. A journal with work in it must carry the same, else
   /// InputError that names DIRECTORY and what differs ("recipe.finetune.epochs was 5 and is 10"). Throws
   /// UnsupportedError for another format version, FormatError for a damaged journal.
-  ResumeJournal(std::filesystem::path directory, const Json& fingerprint, ModelSpec spec, Recipe recipe);
+  /// `transforms`: steps and sizes of the blocks' site transforms.
+  ResumeJournal(std::filesystem::path directory, const Json& fingerprint, ModelSpec spec, Recipe recipe,
+                const SiteTransforms& transforms);
 
   const std::filesystem::path& directory() const { return directory_; }
   /// Whether a journal with work in it was there.
@@ -76,6 +79,7 @@ class ResumeJournal {
   Json fingerprint_;
   ModelSpec spec_;
   Recipe recipe_;
+  SiteTransforms transforms_;
   std::int64_t finished_ = 0;
   bool resumed_ = false;
   bool begun_ = false;  // journal.json is there and carries fingerprint_

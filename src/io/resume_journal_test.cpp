@@ -58,7 +58,9 @@ void expect_equal(const TuningState& found, const TuningState& expected) {
 class Journal : public ::testing::Test {
  protected:
   ResumeJournal open() const { return open(fingerprint_); }
-  ResumeJournal open(const Json& fingerprint) const { return {directory_, fingerprint, spec_, recipe_}; }
+  ResumeJournal open(const Json& fingerprint) const {
+    return {directory_, fingerprint, spec_, recipe_, online_rotations(spec_, recipe_.rotate)};
+  }
   QuantizedBlock block(std::int64_t index) const {
     Random random(static_cast<std::uint64_t>(index), "block");
     return random_block(random, spec_, recipe_, index);

@@ -29,6 +29,7 @@ void fill(Random& random, std::vector<T>& values) {
 /// A block with random values of the right sizes.
 inline QuantizedBlock random_block(Random& random, const ModelSpec& spec, const Recipe& recipe, std::int64_t index) {
   QuantizedBlock block;
+  block.transforms = online_rotations(spec, recipe.rotate);
   visit_block(spec, recipe, index, block, [&](const TensorDeclaration& declaration, auto& values) {
     if constexpr (requires { values.resize(1); }) {
       values.resize(static_cast<std::size_t>(*element_count(declaration.shape)));
@@ -51,6 +52,7 @@ inline void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expe
     EXPECT_EQ(found.sites[i].scale, expected.sites[i].scale);
     EXPECT_EQ(found.sites[i].zero_point, expected.sites[i].zero_point);
     EXPECT_EQ(found.sites[i].clip, expected.sites[i].clip);
+    EXPECT_EQ(found.transforms[i], expected.transforms[i]) << site_name(i);
   }
 }
 

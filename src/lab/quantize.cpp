@@ -20,6 +20,7 @@
 #include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
+#include "quant/transform.h"
 
 namespace pq::lab {
 namespace {
@@ -104,6 +105,9 @@ int quantize(const Options& options, const CommonOptions& common) {
   const std::string prefix_text = quant::prefix_text(prefix, preparation.tokenizer());
   log_info("prefix: {}", prefix.empty() ? "none" : fmt::format("{} (ids {})", prefix_text, fmt::join(prefix, ",")));
 
+  io::CheckpointHeader header =
+      io::checkpoint_header(spec, recipe, prefix, prefix_text, provenance_of(preparation, recipe));
+  header.transforms = quant::TransformList(quant::make_transforms(spec, recipe, preparation.options().device())).online();
   Destination destination;
   std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
   if (processes.is_root()) {
@@ -112,15 +116,14 @@ int quantize(const Options& options, const CommonOptions& common) {
     destination.scratch = directory->partial();
     if (recipe.finetune.enabled()) {
       destination.journal = std::make_unique<io::ResumeJournal>(
-          directory->resume(), fingerprint(preparation, options, recipe, prefix), spec, recipe);
+          directory->resume(), fingerprint(preparation, options, recipe, prefix), spec, recipe, header.transforms);
       if (destination.journal->resumed()) {
         log_info("{}: goes on with {} of {} blocks finished", destination.journal->directory().string(),
                  destination.journal->finished_blocks(), spec.block_count);
       }
     }
     destination.writer =
-        std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory), recipe, prefix,
-                                                        prefix_text, provenance_of(preparation, recipe));
+        std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory), std::move(header));
     sink = std::make_unique<quant::CheckpointSink>(*destination.writer);
   } else {
     destination.scratch = std::filesystem::absolute(options.out).parent_path();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/block_layout.h"
+#include "model/site_transform.h"
 
 namespace pq {
 
@@ -29,6 +30,7 @@ struct QuantizedBlock {
   PerNorm<std::vector<float>> norms;  ///< what the normalized stream is multiplied by: ones after fusing
   PerLinear<QuantizedLinear> linears;
   PerSite<SiteQuantizer> sites;
+  SiteTransforms transforms;
 };
 
 /// The fixed prefix: for each block, K (after RoPE and R3) and V (in the R2 basis) of `length` positions, 16-bit for

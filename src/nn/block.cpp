@@ -14,6 +14,10 @@ bool may_overwrite() { return !at::GradMode::is_enabled(); }
 
 at::Tensor tapped(const Tap& tap, Site site, at::Tensor x) { return tap ? tap(site, x) : x; }
 
+at::Tensor transformed(const BlockContext& context, Site site, at::Tensor x) {
+  return context.transforms != nullptr ? context.transforms->sites[site].apply(x) : x;
+}
+
 at::Tensor add_residual(const at::Tensor& x, at::Tensor fresh) { return may_overwrite() ? fresh.add_(x) : x + fresh; }
 
 // Rows of scores in one product, and scores held at once: on a CPU they stay in the cache, a GPU wants large products.
@@ -82,7 +86,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
 at::Tensor apply(const Linear& linear, const at::Tensor& x) { return at::linear(x, linear.weight, linear.bias); }
 
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
-  return tapped(tap, Site::qkv_input, rms_norm(x, block.norms[NormId::attention_input], context.spec->rms_norm_eps));
+  const at::Tensor h = rms_norm(x, block.norms[NormId::attention_input], context.spec->rms_norm_eps);
+  return tapped(tap, Site::qkv_input, transformed(context, Site::qkv_input, h));
 }
 
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
@@ -91,12 +96,12 @@ Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tenso
   const auto heads = [&](LinearId id, std::int64_t count) {
     return apply(block[id], h).view({h.size(0), h.size(1), count, spec.head_dim});
   };
-  const auto rotated = [&](const at::Tensor& x) { return context.r3 != nullptr ? context.r3->apply(x) : x; };
   Qkv out;
   out.q = context.rope->apply(heads(LinearId::q, spec.head_count), first_position);
-  out.q = rotated(tapped(tap, Site::query, std::move(out.q)));
+  out.q = tapped(tap, Site::query, std::move(out.q));
+  if (context.transforms != nullptr) out.q = context.transforms->query.apply(out.q);
   out.k = context.rope->apply(heads(LinearId::k, spec.kv_head_count), first_position);
-  out.k = rotated(tapped(tap, Site::key, std::move(out.k)));
+  out.k = transformed(context, Site::k_cache, tapped(tap, Site::key, std::move(out.k)));
   out.k = tapped(tap, Site::k_cache, std::move(out.k));
   out.v = tapped(tap, Site::v_cache, heads(LinearId::v, spec.kv_head_count));
   return out;
@@ -115,13 +120,19 @@ std::vector<AttentionTile> attention_tiles(std::int64_t queries, std::int64_t ke
   return tiles;
 }
 
+at::Tensor o_input(const BlockContext& context, const at::Tensor& attended) {
+  return transformed(context, Site::o_input, attended);
+}
+
 at::Tensor attend(const BlockContext& context, const Qkv& qkv) {
-  if (context.prefix == nullptr || context.prefix->length() == 0) return attend(qkv, 0, context.window);
+  if (context.prefix == nullptr || context.prefix->length() == 0) {
+    return o_input(context, attend(qkv, 0, context.window));
+  }
   const auto behind = [&](const at::Tensor& prefix, const at::Tensor& x) {
     return at::cat({prefix.expand({x.size(0), -1, -1, -1}), x}, 1);
   };
-  return attend({qkv.q, behind(context.prefix->key, qkv.k), behind(context.prefix->value, qkv.v)},
-                context.prefix->length(), context.window);
+  return o_input(context, attend({qkv.q, behind(context.prefix->key, qkv.k), behind(context.prefix->value, qkv.v)},
+                                 context.prefix->length(), context.window));
 }
 
 void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int64_t pinned, std::int64_t window,
@@ -198,7 +209,8 @@ at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::T
 }
 
 at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
-  return tapped(tap, Site::gate_up_input, rms_norm(x, block.norms[NormId::mlp_input], context.spec->rms_norm_eps));
+  const at::Tensor h = rms_norm(x, block.norms[NormId::mlp_input], context.spec->rms_norm_eps);
+  return tapped(tap, Site::gate_up_input, transformed(context, Site::gate_up_input, h));
 }
 
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap) {
@@ -209,7 +221,7 @@ at::Tensor gated_product(const Block& block, const BlockContext& context, const 
     product = at::silu(product) * apply(block[LinearId::up], h);
   }
   product = tapped(tap, Site::down_product, std::move(product));
-  return context.r4 != nullptr ? context.r4->apply(product) : product;
+  return transformed(context, Site::down_input, product);
 }
 
 at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "model/block_layout.h"
-#include "nn/hadamard.h"
+#include "nn/online_transform.h"
 
 namespace pq::nn {
 
@@ -59,8 +59,7 @@ using Tap = std::function<at::Tensor(Site, const at::Tensor&)>;
 struct BlockContext {
   const ModelSpec* spec = nullptr;
   const Rope* rope = nullptr;
-  const Hadamard* r3 = nullptr;      // order head_dim, applied to Q and K after RoPE
-  const Hadamard* r4 = nullptr;      // order intermediate_size, applied to the input of down_proj
+  const BlockTransforms* transforms = nullptr;
   const KeyValue* prefix = nullptr;  // batch 1, every query sees it, positions 0 .. length-1
   std::int64_t window = 0;           // sliding window in tokens, own token included; 0: none; the prefix stays visible
 };
@@ -79,14 +78,17 @@ at::Tensor apply(const Linear& linear, const at::Tensor& x);
 
 /// x [batch, tokens, hidden] -> what q, k and v_proj read (tapped qkv_input).
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
-/// Projections, RoPE from `first_position` on (prefix counted), R3; taps query, key, k_cache, v_cache.
+/// Projections, RoPE from `first_position` on (prefix counted), transforms; taps query, key, k_cache, v_cache.
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
                 const Tap& tap);
 /// softmax(Q [K_prefix K]^T / sqrt(head_dim)) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer
 /// than q: q's tokens are their last ones. Causal among the non-prefix tokens, in tiles, never the whole score matrix.
+/// Transformed: what o_proj reads, before its quantizer.
 at::Tensor attend(const BlockContext& context, const Qkv& qkv);
-/// The same over K and V whose first `pinned` tokens every query sees, window or not: how a KV cache that begins with
-/// the prefix is read without copying it.
+/// What attend(context, ..) makes of attention's output.
+at::Tensor o_input(const BlockContext& context, const at::Tensor& attended);
+/// The same, not transformed, over K and V whose first `pinned` tokens every query sees, window or not: how a KV cache
+/// that begins with the prefix is read without copying it.
 at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window);
 
 /// One step of attend(): the queries first_query .. first_query+queries-1 against the keys (pinned ones not counted)
@@ -110,7 +112,7 @@ void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int6
 at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap);
 /// The second norm (tapped gate_up_input).
 at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
-/// silu(gate) * up (tapped down_product), then R4: what down_proj reads, before its quantizer.
+/// silu(gate) * up (tapped down_product), transformed: what down_proj reads, before its quantizer.
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap);
 /// down_proj (its input tapped down_input) added to the residual stream x; taps block_output.
 at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap);

@@ -52,7 +52,7 @@ class BlockTest : public ::testing::Test {
   BlockTest() { at::manual_seed(7); }
   const ModelSpec spec = small_spec();
   const ModelContext plain{spec, {}, 400, f64};
-  const ModelContext rotated_online{spec, {true, true}, 400, f64};
+  const ModelContext rotated_online{spec, online_rotations(spec, {}), 400, f64};
   const Block block = random_block(spec);
   BlockContext context = plain.block(0);
 };
@@ -179,7 +179,7 @@ TEST_F(BlockTest, OnlineRotationsCancel) {
   const Hadamard r4(spec.intermediate_size, f64);
   const at::Tensor x = at::randn({1, 20, spec.hidden_size}, f64);
   const at::Tensor expected = forward(block, context, x);
-  const ModelContext r3_alone(spec, {.r3 = true, .r4 = false}, 400, f64);
+  const ModelContext r3_alone(spec, online_rotations(spec, {.r3 = true, .r4 = false}), 400, f64);
   EXPECT_LT(max_difference(forward(block, r3_alone.block(0), x), expected), 1e-12);
   context = rotated_online.block(0);
   Block rotated = block;

@@ -4,23 +4,35 @@
 
 namespace pq::nn {
 
-OnlineRotations online_rotations(const Recipe& recipe) { return {recipe.rotate.r3, recipe.rotate.r4}; }
+namespace {
 
-ModelContext::ModelContext(const ModelSpec& spec, OnlineRotations rotations, std::int64_t positions,
-                           const at::TensorOptions& options)
-    : spec_(&spec), options_(options), rope_(spec, positions, options) {
+at::TensorOptions transform_options(const at::TensorOptions& options) {
   const bool wide = c10::typeMetaToScalarType(options.dtype()) == at::kDouble;
-  const at::TensorOptions transforms = options.dtype(wide ? at::kDouble : at::kFloat);
-  if (rotations.r3) r3_ = std::make_shared<Hadamard>(spec.head_dim, transforms);
-  if (rotations.r4) r4_ = std::make_shared<Hadamard>(spec.intermediate_size, transforms);
+  return options.dtype(wide ? at::kDouble : at::kFloat);
+}
+
+}  // namespace
+
+ModelContext::ModelContext(const ModelSpec& spec, const SiteTransforms& transforms, std::int64_t positions,
+                           const at::TensorOptions& options)
+    : spec_(&spec),
+      options_(options),
+      common_(transforms),
+      common_transforms_(std::make_shared<const BlockTransforms>(transforms, spec, transform_options(options))),
+      transforms_(static_cast<std::size_t>(spec.block_count), common_transforms_),
+      rope_(spec, positions, options) {}
+
+void ModelContext::set_transforms(std::int64_t index, const SiteTransforms& transforms) {
+  transforms_.at(static_cast<std::size_t>(index)) =
+      transforms == common_ ? common_transforms_
+                            : std::make_shared<const BlockTransforms>(transforms, *spec_, transform_options(options_));
 }
 
 BlockContext ModelContext::block(std::int64_t index, const KeyValue* prefix) const {
   BlockContext context;
   context.spec = spec_;
   context.rope = &rope_;
-  context.r3 = r3_.get();
-  context.r4 = r4_.get();
+  context.transforms = transforms_.at(static_cast<std::size_t>(index)).get();
   context.prefix = prefix;
   context.window = spec_->window_of_block(index);
   return context;

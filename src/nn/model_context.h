@@ -4,19 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
-#include "model/recipe.h"
+#include "model/site_transform.h"
 #include "nn/block.h"
-#include "nn/hadamard.h"
 
 namespace pq::nn {
-
-/// What stays online of a model's rotations.
-struct OnlineRotations {
-  bool r3 = false;  ///< Q and K after RoPE
-  bool r4 = false;  ///< input of down_proj
-};
-OnlineRotations online_rotations(const Recipe& recipe);
 
 /// What the blocks of one model share beside their parameters: the architecture, the rotary table, the transforms that
 /// stay online. Makes every BlockContext. `spec` is borrowed.
@@ -25,8 +18,11 @@ class ModelContext {
   ModelContext() = default;
   /// `options`: dtype and device that the blocks compute in. The transforms work in float32 at least, for their entries
   /// are no short binary fractions. `positions`: reach of the rotary table, prefix counted.
-  ModelContext(const ModelSpec& spec, OnlineRotations rotations, std::int64_t positions,
+  /// `transforms`: of every block. Throws InputError where they do not fit the model.
+  ModelContext(const ModelSpec& spec, const SiteTransforms& transforms, std::int64_t positions,
                const at::TensorOptions& options);
+  /// Gives block `index` transforms of its own.
+  void set_transforms(std::int64_t index, const SiteTransforms& transforms);
 
   /// What block `index` computes with; borrows this object and `prefix`, which may be null.
   BlockContext block(std::int64_t index, const KeyValue* prefix = nullptr) const;
@@ -41,8 +37,9 @@ class ModelContext {
  private:
   const ModelSpec* spec_ = nullptr;
   at::TensorOptions options_;
-  std::shared_ptr<const Hadamard> r3_;
-  std::shared_ptr<const Hadamard> r4_;
+  SiteTransforms common_;
+  std::shared_ptr<const BlockTransforms> common_transforms_;
+  std::vector<std::shared_ptr<const BlockTransforms>> transforms_;  // one a block
   Rope rope_;
 };
 

@@ -139,7 +139,11 @@ Transformer::Transformer(Parts parts) : parts_(std::move(parts)) {
     throw InputError("model",
                      fmt::format("has {} blocks, its spec says {}", parts_.blocks.size(), parts_.spec.block_count));
   }
-  context_ = ModelContext(parts_.spec, {parts_.r3, parts_.r4}, 0, parts_.embedding.options());
+  const SiteTransforms first = parts_.transforms.empty() ? SiteTransforms{} : parts_.transforms.front();
+  context_ = ModelContext(parts_.spec, first, 0, parts_.embedding.options());
+  for (std::size_t i = 1; i < parts_.transforms.size(); ++i) {
+    context_.set_transforms(static_cast<std::int64_t>(i), parts_.transforms[i]);
+  }
   set_prefix(std::move(parts_.prefix));
 }
 
@@ -284,7 +288,8 @@ void Transformer::sample_batch(std::int64_t length, std::int32_t first_token, st
       Qkv qkv = project_qkv(block, here, qkv_input(block, here, x, taps[i]), pinned + position - 1, taps[i]);
       caches[i].append(qkv.k, qkv.v);
       const KeyValue seen = caches[i].contents();
-      x = attention_output(block, x, attend({qkv.q, seen.key, seen.value}, pinned, here.window), taps[i]);
+      x = attention_output(block, x, o_input(here, attend({qkv.q, seen.key, seen.value}, pinned, here.window)),
+                           taps[i]);
       x = mlp_output(block, x, gated_product(block, here, gate_up_input(block, here, x, taps[i]), taps[i]), taps[i]);
     }
     x = head(rms_norm(x, parts_.final_norm, parts_.spec.rms_norm_eps));

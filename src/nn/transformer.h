@@ -42,8 +42,7 @@ class Transformer : public LanguageModel {
     at::Tensor final_norm;  // [hidden]
     at::Tensor lm_head;     // [vocab, hidden]
     std::vector<Block> blocks;
-    bool r3 = false;  // online rotations
-    bool r4 = false;
+    std::vector<SiteTransforms> transforms;       // what stays online: one a block, or none
     std::vector<KeyValue> prefix;                 // one a block, or empty
     std::function<Tap(std::int64_t block)> taps;  // quantizers of each block; may be empty
   };

@@ -225,7 +225,8 @@ TEST(Transformer, TapsOfEveryBlockAreUsed) {
   parts.final_norm = load_tensor(checkpoint, tensor_names::final_norm, f32);
   parts.lm_head = load_tensor(checkpoint, tensor_names::lm_head, f32);
   parts.blocks = {load_block(checkpoint, 0, f32), load_block(checkpoint, 1, f32)};
-  parts.r3 = true;
+  parts.transforms.assign(static_cast<std::size_t>(parts.spec.block_count),
+                          online_rotations(parts.spec, {.r3 = true, .r4 = false}));
   parts.taps = [&](std::int64_t block) -> Tap {
     return [&visits, block](Site, const at::Tensor& x) {
       ++visits[static_cast<std::size_t>(block)];

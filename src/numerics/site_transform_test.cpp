@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "numerics/hadamard.h"
+#include "numerics/transform_for_test.h"
 
 namespace pq {
 namespace {
@@ -20,39 +21,11 @@ constexpr std::int64_t size = 24;
 constexpr std::size_t n = 24;
 using Dense = std::vector<double>;  // [n, n]
 
-std::vector<float> random_floats(Random& random, std::size_t count) {
-  std::vector<float> values(count);
-  for (float& value : values) value = static_cast<float>(random.normal());
-  return values;
-}
-
-/// Well-conditioned: a unit matrix and something beside it.
-std::vector<float> random_matrices(Random& random, std::int64_t count, std::int64_t order) {
-  std::vector<float> values = random_floats(random, static_cast<std::size_t>(count * order * order));
-  for (float& value : values) value *= 0.2F;
-  for (std::int64_t i = 0; i < count * order; ++i) values[static_cast<std::size_t>(i * order + i % order)] += 1.5F;
-  return values;
-}
-
-GatherStep random_gather(Random& random) {
-  GatherStep gather;
-  gather.source.resize(n);
-  std::iota(gather.source.begin(), gather.source.end(), 0);
-  for (std::size_t i = n; i > 1; --i) std::swap(gather.source[i - 1], gather.source[random.below(i)]);
-  return gather;
-}
-
-MultiplyStep random_multiply(Random& random) {
-  MultiplyStep multiply{random_floats(random, n)};
-  for (float& factor : multiply.factors) factor = std::copysign(std::fabs(factor) + 0.5F, factor);
-  return multiply;
-}
-
 /// One of every kind, the Hadamard ones with a Paley base, a power of two and repeated.
 std::vector<TransformStep> all_steps() {
   Random random(3, "steps");
-  return {random_gather(random),
-          random_multiply(random),
+  return {random_gather(random, size),
+          random_multiply(random, size),
           HadamardStep{24},
           HadamardStep{12},
           HadamardStep{8},
@@ -243,7 +216,7 @@ TEST(SiteTransform, WhatDoesNotFitIsRefusedByName) {
   factors[3] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THAT(refusal(MultiplyStep{factors}), HasSubstr("element 3 of the factors is not finite"));
   Random random(1, "gather");
-  GatherStep gather = random_gather(random);
+  GatherStep gather = random_gather(random, size);
   gather.source[5] = gather.source[6];
   EXPECT_THAT(refusal(gather), HasSubstr("gather): place 6 takes from"));
   gather.source[5] = 24;
@@ -256,7 +229,7 @@ TEST(SiteTransform, WhatDoesNotFitIsRefusedByName) {
 
   std::vector<double> row(n + 1);
   EXPECT_THROW(apply_transform({{HadamardStep{8}}}, row, size), InputError);
-  EXPECT_THROW(apply_transform({{random_multiply(random)}}, row, size + 1), InputError);
+  EXPECT_THROW(apply_transform({{random_multiply(random, size)}}, row, size + 1), InputError);
 }
 
 TEST(SiteTransform, AMatrixWithoutInverseCannotBeUndone) {

@@ -21,7 +21,7 @@ namespace {
 /// What the work is done with; all borrowed.
 struct Task {
   const TransformedModel& model;
-  const nn::ModelContext& contexts;
+  nn::ModelContext& contexts;  ///< gets the transforms that stay online in each block
   const CalibrationData& data;
   const TuningRun& run;
   const StreamDirectories& directories;
@@ -46,8 +46,10 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
   Progress progress("quantize", static_cast<std::size_t>(spec.block_count));
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
     const Stopwatch stopwatch;
-    // 1. The block, its norms fused and its weights rotated.
-    nn::Block block = task.model.block(index);
+    // 1. The block, its norms fused and its weights transformed.
+    SiteTransforms online;
+    nn::Block block = task.model.block(index, online);
+    task.contexts.set_transforms(index, online);
     // 2. Its prefix.
     const nn::KeyValue* pinned = prefix.advance(block, index);
     const nn::BlockContext context = task.contexts.block(index, pinned);
@@ -59,6 +61,7 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     std::optional<Tuning> tuned;
     if (done) {
       quantized = finished.block(index);
+      quantized.transforms = online;
       tuned = finished.tuning(index);
     } else {
       // 4. Start values of all quantizers.
@@ -67,6 +70,7 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
       tuned = tuning.tune(index, start, pinned);
       // 6. Rounding.
       quantized = rounded_block(start, spec, task.run, index);
+      quantized.transforms = online;
       finished.save(index, quantized, tuned);
     }
     if (tuned) summary.tuning.push_back(*tuned);
@@ -109,7 +113,7 @@ QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe&
   const ModelSpec& spec = checkpoint.spec();
   const TransformedModel model(checkpoint, recipe, options);
   const std::int64_t longest = std::max({data.detection.length(), data.search.length(), data.tuning.length()});
-  const nn::ModelContext contexts(spec, nn::online_rotations(recipe),
+  nn::ModelContext contexts(spec, online_rotations(spec, recipe.rotate),
                                   static_cast<std::int64_t>(prefix_ids.size()) + longest, options);
   Communicator& processes = Communicator::world();
   const SequenceShards shards(data.tuning.samples(), data.validation.samples(), recipe.finetune.batch, processes.rank(),

@@ -40,8 +40,9 @@ class Pipeline : public testing::Test {
     const fs::path out = fs::path(testing::TempDir()) / name;
     fs::remove_all(out);
     const CalibrationData calibration = data(recipe);
-    io::QuantizedCheckpointWriter writer(checkpoint, out, recipe, prefix, prefix_text(prefix, tokenizer),
-                                         Json::object(), false);
+    io::QuantizedCheckpointWriter writer(
+        checkpoint, out, io::checkpoint_header(checkpoint.spec(), recipe, prefix, prefix_text(prefix, tokenizer)),
+        false);
     CheckpointSink sink(writer);
     quantize_model(checkpoint, recipe, prefix, calibration, floats, sink);
     writer.commit();
@@ -167,7 +168,8 @@ TEST_F(Pipeline, ANanWeightIsNamedAndNothingIsWritten) {
   fs::remove_all(out);
   std::string message;
   try {
-    io::QuantizedCheckpointWriter writer(damaged, out, recipe, {1}, "<s>", Json::object(), false);
+    io::QuantizedCheckpointWriter writer(damaged, out, io::checkpoint_header(damaged.spec(), recipe, {1}, "<s>"),
+                                         false);
     CheckpointSink sink(writer);
     quantize_model(damaged, recipe, {1}, data(recipe), floats, sink);
     writer.commit();

@@ -128,7 +128,8 @@ TEST_F(SecondPhase, FollowsTheBlocksAndGoesOnFromTheirJournal) {
   const fs::path directory = fs::path(testing::TempDir()) / "pq_e2e_pipeline_journal";
   fs::remove_all(directory);
   const auto with_journal = [&](const Recipe& with) {
-    io::ResumeJournal journal(directory, Json::object(), checkpoint.spec(), recipe);
+    io::ResumeJournal journal(directory, Json::object(), checkpoint.spec(), recipe,
+                              online_rotations(checkpoint.spec(), recipe.rotate));
     return quantize(with, {13, 1}, &summary, &journal);
   };
   const auto first_phase = with_journal(without_second_phase(recipe));

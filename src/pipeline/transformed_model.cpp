@@ -11,22 +11,22 @@ TransformedModel::TransformedModel(const io::HfCheckpoint& checkpoint, const Rec
                                    const at::TensorOptions& options)
     : checkpoint_(checkpoint),
       options_(options),
-      rotation_(checkpoint.spec(), recipe.rotate, recipe.seed, options.device()) {}
+      transforms_(make_transforms(checkpoint.spec(), recipe, options.device())) {}
 
-nn::Block TransformedModel::block(std::int64_t index) const {
+nn::Block TransformedModel::block(std::int64_t index, SiteTransforms& online) const {
   nn::Block block = nn::load_block(checkpoint_, index, options_);
-  rotation_.rotate_block(block);
+  transforms_.transform_block(index, block, online);
   return block;
 }
 
 at::Tensor TransformedModel::embed(const at::Tensor& tokens) const {
-  return rotation_.rotate_embedding(nn::embed(checkpoint_, tokens, options_))
+  return transforms_.embedding_rows(nn::embed(checkpoint_, tokens, options_))
       .to(at::kHalf)
       .to(options_.dtype().toScalarType());
 }
 
 at::Tensor TransformedModel::final_norm() const {
-  return rotation_.final_norm_after(nn::load_tensor(checkpoint_, tensor_names::final_norm, options_));
+  return transforms_.final_norm(nn::load_tensor(checkpoint_, tensor_names::final_norm, options_));
 }
 
 at::Tensor TransformedModel::lm_head(at::ScalarType type) const {
@@ -42,13 +42,13 @@ at::Tensor TransformedModel::lm_head(at::ScalarType type) const {
 
 void TransformedModel::embedding_rows(const ReceiveRows& receive) const {
   each_rows(
-      tensor_names::embedding, [this](const at::Tensor& rows) { return rotation_.rotate_embedding(rows); }, receive);
+      tensor_names::embedding, [this](const at::Tensor& rows) { return transforms_.embedding_rows(rows); }, receive);
 }
 
 void TransformedModel::lm_head_rows(const ReceiveRows& receive) const {
   const at::Tensor norm = nn::load_tensor(checkpoint_, tensor_names::final_norm, options_);
   each_rows(
-      tensor_names::lm_head, [&](const at::Tensor& rows) { return rotation_.rotate_lm_head(rows, norm); }, receive);
+      tensor_names::lm_head, [&](const at::Tensor& rows) { return transforms_.lm_head_rows(rows, norm); }, receive);
 }
 
 void TransformedModel::each_rows(std::string_view name,

@@ -10,7 +10,7 @@
 #include "io/hf_checkpoint.h"
 #include "model/recipe.h"
 #include "nn/block.h"
-#include "quant/rotate.h"
+#include "quant/transform.h"
 
 namespace pq::quant {
 
@@ -24,8 +24,8 @@ class TransformedModel {
   const ModelSpec& spec() const { return checkpoint_.spec(); }
   const at::TensorOptions& options() const { return options_; }
 
-  /// Block `index` with its norms fused and its weights rotated.
-  nn::Block block(std::int64_t index) const;
+  /// Block `index`, transformed; what stays online there goes to `online`.
+  nn::Block block(std::int64_t index, SiteTransforms& online) const;
   /// Embeddings of `tokens` [sequences, length] int64 as the quantized checkpoint will hold them, rounded to binary16:
   /// [sequences, length, hidden].
   at::Tensor embed(const at::Tensor& tokens) const;
@@ -44,7 +44,7 @@ class TransformedModel {
 
   const io::HfCheckpoint& checkpoint_;
   at::TensorOptions options_;
-  Rotation rotation_;
+  TransformList transforms_;
 };
 
 }  // namespace pq::quant

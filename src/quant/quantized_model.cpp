@@ -18,12 +18,11 @@ std::unique_ptr<nn::Transformer> assemble(const io::ModelSource& source, const a
   parts.embedding = rows_of(source.embedding, options);
   parts.lm_head = rows_of(source.lm_head, options);
   parts.final_norm = from_floats(source.final_norm, {source.spec.hidden_size}, options);
-  parts.r3 = source.recipe.rotate.r3;
-  parts.r4 = source.recipe.rotate.r4;
   auto taps = std::make_shared<std::vector<nn::Tap>>();
   for (std::int64_t i = 0; i < source.spec.block_count; ++i) {
     const QuantizedBlock block = io::whole_block(source.block(i));
     parts.blocks.push_back(restore_block(block, source.spec, source.recipe, options));
+    parts.transforms.push_back(block.transforms);
     taps->push_back(restore_tap(block, source.recipe, options));
   }
   parts.taps = [taps](std::int64_t block) { return (*taps)[static_cast<std::size_t>(block)]; };

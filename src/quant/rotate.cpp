@@ -21,8 +21,11 @@ Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std:
 
 at::Tensor Rotation::times_r1(const at::Tensor& rows) const { return hidden_->apply(rows * signs_); }
 
-void Rotation::rotate_block(nn::Block& block) const {
+SiteTransforms Rotation::online() const { return online_rotations(spec_, settings_); }
+
+void Rotation::transform_block(std::int64_t /*index*/, nn::Block& block, SiteTransforms& left_online) const {
   const at::NoGradGuard no_grad;
+  append(left_online, online());
   const auto dtype = block[LinearId::q].weight.scalar_type();
   const std::int64_t head_dim = spec_.head_dim;
   for (const LinearId id : all_linears) {
@@ -58,18 +61,16 @@ void Rotation::rotate_block(nn::Block& block) const {
   }
 }
 
-at::Tensor Rotation::rotate_embedding(const at::Tensor& rows) const {
+at::Tensor Rotation::embedding_rows(const at::Tensor& rows) const {
   if (!settings_.r1) return rows;
   return times_r1(rows.to(at::kDouble)).to(rows.scalar_type());
 }
 
-at::Tensor Rotation::rotate_lm_head(const at::Tensor& rows, const at::Tensor& final_norm) const {
+at::Tensor Rotation::lm_head_rows(const at::Tensor& rows, const at::Tensor& norm) const {
   if (!settings_.r1) return rows;
-  return times_r1(rows.to(at::kDouble) * final_norm.to(at::kDouble)).to(rows.scalar_type());
+  return times_r1(rows.to(at::kDouble) * norm.to(at::kDouble)).to(rows.scalar_type());
 }
 
-at::Tensor Rotation::final_norm_after(const at::Tensor& final_norm) const {
-  return settings_.r1 ? at::ones_like(final_norm) : final_norm;
-}
+at::Tensor Rotation::final_norm(const at::Tensor& norm) const { return settings_.r1 ? at::ones_like(norm) : norm; }
 
 }  // namespace pq::quant

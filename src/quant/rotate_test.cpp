@@ -2,69 +2,18 @@
 
 #include <gtest/gtest.h>
 
-#include "nn/transformer.h"
+#include "quant/transform_for_test.h"
 
 namespace pq::quant {
 namespace {
 
-ModelSpec small_spec(std::int64_t hidden, std::int64_t ffn, std::int64_t head_dim, bool bias) {
-  ModelSpec spec;
-  spec.family = bias ? Family::qwen2 : Family::llama;
-  spec.hidden_size = hidden;
-  spec.intermediate_size = ffn;
-  spec.block_count = 2;
-  spec.head_count = 4;
-  spec.kv_head_count = 2;
-  spec.head_dim = head_dim;
-  spec.vocab_size = 50;
-  spec.max_positions = 32;
-  spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
-  spec.qkv_bias = bias;
-  return spec;
-}
-
-nn::Transformer::Parts random_parts(const ModelSpec& spec) {
-  at::manual_seed(7);
-  const auto options = at::TensorOptions().dtype(at::kDouble);
-  nn::Transformer::Parts parts;
-  parts.spec = spec;
-  parts.embedding = at::randn({spec.vocab_size, spec.hidden_size}, options);
-  parts.lm_head = at::randn({spec.vocab_size, spec.hidden_size}, options) * 0.2;
-  parts.final_norm = at::rand({spec.hidden_size}, options) + 0.5;
-  for (std::int64_t i = 0; i < spec.block_count; ++i) {
-    nn::Block block;
-    for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::rand({norm.size}, options) + 0.5;
-    for (const LinearId id : all_linears) {
-      const LinearShape shape = linear_shape(spec, id);
-      block[id].weight = at::randn({shape.out_features, shape.in_features}, options) * 0.3;
-      if (shape.bias) block[id].bias = at::randn({shape.out_features}, options) * 0.3;
-    }
-    parts.blocks.push_back(block);
-  }
-  return parts;
-}
+using testing::largest_difference;
+using testing::random_parts;
+using testing::small_spec;
 
 nn::Transformer::Parts rotated(nn::Transformer::Parts parts, const RotationSettings& settings) {
   const Rotation rotation(parts.spec, settings, 3, at::kCPU);
-  parts.embedding = rotation.rotate_embedding(parts.embedding);
-  parts.lm_head = rotation.rotate_lm_head(parts.lm_head, parts.final_norm);
-  parts.final_norm = rotation.final_norm_after(parts.final_norm);
-  for (nn::Block& block : parts.blocks) rotation.rotate_block(block);
-  parts.r3 = settings.r3;
-  parts.r4 = settings.r4;
-  return parts;
-}
-
-at::Tensor logits(const nn::Transformer::Parts& parts) {
-  nn::Transformer model(parts);
-  const at::Tensor tokens = at::arange(24, at::kLong).view({1, 24});
-  return model.head(model.hidden(tokens));
-}
-
-double largest_difference(const nn::Transformer::Parts& a, const nn::Transformer::Parts& b) {
-  const at::NoGradGuard no_grad;
-  return (logits(a) - logits(b)).abs().max().item<double>();
+  return testing::transformed(std::move(parts), rotation);
 }
 
 struct Size {
@@ -89,7 +38,7 @@ TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
 TEST(Rotation, AWrongDirectionOrAMissingOnlineRotationShows) {
   const auto parts = random_parts(small_spec(32, 44, 12, false));
   auto broken = rotated(parts, {});
-  broken.r4 = false;
+  for (SiteTransforms& online : broken.transforms) online[Site::down_input] = {};
   EXPECT_GT(largest_difference(parts, broken), 1e-3);
   broken = rotated(parts, {false, false, false, true});
   const nn::Hadamard r4(44, at::TensorOptions().dtype(at::kDouble));
@@ -102,9 +51,9 @@ TEST(Rotation, AWrongDirectionOrAMissingOnlineRotationShows) {
 TEST(Rotation, R1HasRandomSignsFromTheSeed) {
   const ModelSpec spec = small_spec(32, 44, 8, false);
   const at::Tensor rows = at::eye(32, at::TensorOptions().dtype(at::kDouble));
-  const at::Tensor a = Rotation(spec, {}, 1, at::kCPU).rotate_embedding(rows);
-  const at::Tensor b = Rotation(spec, {}, 2, at::kCPU).rotate_embedding(rows);
-  EXPECT_TRUE(a.equal(Rotation(spec, {}, 1, at::kCPU).rotate_embedding(rows)));
+  const at::Tensor a = Rotation(spec, {}, 1, at::kCPU).embedding_rows(rows);
+  const at::Tensor b = Rotation(spec, {}, 2, at::kCPU).embedding_rows(rows);
+  EXPECT_TRUE(a.equal(Rotation(spec, {}, 1, at::kCPU).embedding_rows(rows)));
   EXPECT_FALSE(a.equal(b));
   EXPECT_LT((at::mm(a, a.t()) - rows).abs().max().item<double>(), 1e-12);
 }

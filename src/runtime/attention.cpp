@@ -72,7 +72,7 @@ class BlockAttention {
   const AttentionRows& rows_;
 };
 
-// RoPE and R3 for some KV heads of a row and the query heads that read them.
+// RoPE and transform for some KV heads of a row and the query heads that read them.
 void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::int64_t kv_heads,
                             std::byte* scratch) const {
   const std::int64_t dim = parts_.spec.head_dim;
@@ -80,12 +80,12 @@ void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::i
   const Sequence& sequence = *batch_.run(batch_.run_of(row)).sequence;
   const RopeChunk& chunk = *sequence.rope[index(position / RopeChunk::positions)];
   const std::int64_t at = position % RopeChunk::positions * (dim / 2);
-  const auto rotate_heads = [&](float* heads, std::int64_t count) {
+  const auto rotate_heads = [&](float* heads, std::int64_t count, const OnlineTransform& transform) {
     parts_.table.rope(heads, count, dim, chunk.cos.data() + at, chunk.sin.data() + at);
-    if (parts_.r3) parts_.r3->apply(heads, count, parts_.table, scratch);
+    transform.apply(heads, count, parts_.table, scratch);
   };
-  rotate_heads(rows_.query.row(row) + first_kv_head * group() * dim, kv_heads * group());
-  rotate_heads(rows_.key.row(row) + first_kv_head * dim, kv_heads);
+  rotate_heads(rows_.query.row(row) + first_kv_head * group() * dim, kv_heads * group(), of_.query_transform);
+  rotate_heads(rows_.key.row(row) + first_kv_head * dim, kv_heads, of_.key_transform);
 }
 
 TokenParams BlockAttention::token_params(std::int64_t row) const {

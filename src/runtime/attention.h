@@ -16,8 +16,8 @@ struct AttentionRows {
   Rows out;    ///< [rows, heads * head_dim]
 };
 
-/// Attention of one block: RoPE and R3, K and V into the sequences' caches behind what they hold, then every token over
-/// the prefix and its own sequence.
+/// Attention of one block: RoPE and transforms, K and V into the sequences' caches behind what they hold, then every
+/// token over the prefix and its own sequence.
 void attend(const ModelParts& parts, std::int64_t block, const Batch& batch, const AttentionRows& rows,
             Scratch& scratch);
 

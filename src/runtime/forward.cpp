@@ -57,7 +57,7 @@ void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch
   linear.multiply(gate_up_input,
                   std::array{LinearProduct{&block[LinearId::gate], &block[LinearId::up], product, Store::overwrite}});
   show(Stage::product);
-  const LinearRows down_input = linear.prepare(block.down_input, product, parts.r4 ? &*parts.r4 : nullptr);
+  const LinearRows down_input = linear.prepare(block.down_input, product);
   show(Stage::down_input);
   linear.multiply(down_input, std::array{LinearProduct{&block[LinearId::down], nullptr, residual, Store::add}});
   show(Stage::block_output);

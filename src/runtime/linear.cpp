@@ -84,6 +84,7 @@ LinearRows LinearUnit::prepare_after(const LinearInput& input, const Rows& rows,
   const bool at_once = !input.per_call();
   for_rows(rows.count, input.plan.columns, scratch_, [&](std::int64_t row, std::byte* scratch) {
     first(row, scratch);
+    input.transform.apply(rows.row(row), 1, table_, scratch);
     if (at_once) quantize(input, rows, row, {});
   });
   if (!at_once) {
@@ -109,10 +110,8 @@ LinearRows LinearUnit::prepare(const LinearInput& input, const ConstRows& rows, 
   });
 }
 
-LinearRows LinearUnit::prepare(const LinearInput& input, const Rows& rows, const OnlineRotation* rotation) const {
-  return prepare_after(input, rows, [&](std::int64_t row, std::byte* scratch) {
-    if (rotation != nullptr) rotation->apply(rows.row(row), 1, table_, scratch);
-  });
+LinearRows LinearUnit::prepare(const LinearInput& input, const Rows& rows) const {
+  return prepare_after(input, rows, [](std::int64_t, std::byte*) {});
 }
 
 void LinearUnit::multiply(const LinearRows& rows, std::span<const LinearProduct> products) const {

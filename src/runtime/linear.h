@@ -6,7 +6,6 @@
 #include "kernels/kernels.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/linear_input.h"
-#include "runtime/online_rotation.h"
 #include "runtime/packed_linear.h"
 #include "runtime/rows.h"
 #include "runtime/scratch.h"
@@ -61,9 +60,9 @@ class LinearUnit {
 
   /// The RMS norm of `rows` [count, columns], as the site's layers read it.
   LinearRows prepare(const LinearInput& input, const ConstRows& rows, const Norm& norm) const;
-  /// `rows` [count, columns] as the site's layers read them, after `rotation` where there is one. The rows themselves
-  /// are changed, by the rotation and by the quantizer of a float plan.
-  LinearRows prepare(const LinearInput& input, const Rows& rows, const OnlineRotation* rotation = nullptr) const;
+  /// `rows` [count, columns] as the site's layers read them. The rows themselves are changed, by the site's transform
+  /// and by the quantizer of a float plan.
+  LinearRows prepare(const LinearInput& input, const Rows& rows) const;
   /// Applies several layers of the site to its rows.
   void multiply(const LinearRows& rows, std::span<const LinearProduct> products) const;
 

@@ -28,8 +28,22 @@ bool takes_bf16(const ModelParts& parts, const PackedLinear& linear) {
          linear.floats().format == kernels::FloatFormat::bf16;
 }
 
+/// Makes transforms ready for the kernels; blocks with equal ones share them.
+class TransformShelf {
+ public:
+  OnlineTransform get(const SiteTransform& definition, std::int64_t size) {
+    const auto found = std::find_if(made_.begin(), made_.end(), [&](const OnlineTransform& made) {
+      return made.size() == size && made.definition() == definition;
+    });
+    return found != made_.end() ? *found : made_.emplace_back(definition, size);
+  }
+
+ private:
+  std::vector<OnlineTransform> made_;
+};
+
 /// Packs a block whose sizes were checked against spec and recipe.
-PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource source) {
+PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource source, TransformShelf& transforms) {
   const ModelSpec& spec = parts.spec;
   const Recipe& recipe = parts.recipe;
   PackedBlock packed;
@@ -38,6 +52,10 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
   const PerSite<SiteQuantizer>& sites = source.parameters.sites;
   packed.key = make_kv_quantizer(parts.kv, sites[Site::k_cache]);
   packed.value = make_kv_quantizer(parts.kv, sites[Site::v_cache]);
+  const SiteTransforms& online = source.parameters.transforms;
+  check_site_transforms(online, spec);
+  packed.key_transform = transforms.get(online[Site::k_cache], spec.head_dim);
+  packed.query_transform = transforms.get(inverse_transposed(online[Site::k_cache]), spec.head_dim);
   for (const auto& [site, input] : prepared_sites) {
     const SiteQuantizer& parameters = sites[site];
     const std::span<const LinearId> linears = readers_of(site);
@@ -67,6 +85,7 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
           plan.integer ? PackedLinear::pack_codes(sources[i], plan) : PackedLinear::dequantize(sources[i]);
     }
     packed.*input = make_linear_input(format, parameters, plan);
+    (packed.*input).transform = transforms.get(online[site], columns);
     (packed.*input).bf16 = takes_bf16(parts, packed[linears[0]]);
   }
   return packed;
@@ -127,8 +146,9 @@ std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& 
   parts->final_norm = std::move(source.final_norm);
   parts->prefix_length = source.prefix.length;
   parts->prefix_ids = source.prefix.token_ids;
+  TransformShelf transforms;
   for (std::int64_t i = 0; i < parts->spec.block_count; ++i) {
-    parts->blocks.push_back(pack_block(*parts, i, source.block(i)));
+    parts->blocks.push_back(pack_block(*parts, i, source.block(i), transforms));
     if (parts->prefix() == 0) continue;
     const Prefix::BlockKv& kv = source.prefix.blocks[index(i)];
     parts->blocks.back().prefix_key = unpack_prefix(*parts, kv.key);

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -16,7 +15,7 @@
 #include "runtime/kv_cache.h"
 #include "runtime/linear_input.h"
 #include "runtime/model_options.h"
-#include "runtime/online_rotation.h"
+#include "runtime/online_transform.h"
 #include "runtime/packed_linear.h"
 #include "runtime/rope.h"
 #include "runtime/workspace.h"
@@ -26,6 +25,8 @@ namespace pq::runtime {
 struct PackedBlock {
   PerNorm<std::vector<float>> norms;
   PerLinear<PackedLinear> linears;
+  OnlineTransform query_transform;  ///< of each head, after RoPE
+  OnlineTransform key_transform;    ///< the same
   LinearInput qkv_input;
   LinearInput o_input;
   LinearInput gate_up_input;
@@ -56,8 +57,6 @@ struct ModelParts {
   LinearInput head_input;
   PackedLinear lm_head;
   std::vector<PackedBlock> blocks;
-  std::optional<OnlineRotation> r3;
-  std::optional<OnlineRotation> r4;
   KvPlan kv;
   std::int64_t prefix_length = 0;
   std::vector<std::int32_t> prefix_ids;  ///< empty where they are not known

@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/index.h"
 #include "base/mapped_file.h"
+#include "model/site_transform.h"
 #include "model/token_range.h"
 #include "runtime/forward.h"
 
@@ -52,6 +53,14 @@ std::uint64_t fingerprint(const ModelParts& parts) {
                   static_cast<int>(layout.format), layout.dynamic_scales, layout.group, layout.groups, parts.kv.packed);
   text += recipe_to_json(parts.recipe).dump();
   for (const std::int32_t id : parts.prefix_ids) text += fmt::format(" {}", id);
+  if (parts.prefix_ids.empty() && parts.prefix() > 0) text += fmt::format(" {} positions", parts.prefix());
+  for (const PackedBlock& block : parts.blocks) {
+    const SiteTransforms of_recipe = online_rotations(spec, parts.recipe.rotate);
+    if (block.key_transform.definition() == of_recipe[Site::k_cache]) continue;
+    SiteTransforms own;
+    own[Site::k_cache] = block.key_transform.definition();
+    text += site_transforms_to_json(own).dump();
+  }
   return fnv1a(text);
 }
 

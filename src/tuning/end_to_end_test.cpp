@@ -44,7 +44,7 @@ struct TinyModel {
     recipe.finetune.relative_rates = false;
     for (std::int64_t i = 0; i < spec.block_count; ++i) blocks.push_back(random_block());
     embedding = normal({spec.vocab_size, spec.hidden_size}, 1);
-    context = nn::ModelContext(spec, {true, true}, 0, floats);
+    context = nn::ModelContext(spec, online_rotations(spec, {}), 0, floats);
     model.context = &context;
     model.final_norm = normal({spec.hidden_size}, 0.2) + 1;
     model.lm_head = normal({spec.vocab_size, spec.hidden_size}, 0.3);
@@ -131,7 +131,7 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
                     bool with_zero_points = true) {
   const at::AutoGradMode with_gradients(true);
   const auto options = floats.dtype(type);
-  const nn::ModelContext contexts(tiny.spec, {true, true}, 3 + tokens.size(1), options);
+  const nn::ModelContext contexts(tiny.spec, online_rotations(tiny.spec, {}), 3 + tokens.size(1), options);
   std::vector<at::Tensor> scales, weights, steps;
   std::vector<nn::Block> blocks;
   for (const QuantizedBlock& source : tiny.blocks) {
@@ -340,7 +340,7 @@ TEST(EndToEnd, GoesOnAfterAnInterruptionAsIfThereHadBeenNone) {
   };
   const auto run = [&] {
     tiny.blocks = start;
-    io::ResumeJournal journal(directory, Json::object(), tiny.spec, tiny.recipe);
+    io::ResumeJournal journal(directory, Json::object(), tiny.spec, tiny.recipe, online_rotations(tiny.spec, {}));
     return tune_end_to_end(tiny.blocks, tiny.model, tokens, {tiny.recipe, shards, Communicator::world(), &journal},
                            floats);
   };

@@ -147,7 +147,10 @@ TEST_F(TuneBlock, ALossThatStaysNotFiniteKeepsTheBlocksBefore) {
   const TuningSample sample(plain_start("w2a16g128", {"finetune.weight_rate=1e30", "finetune.quantizer_rate=1e30"}));
   const fs::path directory = fs::path(testing::TempDir()) / "pq_not_finite";
   fs::remove_all(directory);
-  const auto open = [&] { return io::ResumeJournal(directory, Json{{"seed", 0}}, sample.spec(), sample.recipe); };
+  const auto open = [&] {
+    return io::ResumeJournal(directory, Json{{"seed", 0}}, sample.spec(), sample.recipe,
+                             online_rotations(sample.spec(), sample.recipe.rotate));
+  };
   std::string message;
   testing::internal::CaptureStderr();
   {

@@ -77,7 +77,7 @@ class TuningLoop : public testing::Test {
     return quant::tune(fit, {"block 3", "block-3", 3, epochs, "finetune.e2e_rate"},
                        {recipe, shards, Communicator::world(), journal});
   }
-  io::ResumeJournal journal() const { return {directory, Json{{"seed", 0}}, ModelSpec(), recipe}; }
+  io::ResumeJournal journal() const { return {directory, Json{{"seed", 0}}, ModelSpec(), recipe, {}}; }
 
   const fs::path directory = fs::path(testing::TempDir()) / "pq_tuning_loop";
   Recipe recipe;

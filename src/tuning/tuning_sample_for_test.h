@@ -39,12 +39,13 @@ class TuningSample {
   explicit TuningSample(const Recipe& wanted, const std::vector<std::int32_t>& prefix_ids = {})
       : recipe(wanted),
         shards(recipe.finetune.samples, recipe.finetune.validation, recipe.finetune.batch, 0, 1),
-        model(spec(), nn::online_rotations(recipe), 512, options),
+        model(spec(), online_rotations(spec(), recipe.rotate), 512, options),
         context(model.block(0)),
         rotation_(spec(), recipe.rotate, recipe.seed, at::kCPU) {
     const at::NoGradGuard no_grad;
     block = nn::load_block(checkpoint(), 0, options);
-    rotation_.rotate_block(block);
+    SiteTransforms online;
+    rotation_.transform_block(0, block, online);
     if (!prefix_ids.empty()) {
       nn::KeyValue computed;
       nn::forward(block, context, stream(to_tensor({prefix_ids})), {}, &computed);
@@ -111,7 +112,7 @@ class TuningSample {
     return tokens.narrow(0, first, count);
   }
   at::Tensor stream(const at::Tensor& tokens) const {
-    return rotation_.rotate_embedding(nn::embed(checkpoint(), tokens, options)).to(at::kHalf).to(at::kFloat);
+    return rotation_.embedding_rows(nn::embed(checkpoint(), tokens, options)).to(at::kHalf).to(at::kFloat);
   }
   SiteStatistics statistics() const {
     SiteStatistics result;

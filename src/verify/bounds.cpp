@@ -7,6 +7,7 @@
 
 #include "base/index.h"
 #include "numerics/activation.h"
+#include "numerics/transform_error.h"
 
 namespace pq::runtime {
 
@@ -47,6 +48,42 @@ Matrix gated_bound(const Matrix& gate, const Matrix& gate_bound, const Matrix& u
 
 // A score is off by the rounding of Q (to 16 bits where K is integer) against K, and as much again for sums in float32;
 // a softmax weight moves by that relatively, twice; 16-bit weights add 2^-16 of the largest one each.
+Matrix heads_bound(const Matrix& before, std::int64_t head_dim, const SiteTransform& transform) {
+  Matrix bound(before.rows, before.columns);
+  const std::size_t dim = index(head_dim);
+  constexpr double steps = 8;
+  for (std::size_t first = 0; first < before.values.size(); first += dim) {
+    const std::span<const double> head = std::span(before.values).subspan(first, dim);
+    const std::span<double> out = std::span(bound.values).subspan(first, dim);
+    if (transform.empty()) {
+      // Each output is a signed sum of two of the head's values, which rotation by angles makes at most twice as large.
+      std::fill(out.begin(), out.end(), 2 * steps * float_unit * sum_of_magnitudes(head));
+      continue;
+    }
+    RowBound row;
+    for (std::size_t i = 0; i < dim; ++i) {
+      row.magnitude.push_back(std::fabs(head[i]) + std::fabs(head[(i + dim / 2) % dim]));
+      row.error.push_back(steps / 2 * float_unit * row.magnitude.back());
+    }
+    row = transformed_bound(transform, std::move(row));
+    std::copy(row.error.begin(), row.error.end(), out.begin());
+  }
+  return bound;
+}
+
+Matrix transform_bound(const Matrix& before, const SiteTransform& transform) {
+  Matrix bound(before.rows, before.columns);
+  for (std::int64_t i = 0; i < before.rows; ++i) {
+    RowBound row;
+    for (const double value : before.row(i)) row.magnitude.push_back(std::fabs(value));
+    row.error.assign(row.magnitude.size(), 0.0);
+    row = transformed_bound(transform, std::move(row));
+    // Exact where nothing can be lost (a gather).
+    std::copy(row.error.begin(), row.error.end(), bound.row(i).begin());
+  }
+  return bound;
+}
+
 Matrix attention_bound(const AttentionInputs& inputs) {
   const std::size_t dim = index(inputs.head_dim);
   const double step = inputs.wide ? 0x1p-16 : float_unit;

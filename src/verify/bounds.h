@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "numerics/site_transform.h"
 #include "runtime/linear_input.h"
 #include "runtime/packed_linear.h"
 #include "verify/matrix.h"
@@ -23,6 +24,11 @@ Matrix product_bound(const LinearInput& input, const PackedLinear& linear, Matri
 /// Of silu(gate) * up with bounds of gate and up; `reference` is the exact product.
 Matrix gated_bound(const Matrix& gate, const Matrix& gate_bound, const Matrix& up, const Matrix& up_bound,
                    const Matrix& reference);
+
+/// Of rows of heads [rows, heads * head_dim] after RoPE and a transform of each head; `before`: what goes in.
+Matrix heads_bound(const Matrix& before, std::int64_t head_dim, const SiteTransform& transform);
+/// Of rows after a transform; `before`: what goes in.
+Matrix transform_bound(const Matrix& before, const SiteTransform& transform);
 
 /// What the bound of attention follows from.
 struct AttentionInputs {

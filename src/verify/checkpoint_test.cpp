@@ -43,7 +43,8 @@ fs::path make_quantized(const TemporaryDirectory& directory, const std::string& 
   const Recipe recipe = named_recipe(recipe_name);
   const ModelSource source = random_source(original.spec(), recipe, 2);
   const fs::path out = directory.path() / recipe_name;
-  io::QuantizedCheckpointWriter writer(original, out, recipe, source.prefix.token_ids, "", Json::object(), false);
+  io::QuantizedCheckpointWriter writer(original, out,
+                                       io::checkpoint_header(source.spec, recipe, source.prefix.token_ids), false);
   const auto halves = [](const io::TensorView& view) {
     return std::span(reinterpret_cast<const std::uint16_t*>(view.bytes.data()), view.bytes.size() / 2);
   };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/select.h"
+#include "numerics/transform_for_test.h"
 #include "runtime/model_loader.h"
 #include "verify/verify.h"
 
@@ -114,6 +115,66 @@ TEST(Recipes, TheInputOfAnEightBitHeadHasItsName) {
   }
   EXPECT_THAT(tensors, testing::IsSupersetOf({"norm", "lm_head_input", "lm_head"}));
   EXPECT_THAT(tensors, testing::Not(testing::Contains("block_output")));
+}
+
+/// The same model with every kind of step wherever a transform can be, another in every block.
+ModelSource with_transforms(const ModelSource& source) {
+  ModelSource transformed = source;
+  transformed.block = [source](std::int64_t block) {
+    BlockSource of = source.block(block);
+    for (const Site site : quantized_sites) {
+      const auto size = transform_size(source.spec, site);
+      if (size) of.parameters.transforms[site] = every_step(*size, 50 + static_cast<std::uint64_t>(block));
+    }
+    return of;
+  };
+  return transformed;
+}
+
+TEST(Transforms, EveryStepAtEverySiteAgreesWithTheReference) {
+  std::vector<std::int32_t> tokens;
+  for (int i = 0; i < 21; ++i) tokens.push_back(i * 17 % 101);
+  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
+    if (!kernels::supported(*table)) continue;
+    for (const char* recipe : {"w4a8kv4-static", "w4a4kv4-dynamic", "w4a16g128", "w8a8kv8-dynamic"}) {
+      const ModelSource source = with_transforms(random_source(small_spec(), named_recipe(recipe), 3));
+      const Model model(build_model(source, {}, *table));
+      const VerifyReport report = verify(model, source, tokens);
+      std::string names;
+      for (const VerifyRow& row : report.rows) {
+        EXPECT_TRUE(row.passed()) << table->name << " " << recipe << ": " << row.tensor << " " << row.share;
+        names += row.tensor + ";";
+      }
+      EXPECT_THAT(names, testing::AllOf(testing::HasSubstr("self_attn.qkv_input, transformed"),
+                                        testing::HasSubstr("self_attn.o_input, transformed"),
+                                        testing::HasSubstr("mlp.gate_up_input, transformed"),
+                                        testing::HasSubstr("mlp.down_product, rotated")));
+      EXPECT_LE(report.logits.kl_divergence, 0.2) << table->name << " " << recipe;
+    }
+  }
+}
+
+TEST(Transforms, AWrongOneIsSeenAtItsSite) {
+  const ModelSource source = with_transforms(random_source(small_spec(), named_recipe("w4a16g128"), 3));
+  const auto failures = [&](Site site) {
+    ModelSource broken = source;
+    broken.block = [&](std::int64_t block) {
+      BlockSource of = source.block(block);
+      if (block == 1) std::get<MultiplyStep>(of.parameters.transforms[site].steps[1]).factors[2] *= 1.01F;
+      return of;
+    };
+    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
+    std::string names;
+    for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
+      if (!row.passed()) names += row.tensor + ";";
+    }
+    return names;
+  };
+  EXPECT_EQ(failures(Site::qkv_input), "self_attn.qkv_input, transformed;");
+  EXPECT_EQ(failures(Site::k_cache), "self_attn.query;self_attn.key;");
+  EXPECT_EQ(failures(Site::o_input), "self_attn.o_input, transformed;");
+  EXPECT_EQ(failures(Site::gate_up_input), "mlp.gate_up_input, transformed;");
+  EXPECT_EQ(failures(Site::down_input), "mlp.down_product, rotated;");
 }
 
 // The comparison sees one wrong scale of one channel, and a quantizer whose scale is off by a thousandth.

@@ -8,7 +8,6 @@
 #include "base/parallel_for.h"
 #include "io/safetensors.h"
 #include "numerics/activation.h"
-#include "numerics/hadamard.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
 #include "runtime/dynamic_params.h"
@@ -139,13 +138,6 @@ void apply_rope(Matrix& x, std::int64_t head_dim, double theta, std::int64_t fir
   }
 }
 
-void apply_rotation(Matrix& x, std::int64_t order) {
-  const HadamardPlan plan = plan_hadamard(order);
-  for (std::size_t first = 0; first < x.values.size(); first += index(order)) {
-    apply_hadamard(plan, std::span(x.values).subspan(first, index(order)));
-  }
-}
-
 SiteCodes quantize_site(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
                         std::int64_t head_dim, const Matrix& x) {
   if (!format.enabled()) return {{}, x};
@@ -254,28 +246,36 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
         .values;
   };
   const std::int64_t first_position = source.prefix.length;
-  const auto rotate = [&](Matrix& x) {
+  const SiteTransforms& transforms = parameters.transforms;
+  const auto transformed = [&](Site site, Matrix x) {
+    if (!transforms[site].empty()) apply_transform(transforms[site], x.values, transform_size(spec, site).value());
+    return x;
+  };
+  const auto rotate = [&](Matrix& x, const SiteTransform& transform) {
     apply_rope(x, spec.head_dim, spec.rope_theta, first_position);
-    if (recipe.rotate.r3) apply_rotation(x, spec.head_dim);
+    apply_transform(transform, x.values, spec.head_dim);
   };
   Matrix stream = residual;
   const auto add = [&](const Matrix& x) {
     for (std::size_t i = 0; i < stream.values.size(); ++i) stream.values[i] += x.values[i];
   };
-  Matrix h = quantized(Site::qkv_input, rms_norm(stream, parameters.norms[NormId::attention_input], spec.rms_norm_eps));
+  Matrix h = quantized(
+      Site::qkv_input,
+      transformed(Site::qkv_input, rms_norm(stream, parameters.norms[NormId::attention_input], spec.rms_norm_eps)));
   Matrix query = linear(LinearId::q, h);
   Matrix key = linear(LinearId::k, h);
-  rotate(query);
-  rotate(key);
+  rotate(query, inverse_transposed(transforms[Site::k_cache]));
+  rotate(key, transforms[Site::k_cache]);
   key = quantized(Site::k_cache, key);
   const Matrix value = quantized(Site::v_cache, linear(LinearId::v, h));
   const Matrix attended = attend(spec, spec.window_of_block(block_index), query, key, value,
                                  prefix_rows(source, block_index, true), prefix_rows(source, block_index, false));
-  add(linear(LinearId::o, quantized(Site::o_input, attended)));
-  h = quantized(Site::gate_up_input, rms_norm(stream, parameters.norms[NormId::mlp_input], spec.rms_norm_eps));
-  Matrix product = silu_product(linear(LinearId::gate, h), linear(LinearId::up, h));
-  if (recipe.rotate.r4) apply_rotation(product, spec.intermediate_size);
-  add(linear(LinearId::down, quantized(Site::down_input, product)));
+  add(linear(LinearId::o, quantized(Site::o_input, transformed(Site::o_input, attended))));
+  h = quantized(
+      Site::gate_up_input,
+      transformed(Site::gate_up_input, rms_norm(stream, parameters.norms[NormId::mlp_input], spec.rms_norm_eps)));
+  const Matrix product = silu_product(linear(LinearId::gate, h), linear(LinearId::up, h));
+  add(linear(LinearId::down, quantized(Site::down_input, transformed(Site::down_input, product))));
   return stream;
 }
 

@@ -32,8 +32,6 @@ Matrix multiply(const ReferenceLinear& linear, const Matrix& x, Matrix* magnitud
 Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps);
 /// Rows of heads of head_dim; row i stands at first_position + i.
 void apply_rope(Matrix& x, std::int64_t head_dim, double theta, std::int64_t first_position);
-/// Every `order` neighbouring values of every row.
-void apply_rotation(Matrix& x, std::int64_t order);
 
 /// What a site's quantizer makes of float32 rows.
 struct SiteCodes {

@@ -48,11 +48,12 @@ class Verification {
                    const RowBuffer& floats);
   void check_linear(LinearId id, const RowBuffer& out);
   void check_residual(LinearId id);
-  void check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after);
+  void check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after,
+                   const SiteTransform& transform);
   void check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer, Matrix& held);
   void check_attention();
   void check_product();
-  void check_rotated_product();
+  void check_transform(const std::string& tensor, Site site, const OnlineTransform& transform);
   void check_head(const std::vector<float>& logits);
 
   const ModelParts& parts_;
@@ -162,22 +163,14 @@ void Verification::check_residual(LinearId id) {
   compare(std::string(tensor_names::linear_in_block(id)), residual_, reference, bound);
 }
 
-// RoPE and R3.
-void Verification::check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after) {
+// RoPE and transform.
+void Verification::check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after,
+                               const SiteTransform& transform) {
   Matrix reference = before;
   apply_rope(reference, spec().head_dim, spec().rope_theta, parts_.prefix());
-  if (parts_.r3) apply_rotation(reference, spec().head_dim);
-  Matrix bound(before.rows, before.columns);
-  const double steps =
-      parts_.r3 ? std::log2(static_cast<double>(spec().head_dim)) + static_cast<double>(parts_.r3->plan().base) + 8 : 8;
-  const double shrink = parts_.r3 ? std::sqrt(static_cast<double>(parts_.r3->plan().block_order())) : 1;
-  const std::size_t dim = index(spec().head_dim);
-  for (std::size_t first = 0; first < before.values.size(); first += dim) {
-    const double sum = sum_of_magnitudes(std::span(before.values).subspan(first, dim));
-    // Each output is a signed sum of the head's values, which rotation by angles makes at most twice as large.
-    std::fill_n(bound.values.begin() + static_cast<std::ptrdiff_t>(first), dim, 2 * steps * float_unit * sum / shrink);
-  }
-  compare(tensor, matrix_of(after, before.rows, before.columns), reference, bound);
+  apply_transform(transform, reference.values, spec().head_dim);
+  compare(tensor, matrix_of(after, before.rows, before.columns), reference,
+          heads_bound(before, spec().head_dim, transform));
 }
 
 void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer,
@@ -205,8 +198,9 @@ void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& f
 }
 
 void Verification::check_attention() {
-  check_heads("self_attn.query", query_, work_.query);
-  check_heads("self_attn.key", key_, work_.key);
+  const SiteTransform& of_key = parameters().transforms[Site::k_cache];
+  check_heads("self_attn.query", query_, work_.query, inverse_transposed(of_key));
+  check_heads("self_attn.key", key_, work_.key, of_key);
   Matrix key;
   Matrix value;
   check_cache(Site::k_cache, KvCache::Part::key, work_.key, packed().key, key);
@@ -242,30 +236,21 @@ void Verification::check_product() {
   compare("mlp.down_product", product_, reference, gated_bound(gate, gate_bound, up, up_bound, reference));
 }
 
-// The runtime's own rotation of product_ goes to expected_.
-void Verification::check_rotated_product() {
-  expected_ = product_;
-  if (!parts_.r4) return;
-  const HadamardPlan& plan = parts_.r4->plan();
-  const kernels::Hadamard kernel = parts_.r4->kernel();
-  AlignedBuffer row = AlignedBuffer::of<float>(index(work_.product.stride()));
-  AlignedBuffer scratch = AlignedBuffer::of<float>(index(work_.product.stride()));
-  Matrix reference = product_;
-  Matrix bound(product_.rows, product_.columns);
-  const double steps = std::log2(static_cast<double>(plan.power)) + static_cast<double>(plan.base) + 4;
-  const std::size_t size = index(plan.block_order());
-  for (std::int64_t i = 0; i < product_.rows; ++i) {
-    std::copy(product_.row(i).begin(), product_.row(i).end(), row.as<float>().begin());
-    parts_.table.hadamard(row.as<float>().data(), kernel, scratch.as<float>().data());
-    std::copy_n(row.as<float>().begin(), product_.columns, expected_.row(i).begin());
-    for (std::size_t first = 0; first < index(product_.columns); first += size) {
-      const double sum = sum_of_magnitudes(product_.row(i).subspan(first, size));
-      std::fill_n(bound.row(i).begin() + static_cast<std::ptrdiff_t>(first), size,
-                  steps * float_unit * sum / std::sqrt(static_cast<double>(size)));
-    }
+// The runtime's own transform of expected_ takes its place.
+void Verification::check_transform(const std::string& tensor, Site site, const OnlineTransform& transform) {
+  const SiteTransform& definition = parameters().transforms[site];
+  if (definition.empty() && transform.empty()) return;
+  AlignedBuffer row = AlignedBuffer::of<float>(index(expected_.columns));
+  AlignedBuffer scratch = AlignedBuffer::of<float>(index(expected_.columns));
+  Matrix reference = expected_;
+  const Matrix bound = transform_bound(expected_, definition);
+  for (std::int64_t i = 0; i < expected_.rows; ++i) {
+    std::copy(expected_.row(i).begin(), expected_.row(i).end(), row.as<float>().begin());
+    transform.apply(row.as<float>().data(), 1, parts_.table, scratch.data());
+    std::copy_n(row.as<float>().begin(), expected_.columns, expected_.row(i).begin());
   }
-  apply_rotation(reference, spec().intermediate_size);
-  compare("mlp.down_product, rotated", expected_, reference, bound);
+  apply_transform(definition, reference.values, expected_.columns);
+  compare(tensor, expected_, reference, bound);
 }
 
 void Verification::stage(Stage stage, std::int64_t block) {
@@ -281,6 +266,7 @@ void Verification::stage(Stage stage, std::int64_t block) {
       break;
     case Stage::qkv_input:
       norm(NormId::attention_input);
+      check_transform("self_attn.qkv_input, transformed", Site::qkv_input, packed().qkv_input.transform);
       check_input(std::string(site_name(Site::qkv_input)), Site::qkv_input, packed().qkv_input, site(Site::qkv_input),
                   work_.linear.normed);
       break;
@@ -295,6 +281,7 @@ void Verification::stage(Stage stage, std::int64_t block) {
       check_attention();
       break;
     case Stage::o_input:
+      check_transform("self_attn.o_input, transformed", Site::o_input, packed().o_input.transform);
       check_input(std::string(site_name(Site::o_input)), Site::o_input, packed().o_input, site(Site::o_input),
                   work_.attended);
       break;
@@ -303,6 +290,7 @@ void Verification::stage(Stage stage, std::int64_t block) {
       break;
     case Stage::gate_up_input:
       norm(NormId::mlp_input);
+      check_transform("mlp.gate_up_input, transformed", Site::gate_up_input, packed().gate_up_input.transform);
       check_input(std::string(site_name(Site::gate_up_input)), Site::gate_up_input, packed().gate_up_input,
                   site(Site::gate_up_input), work_.linear.normed);
       break;
@@ -310,7 +298,8 @@ void Verification::stage(Stage stage, std::int64_t block) {
       check_product();
       break;
     case Stage::down_input:
-      check_rotated_product();
+      expected_ = product_;
+      check_transform("mlp.down_product, rotated", Site::down_input, packed().down_input.transform);
       check_input(std::string(site_name(Site::down_input)), Site::down_input, packed().down_input,
                   site(Site::down_input), work_.product);
       break;
