@@ -42,7 +42,7 @@ class Products {
       operations_ += 2.0 * static_cast<double>(tokens * shape.out_features * shape.in_features);
     }
     keys_ = at::randn({spec.kv_head_count, tokens, spec.head_dim});
-    for (const auto& tile : pq::nn::attention_tiles(tokens, tokens, group, spec.sliding_window)) {
+    for (const auto& tile : pq::nn::attention_tiles(tokens, tokens, group, spec.window_of_block(0))) {
       const std::int64_t rows = tile.queries * group;
       tiles_.push_back(
           {tile, at::randn({rows, spec.head_dim}), at::zeros({rows, tile.keys}), at::zeros({rows, spec.head_dim})});
@@ -98,7 +98,7 @@ int main(int argc, char** argv) {
   app.add_option("--heads", spec.head_count)->capture_default_str();
   app.add_option("--kv-heads", spec.kv_head_count)->capture_default_str();
   app.add_option("--head-dim", spec.head_dim)->capture_default_str();
-  app.add_option("--window", spec.sliding_window)->capture_default_str();
+  app.add_option("--window", spec.block_pattern[0].window)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
   const at::NoGradGuard no_grad;

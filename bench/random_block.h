@@ -32,7 +32,6 @@ inline ModelSpec tinyllama_shape() {
   spec.kv_head_count = 4;
   spec.head_dim = 64;
   spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
   spec.vocab_size = 32000;
   return spec;
 }

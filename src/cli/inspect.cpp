@@ -54,15 +54,15 @@ std::string bytes_text(std::uint64_t bytes) { return format_bytes(static_cast<do
 std::string architecture_text(const ModelSpec& spec) {
   std::string text =
       fmt::format("{}: {} blocks, hidden {}, ffn {}, {} heads and {} KV heads of {}, vocabulary {}, context {}",
-                  family_row(spec.family).model_type, spec.block_count, spec.hidden_size, spec.intermediate_size,
-                  spec.head_count, spec.kv_head_count, spec.head_dim, spec.vocab_size, spec.max_positions);
-  if (spec.sliding_window > 0) text += fmt::format(", window {}", spec.sliding_window);
+                  spec.family->model_type, spec.block_count, spec.hidden_size, spec.intermediate_size, spec.head_count,
+                  spec.kv_head_count, spec.head_dim, spec.vocab_size, spec.max_positions);
+  if (spec.largest_window() > 0) text += fmt::format(", window {}", spec.largest_window());
   if (spec.tied_embeddings) text += ", tied embeddings";
   return text;
 }
 
 Json architecture_json(const ModelSpec& spec) {
-  return {{"model_type", family_row(spec.family).model_type},
+  return {{"model_type", spec.family->model_type},
           {"blocks", spec.block_count},
           {"hidden_size", spec.hidden_size},
           {"intermediate_size", spec.intermediate_size},
@@ -71,7 +71,7 @@ Json architecture_json(const ModelSpec& spec) {
           {"head_dim", spec.head_dim},
           {"vocab_size", spec.vocab_size},
           {"max_positions", spec.max_positions},
-          {"sliding_window", spec.sliding_window},
+          {"sliding_window", spec.largest_window()},
           {"tied_embeddings", spec.tied_embeddings}};
 }
 

@@ -38,8 +38,7 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
     const QuantizerFormat& format = recipe.weight;
     auto& linear = block.linears[id];
     if (format.enabled()) {
-      const bool grouped = format.granularity == Granularity::group;
-      const std::int64_t groups = grouped ? (shape.in_features + format.group - 1) / format.group : 1;
+      const std::int64_t groups = format.groups(shape.in_features);
       const std::int64_t row_bytes = packed_row_bytes(shape.in_features, format.bits);
       tensor(name + ".qweight", DType::u8, {shape.out_features, row_bytes}, linear.codes);
       tensor(name + ".scales", DType::f32, {shape.out_features, groups}, linear.scales);

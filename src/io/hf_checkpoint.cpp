@@ -164,7 +164,7 @@ void HfCheckpoint::check_tensors() const {
   }
   if (ignored > 0) {
     log_warning("{}: {} tensor{} not part of the {} architecture and ignored (for example {})", tensors_.file(),
-                ignored, ignored == 1 ? " is" : "s are", family_row(spec_.family).model_type, example);
+                ignored, ignored == 1 ? " is" : "s are", spec_.family->model_type, example);
   }
 }
 

@@ -178,11 +178,11 @@ void refuse_quantized(const Fields& fields) {
   }
 }
 
-const FamilyRow& find_family(const Fields& fields) {
+const FamilyRow& family_of(const Fields& fields) {
   const std::string type = fields.string("model_type");
+  if (const FamilyRow* row = find_family(type)) return *row;
   std::string supported;
   for (const FamilyRow& row : families()) {
-    if (row.model_type == type) return row;
     supported += fmt::format("{}{}", supported.empty() ? "" : ", ", row.model_type);
   }
   throw UnsupportedError(fields.where(), fmt::format("model_type '{}' is not supported", type),
@@ -229,17 +229,22 @@ double read_rope(const Fields& fields) {
   return outside;
 }
 
-void read_window(const Fields& fields, const FamilyRow& row, ModelSpec& spec) {
-  // Mistral's window is on by default and has no switch; Qwen2's, and that of models converted from it, is off by
-  // default.
-  const bool mistral = spec.family == Family::mistral;
-  const bool on = mistral || fields.boolean("use_sliding_window", spec.family != Family::qwen2);
-  const std::int64_t window_by_default = row.may_slide && !fields.contains("sliding_window") ? 4096 : 0;
+/// Windows and rotary embeddings of the blocks.
+void read_blocks(const Fields& fields, ModelSpec& spec) {
+  const SlidingRule& rule = spec.family->sliding;
+  const RopeSpec rope = PlainRope{read_rope(fields)};
+  const bool on = !rule.switched_on || fields.boolean("use_sliding_window", *rule.switched_on);
+  const std::int64_t window_by_default = fields.contains("sliding_window") ? 0 : rule.window_by_default;
   const std::int64_t window = on ? fields.integer("sliding_window", 1, max_positions, window_by_default) : 0;
-  if (window != 0 && !row.may_slide) fields.refuse("sliding_window", Json(window));
-  if (window != 0) {
-    spec.sliding_window = window;
-    if (!mistral) spec.first_sliding_block = fields.integer("max_window_layers", 0, max_size, 28);
+  if (window != 0 && !rule.supported) fields.refuse("sliding_window", Json(window));
+  std::int64_t full = 0;  // blocks before the first with a window
+  if (window != 0 && rule.first_block) {
+    full = std::min(fields.integer("max_window_layers", 0, max_size, *rule.first_block), spec.block_count);
+  }
+  spec.block_pattern.assign(1, {window, rope});
+  if (full > 0) {
+    spec.block_pattern.assign(static_cast<std::size_t>(spec.block_count), {window, rope});
+    std::fill_n(spec.block_pattern.begin(), full, BlockSpec{0, rope});
   }
   const Json* types = fields.find("layer_types");
   if (types == nullptr) return;
@@ -271,9 +276,9 @@ void read_token_ids(const Fields& fields, ModelSpec& spec) {
   const auto bos = token_ids(fields, "bos_token_id", spec.vocab_size);
   if (!bos.empty()) spec.bos_token_id = bos[0];
   spec.eos_token_ids = token_ids(fields, "eos_token_id", spec.vocab_size);
-  if (spec.family == Family::qwen2) return;
-  if (!fields.contains("bos_token_id")) spec.bos_token_id = 1;
-  if (!fields.contains("eos_token_id")) spec.eos_token_ids = {2};
+  const FamilyRow& row = *spec.family;
+  if (!fields.contains("bos_token_id")) spec.bos_token_id = row.bos_by_default;
+  if (!fields.contains("eos_token_id") && row.eos_by_default) spec.eos_token_ids = {*row.eos_by_default};
 }
 
 }  // namespace
@@ -281,13 +286,13 @@ void read_token_ids(const Fields& fields, ModelSpec& spec) {
 ModelSpec parse_config(const Json& config, std::string_view where) {
   const Fields fields(config, where);
   refuse_quantized(fields);
-  const FamilyRow& row = find_family(fields);
+  const FamilyRow& row = family_of(fields);
   check_architecture(fields, row);
   if (const Json* act = fields.find("hidden_act"); act != nullptr && *act != "silu") fields.refuse("hidden_act", *act);
   refuse_unknown_arithmetic(fields);
 
   ModelSpec spec;
-  spec.family = row.family;
+  spec.family = &row;
   spec.qkv_bias = row.qkv_bias;
   spec.hidden_size = fields.integer("hidden_size", 1, max_size);
   spec.intermediate_size = fields.integer("intermediate_size", 1, max_size);
@@ -295,11 +300,9 @@ ModelSpec parse_config(const Json& config, std::string_view where) {
   spec.vocab_size = fields.integer("vocab_size", 1, max_vocab);
   spec.head_count = fields.integer("num_attention_heads", 1, max_size);
 
-  const std::int64_t heads_when_absent = fields.contains("num_key_value_heads") || spec.family == Family::llama
-                                             ? spec.head_count
-                                         : spec.family == Family::mistral ? 8
-                                                                          : 32;
-  spec.kv_head_count = fields.integer("num_key_value_heads", 1, max_size, heads_when_absent);
+  const bool as_heads = fields.contains("num_key_value_heads") || row.kv_heads_by_default == 0;
+  spec.kv_head_count =
+      fields.integer("num_key_value_heads", 1, max_size, as_heads ? spec.head_count : row.kv_heads_by_default);
   if (spec.head_count % spec.kv_head_count != 0) {
     fields.lie("num_attention_heads",
                fmt::format("= {} is not a multiple of num_key_value_heads = {}", spec.head_count, spec.kv_head_count));
@@ -316,15 +319,12 @@ ModelSpec parse_config(const Json& config, std::string_view where) {
     fields.lie("head_dim", fmt::format("= {} with {} heads is larger than any model", spec.head_dim, spec.head_count));
   }
 
-  const std::int64_t positions_when_absent = spec.family == Family::llama     ? 2048
-                                             : spec.family == Family::mistral ? 131072
-                                                                              : 32768;
-  spec.max_positions = fields.integer("max_position_embeddings", 1, max_positions, positions_when_absent);
+  spec.max_positions = fields.integer("max_position_embeddings", 1, max_positions, row.positions_by_default);
   spec.rms_norm_eps = fields.positive("rms_norm_eps", 1e-6);
-  spec.rope_theta = read_rope(fields);
   spec.tied_embeddings = fields.boolean("tie_word_embeddings", false);
-  read_window(fields, row, spec);
+  read_blocks(fields, spec);
   read_token_ids(fields, spec);
+  require_supported(spec, where);
   return spec;
 }
 

@@ -35,7 +35,7 @@ TEST(HfConfig, AgreesWithTransformers) {
     EXPECT_EQ(spec.head_dim, expected["head_dim"].get<std::int64_t>());
     EXPECT_EQ(spec.max_positions, expected["max_positions"].get<std::int64_t>());
     EXPECT_EQ(spec.rms_norm_eps, expected["rms_norm_eps"].get<double>());
-    EXPECT_EQ(spec.rope_theta, expected["rope_theta"].get<double>());
+    EXPECT_EQ(spec.block(0).rope, RopeSpec(PlainRope{expected["rope_theta"].get<double>()}));
     EXPECT_EQ(spec.tied_embeddings, expected["tied_embeddings"].get<bool>());
     EXPECT_EQ(spec.eos_token_ids, expected["eos_token_ids"].get<std::vector<std::int64_t>>());
     EXPECT_EQ(spec.bos_token_id ? Json(*spec.bos_token_id) : Json(nullptr), expected["bos_token_id"]);
@@ -49,7 +49,7 @@ TEST(HfConfig, AgreesWithTransformers) {
 TEST(HfConfig, ReadsTheSampleModel) {
   const fs::path path = fs::path(PQ_SOURCE_DIR) / "examples" / "sample-model" / "config.json";
   const ModelSpec spec = parse_config(read_json_file(path), path.string());
-  EXPECT_EQ(spec.family, Family::llama);
+  EXPECT_EQ(spec.family->model_type, "llama");
   EXPECT_EQ(spec.hidden_size, 256);
   EXPECT_EQ(spec.kv_head_count, 2);
   EXPECT_TRUE(spec.tied_embeddings);

@@ -100,14 +100,15 @@ int quantize(const Options& options, const CommonOptions& common) {
   const quant::CalibrationData& data = preparation.calibration(recipe);
   const std::vector<std::int32_t> prefix = preparation.prefix(recipe);
   log_info("{}: {} {} blocks, hidden {}, ffn {}; recipe {} ({}), calibration {}", options.model, spec.block_count,
-           family_row(spec.family).model_type, spec.hidden_size, spec.intermediate_size, recipe.name,
-           precision_name(recipe), recipe.calibration.source);
+           spec.family->model_type, spec.hidden_size, spec.intermediate_size, recipe.name, precision_name(recipe),
+           recipe.calibration.source);
   const std::string prefix_text = quant::prefix_text(prefix, preparation.tokenizer());
   log_info("prefix: {}", prefix.empty() ? "none" : fmt::format("{} (ids {})", prefix_text, fmt::join(prefix, ",")));
 
   io::CheckpointHeader header =
       io::checkpoint_header(spec, recipe, prefix, prefix_text, provenance_of(preparation, recipe));
-  header.transforms = quant::TransformList(quant::make_transforms(spec, recipe, preparation.options().device())).online();
+  header.transforms =
+      quant::TransformList(quant::make_transforms(spec, recipe, preparation.options().device())).online();
   Destination destination;
   std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
   if (processes.is_root()) {
@@ -122,8 +123,8 @@ int quantize(const Options& options, const CommonOptions& common) {
                  destination.journal->finished_blocks(), spec.block_count);
       }
     }
-    destination.writer =
-        std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory), std::move(header));
+    destination.writer = std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory),
+                                                                         std::move(header));
     sink = std::make_unique<quant::CheckpointSink>(*destination.writer);
   } else {
     destination.scratch = std::filesystem::absolute(options.out).parent_path();

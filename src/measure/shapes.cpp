@@ -16,7 +16,6 @@ struct Shape {
 ModelSpec llama(std::int64_t blocks, std::int64_t hidden, std::int64_t ffn, std::int64_t heads, std::int64_t kv_heads,
                 std::int64_t head_dim, std::int64_t vocab, std::int64_t positions, double theta) {
   ModelSpec spec;
-  spec.family = Family::llama;
   spec.block_count = blocks;
   spec.hidden_size = hidden;
   spec.intermediate_size = ffn;
@@ -26,7 +25,7 @@ ModelSpec llama(std::int64_t blocks, std::int64_t hidden, std::int64_t ffn, std:
   spec.vocab_size = vocab;
   spec.max_positions = positions;
   spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = theta;
+  spec.block_pattern = {{.rope = PlainRope{theta}}};
   return spec;
 }
 

@@ -29,6 +29,10 @@ struct QuantizerFormat {
       0;  ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
 
   bool enabled() const { return bits < 16; }
+  /// Scales of `channels` channels that are not split otherwise: one a group, or one.
+  std::int64_t groups(std::int64_t channels) const {
+    return granularity == Granularity::group ? (channels + group - 1) / group : 1;
+  }
   bool is_static() const { return mode == ScaleMode::static_scale; }
   bool operator==(const QuantizerFormat&) const = default;
 };

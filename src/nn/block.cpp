@@ -46,8 +46,7 @@ at::Tensor by_head(const at::Tensor& x) { return x.permute({0, 2, 1, 3}).reshape
 
 Rope::Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options) {
   const auto f64 = at::TensorOptions().dtype(at::kDouble);
-  const at::Tensor exponent = at::arange(0, spec.head_dim, 2, f64) / static_cast<double>(spec.head_dim);
-  const at::Tensor frequency = at::pow(at::full_like(exponent, spec.rope_theta), -exponent);
+  const at::Tensor frequency = at::tensor(spec.rope_frequencies(), f64);
   const at::Tensor angle = (at::arange(positions, f64).unsqueeze(1) * frequency).unsqueeze(1);
   cos_ = at::cos(angle).to(options);
   sin_ = at::sin(angle).to(options);
@@ -125,23 +124,23 @@ at::Tensor o_input(const BlockContext& context, const at::Tensor& attended) {
 }
 
 at::Tensor attend(const BlockContext& context, const Qkv& qkv) {
+  const double scale = context.spec->score_scale();
   if (context.prefix == nullptr || context.prefix->length() == 0) {
-    return o_input(context, attend(qkv, 0, context.window));
+    return o_input(context, attend(qkv, 0, context.window, scale));
   }
   const auto behind = [&](const at::Tensor& prefix, const at::Tensor& x) {
     return at::cat({prefix.expand({x.size(0), -1, -1, -1}), x}, 1);
   };
   return o_input(context, attend({qkv.q, behind(context.prefix->key, qkv.k), behind(context.prefix->value, qkv.v)},
-                                 context.prefix->length(), context.window));
+                                 context.prefix->length(), context.window, scale));
 }
 
 void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int64_t pinned, std::int64_t window,
-                             const ReceiveProbabilities& receive) {
+                             double scale, const ReceiveProbabilities& receive) {
   const std::int64_t batch = q.size(0), tokens = q.size(1), dim = q.size(3);
   const std::int64_t kv_heads = k.size(2), group = q.size(2) / kv_heads;
   const std::int64_t past = k.size(1) - pinned - tokens;  // unpinned keys before the first query's own
   const std::int64_t slices = batch * kv_heads;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
 
   // The query heads of a KV head become rows of one product: [slices, tokens * group, dim] x [slices, dim, keys].
   const at::Tensor queries = q.reshape({batch, tokens, kv_heads, group, dim}).permute({0, 2, 1, 3, 4});
@@ -183,7 +182,7 @@ void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int6
   }
 }
 
-at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window) {
+at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window, double scale) {
   const std::int64_t batch = qkv.q.size(0), heads = qkv.q.size(2), dim = qkv.q.size(3);
   const std::int64_t kv_heads = qkv.k.size(2), slices = batch * kv_heads;
   const at::Tensor values = by_head(qkv.v);
@@ -200,7 +199,7 @@ at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window) {
                            .permute({0, 2, 1, 3, 4})
                            .reshape({batch, tile.queries, heads * dim}));
   };
-  attention_probabilities(qkv.q, qkv.k, pinned, window, receive);
+  attention_probabilities(qkv.q, qkv.k, pinned, window, scale, receive);
   return attended.size() == 1 ? attended.front() : at::cat(attended, 1);
 }
 

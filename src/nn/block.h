@@ -81,7 +81,7 @@ at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::
 /// Projections, RoPE from `first_position` on (prefix counted), transforms; taps query, key, k_cache, v_cache.
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
                 const Tap& tap);
-/// softmax(Q [K_prefix K]^T / sqrt(head_dim)) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer
+/// softmax(scale * Q [K_prefix K]^T) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer
 /// than q: q's tokens are their last ones. Causal among the non-prefix tokens, in tiles, never the whole score matrix.
 /// Transformed: what o_proj reads, before its quantizer.
 at::Tensor attend(const BlockContext& context, const Qkv& qkv);
@@ -89,7 +89,7 @@ at::Tensor attend(const BlockContext& context, const Qkv& qkv);
 at::Tensor o_input(const BlockContext& context, const at::Tensor& attended);
 /// The same, not transformed, over K and V whose first `pinned` tokens every query sees, window or not: how a KV cache
 /// that begins with the prefix is read without copying it.
-at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window);
+at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window, double scale);
 
 /// One step of attend(): the queries first_query .. first_query+queries-1 against the keys (pinned ones not counted)
 /// that any of them sees, first_key .. first_key+keys-1.
@@ -107,7 +107,7 @@ std::vector<AttentionTile> attention_tiles(std::int64_t queries, std::int64_t ke
 using ReceiveProbabilities =
     std::function<void(const AttentionTile& tile, std::int64_t first_pair, const at::Tensor& probabilities)>;
 void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int64_t pinned, std::int64_t window,
-                             const ReceiveProbabilities& receive);
+                             double scale, const ReceiveProbabilities& receive);
 /// o_proj (its input tapped o_input) added to the residual stream x.
 at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap);
 /// The second norm (tapped gate_up_input).

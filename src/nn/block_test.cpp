@@ -30,7 +30,6 @@ ModelSpec small_spec() {
   spec.head_dim = 8;
   spec.vocab_size = 50;
   spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
   spec.qkv_bias = true;
   return spec;
 }
@@ -70,12 +69,14 @@ TEST_P(AttendTest, EqualsDenseAttention) {
   const Qkv qkv{at::randn({c.batch, c.tokens, c.kv_heads * c.group, c.dim}, f64) * 2,
                 at::randn({c.batch, keys, c.kv_heads, c.dim}, f64), at::randn({c.batch, keys, c.kv_heads, c.dim}, f64)};
   const at::Tensor expected = dense_attention(qkv, c.pinned, c.window);
+  const ModelSpec spec{.head_dim = c.dim};
+  const double scale = spec.score_scale();
   for (const bool gradients : {false, true}) {
     const at::AutoGradMode mode(gradients);
-    EXPECT_LT(max_difference(attend(qkv, c.pinned, c.window), expected), 1e-13);
+    EXPECT_LT(max_difference(attend(qkv, c.pinned, c.window, scale), expected), 1e-13);
   }
   const Qkv narrow{qkv.q.to(at::kFloat), qkv.k.to(at::kFloat), qkv.v.to(at::kFloat)};
-  EXPECT_LT(max_difference(attend(narrow, c.pinned, c.window), expected), 5e-6);
+  EXPECT_LT(max_difference(attend(narrow, c.pinned, c.window, scale), expected), 5e-6);
 
   // The same with the pinned tokens as a prefix, which is shared by all sequences of a batch.
   const KeyValue prefix{qkv.k.narrow(0, 0, 1).narrow(1, 0, c.pinned), qkv.v.narrow(0, 0, 1).narrow(1, 0, c.pinned)};
@@ -83,6 +84,7 @@ TEST_P(AttendTest, EqualsDenseAttention) {
     return at::cat({shared.expand({c.batch, -1, -1, -1}), x.narrow(1, c.pinned, keys - c.pinned)}, 1);
   };
   BlockContext context;
+  context.spec = &spec;
   context.prefix = &prefix;
   context.window = c.window;
   const Qkv body{qkv.q, qkv.k.narrow(1, c.pinned, keys - c.pinned), qkv.v.narrow(1, c.pinned, keys - c.pinned)};
@@ -112,8 +114,10 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Attend, ComparisonSeesWindowAndPinnedTokens) {
   const auto random = [](std::int64_t tokens) { return at::randn({1, tokens, 2, 8}, f64); };
   const Qkv qkv{random(40), random(43), random(43)};
-  EXPECT_GT(max_difference(attend(qkv, 3, 6), dense_attention(qkv, 0, 6)), 1e-2);
-  EXPECT_GT(max_difference(attend(qkv, 3, 6), dense_attention(qkv, 3, 7)), 1e-2);
+  EXPECT_GT(max_difference(attend(qkv, 3, 6, ModelSpec{.head_dim = 8}.score_scale()), dense_attention(qkv, 0, 6)),
+            1e-2);
+  EXPECT_GT(max_difference(attend(qkv, 3, 6, ModelSpec{.head_dim = 8}.score_scale()), dense_attention(qkv, 3, 7)),
+            1e-2);
 }
 
 TEST(Attend, TilesCoverWhatIsSeenAndNoMore) {

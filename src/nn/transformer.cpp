@@ -135,6 +135,7 @@ at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, c
 }
 
 Transformer::Transformer(Parts parts) : parts_(std::move(parts)) {
+  require_supported(parts_.spec, "model");
   if (parts_.blocks.size() != static_cast<std::size_t>(parts_.spec.block_count)) {
     throw InputError("model",
                      fmt::format("has {} blocks, its spec says {}", parts_.blocks.size(), parts_.spec.block_count));
@@ -288,8 +289,10 @@ void Transformer::sample_batch(std::int64_t length, std::int32_t first_token, st
       Qkv qkv = project_qkv(block, here, qkv_input(block, here, x, taps[i]), pinned + position - 1, taps[i]);
       caches[i].append(qkv.k, qkv.v);
       const KeyValue seen = caches[i].contents();
-      x = attention_output(block, x, o_input(here, attend({qkv.q, seen.key, seen.value}, pinned, here.window)),
-                           taps[i]);
+      x = attention_output(
+          block, x,
+          o_input(here, attend({qkv.q, seen.key, seen.value}, pinned, here.window, parts_.spec.score_scale())),
+          taps[i]);
       x = mlp_output(block, x, gated_product(block, here, gate_up_input(block, here, x, taps[i]), taps[i]), taps[i]);
     }
     x = head(rms_norm(x, parts_.final_norm, parts_.spec.rms_norm_eps));

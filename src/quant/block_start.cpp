@@ -43,9 +43,8 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
       gram_site = input_site(id);
       gram = search->gram(gram_site);
     }
-    const at::Tensor clip =
-        search ? search->weight_clip(id, gram)
-               : at::ones({weight.size(0), weight_groups(recipe.weight, weight.size(1))}, weight.options());
+    const at::Tensor clip = search ? search->weight_clip(id, gram)
+                                   : at::ones({weight.size(0), recipe.weight.groups(weight.size(1))}, weight.options());
     ScaleTensors& scales = start.weight_scales[id];
     if (search && recipe.search.gptq) {
       at::Tensor compensated;

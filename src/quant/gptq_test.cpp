@@ -51,7 +51,7 @@ TEST_F(Gptq, EqualsTheTextbookForm) {
   for (const std::int64_t group : {std::int64_t{0}, std::int64_t{48}}) {
     const QuantizerFormat format{3, group == 0, ScaleMode::static_scale,
                                  group == 0 ? Granularity::channel : Granularity::group, group};
-    const at::Tensor clip = at::full({24, weight_groups(format, columns)}, 0.9F);
+    const at::Tensor clip = at::full({24, format.groups(columns)}, 0.9F);
     const WeightCodes codes = quantize_weight_compensated(weight, clip, gram, format);
     EXPECT_TRUE(codes.scales.scale.equal(quantize_weight(weight, clip, format).scales.scale));
     const at::Tensor expected = textbook_codes(weight, codes.scales, gram, format, group == 0 ? columns : group);

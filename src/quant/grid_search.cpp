@@ -126,7 +126,7 @@ at::Tensor GridSearch::gram(Site input) const {
 at::Tensor GridSearch::weight_clip(LinearId linear, const at::Tensor& gram) const {
   const at::Tensor& weight = block_[linear].weight;
   const QuantizerFormat& format = recipe_.weight;
-  const std::int64_t groups = weight_groups(format, weight.size(1));
+  const std::int64_t groups = format.groups(weight.size(1));
   at::Tensor best = at::ones({weight.size(0), groups}, weight.options());
   if (!recipe_.search.weight) return best;
 
@@ -223,6 +223,7 @@ at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const Mi
   const ModelSpec& spec = *context_.spec;
   const std::int64_t pinned = context_.prefix == nullptr ? 0 : context_.prefix->length();
   const std::int64_t shared = spec.head_count / spec.kv_head_count;
+  const double scale = spec.score_scale();
   const std::vector<double> factors = grids::kv_clip();
   at::Tensor error = at::zeros({static_cast<std::int64_t>(factors.size()), spec.kv_head_count}, at::kDouble);
 
@@ -232,7 +233,7 @@ at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const Mi
       const at::Tensor key = qkv_.k.narrow(0, s, 1).narrow(2, head, 1).contiguous();       // [1, tokens, 1, d]
       const auto probabilities = [&](const at::Tensor& own, const nn::ReceiveProbabilities& receive) {
         const at::Tensor keys = pinned == 0 ? own : at::cat({context_.prefix->key.narrow(2, head, 1), own}, 1);
-        nn::attention_probabilities(queries, keys, pinned, context_.window, receive);
+        nn::attention_probabilities(queries, keys, pinned, context_.window, scale, receive);
       };
       std::vector<at::Tensor> targets;  // one a tile
       probabilities(key, [&](const nn::AttentionTile&, std::int64_t, const at::Tensor& p) { targets.push_back(p); });

@@ -41,7 +41,6 @@ class GridSearchTest : public testing::Test {
     spec.vocab_size = 10;
     spec.max_positions = 64;
     spec.rms_norm_eps = 1e-5;
-    spec.rope_theta = 10000;
     for (const LinearId id : all_linears) {
       const LinearShape shape = linear_shape(spec, id);
       block[id].weight = at::randn({shape.out_features, shape.in_features}) * 0.3;
@@ -188,7 +187,7 @@ TEST_F(GridSearchTest, DynamicClipFactorsAreSearchedInOneOrTwoDimensions) {
 
 TEST_F(GridSearchTest, KeyScalesMinimizeTheErrorOfTheAttentionProbabilities) {
   for (const std::int64_t window : {0, 7}) {
-    spec.sliding_window = window;
+    spec.block_pattern.front().window = window;
     context = model.block(0, &prefix);
     const nn::Qkv qkv = nn::project_qkv(block, context, nn::qkv_input(block, context, x, {}), prefix.length(), {});
     at::Tensor hidden = at::zeros({20, 22}, at::kBool);  // the prefix, then the tokens

@@ -138,14 +138,9 @@ at::Tensor SiteFakeQuantizer::dynamic(const at::Tensor& x) const {
   return dynamic_slices(x.flatten(-2)).reshape(x.sizes());  // all heads of a token
 }
 
-std::int64_t weight_groups(const QuantizerFormat& format, std::int64_t in_features) {
-  if (format.granularity != Granularity::group) return 1;
-  return (in_features + format.group - 1) / format.group;
-}
-
 at::Tensor split_groups(const at::Tensor& weight, const QuantizerFormat& format) {
   const std::int64_t in_features = weight.size(1);
-  const std::int64_t groups = weight_groups(format, in_features);
+  const std::int64_t groups = format.groups(in_features);
   if (groups == 1) return weight.unsqueeze(1);
   const std::int64_t missing = groups * format.group - in_features;
   at::Tensor whole = weight;
@@ -221,7 +216,7 @@ WeightCodes unpack_codes(const QuantizedLinear& linear, const LinearShape& shape
     }
   });
   const auto floats = at::TensorOptions(device).dtype(at::kFloat);
-  const std::int64_t groups = weight_groups(format, columns);
+  const std::int64_t groups = format.groups(columns);
   WeightCodes codes{whole.to(device, at::kFloat), {from_floats(linear.scales, {rows, groups}, floats), {}}};
   if (!format.symmetric) {
     codes.scales.zero_point =

@@ -79,8 +79,6 @@ struct WeightCodes {
   ScaleTensors scales;  // [out, groups]
 };
 
-/// Number of weight groups of a row with `in_features` columns: 1 for per-channel formats.
-std::int64_t weight_groups(const QuantizerFormat& format, std::int64_t in_features);
 /// [out, in] -> [out, groups, group]; a short last group is filled up by repeating its last column, which changes no
 /// minimum or maximum.
 at::Tensor split_groups(const at::Tensor& weight, const QuantizerFormat& format);

@@ -112,7 +112,7 @@ TEST(Weights, CodesSurvivePackingAndEqualTheScalarDefinition) {
         const QuantizerFormat format{bits, symmetric, ScaleMode::static_scale,
                                      group == 0 ? Granularity::channel : Granularity::group, group};
         const at::Tensor weight = random_tensor({6, 50}, static_cast<std::uint64_t>(100 + bits));
-        const std::int64_t groups = weight_groups(format, 50);
+        const std::int64_t groups = format.groups(50);
         const at::Tensor clip = at::full({6, groups}, 0.85F);
         const WeightCodes codes = quantize_weight(weight, clip, format);
         const at::Tensor direct = dequantize_weight(codes, format);

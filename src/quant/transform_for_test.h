@@ -13,7 +13,7 @@ namespace pq::quant::testing {
 
 inline ModelSpec small_spec(std::int64_t hidden, std::int64_t ffn, std::int64_t head_dim, bool bias) {
   ModelSpec spec;
-  spec.family = bias ? Family::qwen2 : Family::llama;
+  spec.family = find_family(bias ? "qwen2" : "llama");
   spec.hidden_size = hidden;
   spec.intermediate_size = ffn;
   spec.block_count = 2;
@@ -23,7 +23,6 @@ inline ModelSpec small_spec(std::int64_t hidden, std::int64_t ffn, std::int64_t 
   spec.vocab_size = 50;
   spec.max_positions = 32;
   spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
   spec.qkv_bias = bias;
   return spec;
 }

@@ -128,7 +128,7 @@ void BlockAttention::attend(const Task& task, std::byte* scratch) const {
                                      .group_heads = group(),
                                      .first = sequence.length + task.first,
                                      .window = of_.window,
-                                     .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim)))};
+                                     .scale = static_cast<float>(spec.score_scale())};
   parts_.table.attend(attention, scratch);
 }
 

@@ -85,7 +85,7 @@ KvPlan plan_kv(const ModelSpec& spec, const QuantizerFormat& format, int float_b
   plan.layout.dynamic_scales = !format.is_static();
   if (grouped) {
     plan.layout.group = format.group;
-    plan.layout.groups = (spec.head_dim + format.group - 1) / format.group;
+    plan.layout.groups = format.groups(spec.head_dim);
   }
   return plan;
 }

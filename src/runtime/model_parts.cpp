@@ -14,7 +14,7 @@ ModelParts::ModelParts(const ModelSpec& model_spec, const Recipe& model_recipe, 
       options(model_options),
       table(kernel_table),
       kv(plan_kv(model_spec, model_recipe.kv, model_options.kv_bits, model_options.float_attention)),
-      rope(model_spec.head_dim, model_spec.rope_theta) {}
+      rope(model_spec.rope_frequencies()) {}
 
 kernels::KvHead ModelParts::head(const KvCache& cache, std::int64_t block, std::int64_t kv_head) const {
   const PackedBlock& of = blocks[index(block)];

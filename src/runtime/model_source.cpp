@@ -7,6 +7,7 @@
 namespace pq::runtime {
 
 void check_shape(const ModelSpec& spec, std::string_view where) {
+  require_supported(spec, where);
   constexpr std::int64_t widest_head = 1024;
   if (spec.head_dim > widest_head || spec.head_dim % 2 != 0) {
     throw UnsupportedError(where, fmt::format("heads of {} dimensions", spec.head_dim),

@@ -177,9 +177,7 @@ std::uint32_t exponent_mask(FloatFormat format) {
 
 }  // namespace
 
-std::int64_t QuantizedSource::groups() const {
-  return format.granularity == Granularity::group ? (shape.in_features + format.group - 1) / format.group : 1;
-}
+std::int64_t QuantizedSource::groups() const { return format.groups(shape.in_features); }
 
 std::int32_t QuantizedSource::zero(std::int64_t channel, std::int64_t group) const {
   return format.symmetric ? 1 << (format.bits - 1) : zero_points[index(channel * groups() + group)];

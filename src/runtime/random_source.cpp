@@ -73,8 +73,7 @@ QuantizedLinear random_scales(const ModelSpec& spec, const QuantizerFormat& form
     for (float& bias : linear.bias) bias = static_cast<float>(random.uniform() - 0.5);
   }
   if (!format.enabled()) return linear;
-  const std::int64_t groups =
-      format.granularity == Granularity::group ? (shape.in_features + format.group - 1) / format.group : 1;
+  const std::int64_t groups = format.groups(shape.in_features);
   const double step = 3.0 / std::sqrt(static_cast<double>(shape.in_features)) / (1 << format.bits);
   linear.scales.resize(index(shape.out_features * groups));
   for (float& scale : linear.scales) scale = static_cast<float>(step * (0.5 + random.uniform()));

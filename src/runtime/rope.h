@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace pq::runtime {
@@ -17,13 +18,13 @@ struct RopeChunk {
 /// The rotary table, made as far as it was asked for.
 class RopeTable {
  public:
-  RopeTable(std::int64_t head_dim, double theta) : head_dim_(head_dim), theta_(theta) {}
+  /// `frequencies` [head_dim / 2]: radians a position.
+  explicit RopeTable(std::vector<double> frequencies) : frequencies_(std::move(frequencies)) {}
   /// Positions 256 * index .. 256 * index + 255. Safe from any thread.
   std::shared_ptr<const RopeChunk> chunk(std::int64_t index) const;
 
  private:
-  std::int64_t head_dim_;
-  double theta_;
+  std::vector<double> frequencies_;
   mutable std::mutex mutex_;
   mutable std::vector<std::shared_ptr<const RopeChunk>> chunks_;
 };

@@ -24,7 +24,7 @@ namespace pq::runtime {
 namespace {
 
 constexpr std::int64_t largest_capacity = std::int64_t{1} << 28;
-constexpr std::array<char, 8> magic{'P', 'Q', 'S', 'E', 'S', 'S', '\n', '\1'};
+constexpr std::array<char, 8> magic{'P', 'Q', 'S', 'E', 'S', 'S', '\n', '\2'};
 
 /// Begins a saved session; all numbers little-endian.
 struct FileHeader {
@@ -44,13 +44,10 @@ struct FileHeader {
 
 /// Hash of a text that says what a cache's bytes mean.
 std::uint64_t fingerprint(const ModelParts& parts) {
-  const ModelSpec& spec = parts.spec;
   const kernels::KvLayout& layout = parts.kv.layout;
   std::string text =
-      fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", static_cast<int>(spec.family), spec.hidden_size,
-                  spec.intermediate_size, spec.block_count, spec.head_count, spec.kv_head_count, spec.head_dim,
-                  spec.vocab_size, spec.rms_norm_eps, spec.rope_theta, spec.sliding_window, spec.first_sliding_block,
-                  static_cast<int>(layout.format), layout.dynamic_scales, layout.group, layout.groups, parts.kv.packed);
+      fmt::format("{}{} {} {} {} {}", model_spec_fingerprint(parts.spec), static_cast<int>(layout.format),
+                  layout.dynamic_scales, layout.group, layout.groups, parts.kv.packed);
   text += recipe_to_json(parts.recipe).dump();
   for (const std::int32_t id : parts.prefix_ids) text += fmt::format(" {}", id);
   if (parts.prefix_ids.empty() && parts.prefix() > 0) text += fmt::format(" {} positions", parts.prefix());

@@ -36,7 +36,6 @@ ModelSpec small_spec() {
   spec.vocab_size = 50;
   spec.max_positions = 2048;
   spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
   return spec;
 }
 
@@ -56,7 +55,7 @@ ModelSpec light_spec() {
 std::shared_ptr<const Model> small_model(const std::string& recipe, const kernels::KernelTable& table,
                                          std::int64_t window = 0, const std::vector<std::string>& settings = {},
                                          ModelSpec spec = small_spec()) {
-  spec.sliding_window = window;
+  spec.block_pattern = {{.window = window}};
   Recipe settled = recipe.empty() ? Recipe{} : named_recipe(recipe);
   for (const std::string& setting : settings) apply_setting(settled, setting);
   return std::make_shared<const Model>(build_model(random_source(spec, settled, 3), {}, table));

@@ -31,7 +31,6 @@ struct TinyModel {
     spec.vocab_size = vocabulary;
     spec.max_positions = 1024;
     spec.rms_norm_eps = 1e-5;
-    spec.rope_theta = 10000;
     spec.qkv_bias = true;
     recipe.weight = {3, false, ScaleMode::static_scale, Granularity::group, 12};
     if (quantized_activations) {
@@ -78,7 +77,7 @@ struct TinyModel {
     for (const LinearId i : all_linears) {
       const LinearShape shape = linear_shape(spec, i);
       const at::Tensor weight = normal({shape.out_features, shape.in_features}, 0.3) + 0.1;
-      const at::Tensor clip = at::ones({shape.out_features, weight_groups(recipe.weight, shape.in_features)}, floats);
+      const at::Tensor clip = at::ones({shape.out_features, recipe.weight.groups(shape.in_features)}, floats);
       block.linears[i] = pack_linear(quantize_weight(weight, clip, recipe.weight),
                                      shape.bias ? normal({shape.out_features}, 0.1) : at::Tensor(), recipe.weight);
     }

@@ -73,7 +73,7 @@ void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec
     ScaleTensors& scales = start.weight_scales[id];
     if (!scales.scale.defined()) {
       const LinearShape shape = linear_shape(spec, id);
-      scales.scale = at::empty({shape.out_features, weight_groups(recipe.weight, shape.in_features)}, weight.options());
+      scales.scale = at::empty({shape.out_features, recipe.weight.groups(shape.in_features)}, weight.options());
       if (!recipe.weight.symmetric) scales.zero_point = at::empty_like(scales.scale);
     }
     broadcast(processes, scales.scale);

@@ -25,7 +25,6 @@ ModelSpec small_spec() {
   spec.vocab_size = 101;
   spec.max_positions = 512;
   spec.rms_norm_eps = 1e-5;
-  spec.rope_theta = 10000;
   return spec;
 }
 
@@ -80,10 +79,9 @@ void check(const Case& row, const kernels::KernelTable& table) {
   for (const std::string& setting : row.settings) apply_setting(recipe, setting);
   ModelSpec spec = small_spec();
   if (row.qwen) {
-    spec.family = Family::qwen2;
+    spec.family = find_family("qwen2");
     spec.qkv_bias = true;
-    spec.sliding_window = 7;
-    spec.first_sliding_block = 1;
+    spec.block_pattern = {{.window = 0}, {.window = 7}};
   }
   const ModelSource source = random_source(spec, recipe, 3);
   const Model model(build_model(source, {.lm_head_bits = row.lm_head_bits}, table));

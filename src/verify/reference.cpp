@@ -77,7 +77,7 @@ void ReferenceLinear::decode(std::int64_t channel, std::span<double> out) const 
   std::vector<std::int32_t> codes(columns);
   unpack_row({bytes, row_bytes}, format.bits, format.symmetric, codes);
   const std::size_t group = format.granularity == Granularity::group ? index(format.group) : columns;
-  const std::size_t groups = (columns + group - 1) / group;
+  const std::size_t groups = index(format.groups(shape.in_features));
   for (std::size_t i = 0; i < columns; ++i) {
     const std::size_t at = index(channel) * groups + i / group;
     const std::int32_t zero = format.symmetric ? 0 : quantized->zero_points[at];
@@ -121,13 +121,12 @@ Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps) {
   return y;
 }
 
-void apply_rope(Matrix& x, std::int64_t head_dim, double theta, std::int64_t first_position) {
-  const std::size_t half = index(head_dim / 2);
+void apply_rope(Matrix& x, std::span<const double> frequencies, std::int64_t first_position) {
+  const std::size_t half = frequencies.size();
   for (std::int64_t row = 0; row < x.rows; ++row) {
     const std::span<double> values = x.row(row);
     for (std::size_t i = 0; i < half; ++i) {
-      const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-      const double angle = static_cast<double>(first_position + row) * frequency;
+      const double angle = static_cast<double>(first_position + row) * frequencies[i];
       for (std::size_t head = 0; head < values.size(); head += 2 * half) {
         const double a = values[head + i];
         const double b = values[head + half + i];
@@ -167,7 +166,7 @@ Matrix attend(const ModelSpec& spec, std::int64_t window, const Matrix& query, c
               const Matrix& prefix_key, const Matrix& prefix_value) {
   const std::int64_t dim = spec.head_dim;
   const std::int64_t group = spec.head_count / spec.kv_head_count;
-  const double scale = 1 / std::sqrt(static_cast<double>(dim));
+  const double scale = spec.score_scale();
   Matrix out(query.rows, query.columns);
   for (std::int64_t i = 0; i < query.rows; ++i) {
     const std::int64_t position = key.rows - query.rows + i;
@@ -246,13 +245,14 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
         .values;
   };
   const std::int64_t first_position = source.prefix.length;
+  const std::vector<double> frequencies = spec.rope_frequencies();
   const SiteTransforms& transforms = parameters.transforms;
   const auto transformed = [&](Site site, Matrix x) {
     if (!transforms[site].empty()) apply_transform(transforms[site], x.values, transform_size(spec, site).value());
     return x;
   };
   const auto rotate = [&](Matrix& x, const SiteTransform& transform) {
-    apply_rope(x, spec.head_dim, spec.rope_theta, first_position);
+    apply_rope(x, frequencies, first_position);
     apply_transform(transform, x.values, spec.head_dim);
   };
   Matrix stream = residual;

@@ -31,7 +31,7 @@ ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spe
 Matrix multiply(const ReferenceLinear& linear, const Matrix& x, Matrix* magnitude = nullptr);
 Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps);
 /// Rows of heads of head_dim; row i stands at first_position + i.
-void apply_rope(Matrix& x, std::int64_t head_dim, double theta, std::int64_t first_position);
+void apply_rope(Matrix& x, std::span<const double> frequencies, std::int64_t first_position);
 
 /// What a site's quantizer makes of float32 rows.
 struct SiteCodes {

@@ -167,7 +167,7 @@ void Verification::check_residual(LinearId id) {
 void Verification::check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after,
                                const SiteTransform& transform) {
   Matrix reference = before;
-  apply_rope(reference, spec().head_dim, spec().rope_theta, parts_.prefix());
+  apply_rope(reference, spec().rope_frequencies(), parts_.prefix());
   apply_transform(transform, reference.values, spec().head_dim);
   compare(tensor, matrix_of(after, before.rows, before.columns), reference,
           heads_bound(before, spec().head_dim, transform));
@@ -215,7 +215,7 @@ void Verification::check_attention() {
                                         .prefix_key = prefix_key,
                                         .prefix_value = prefix_value,
                                         .head_dim = spec().head_dim,
-                                        .scale = 1 / std::sqrt(static_cast<double>(spec().head_dim)),
+                                        .scale = spec().score_scale(),
                                         .wide = parts_.kv.packed});
   expected_ = matrix_of(work_.attended, count_, spec().query_size());
   compare("self_attn.attention", expected_, reference, bound);
