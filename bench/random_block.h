@@ -38,8 +38,7 @@ inline ModelSpec tinyllama_shape() {
 
 inline nn::Block random_block(const ModelSpec& spec) {
   nn::Block block;
-  block.input_norm = at::ones({spec.hidden_size});
-  block.post_attention_norm = at::ones({spec.hidden_size});
+  for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::ones({norm.size});
   for (const LinearId id : all_linears) {
     const LinearShape shape = linear_shape(spec, id);
     block[id].weight = at::randn({shape.out_features, shape.in_features}) * 0.02;

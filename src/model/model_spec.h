@@ -42,15 +42,15 @@ struct ModelSpec {
   bool qkv_bias = false;
   /// Repeats over the blocks: one entry where all are alike, one for each where they follow no pattern. Never empty.
   std::vector<BlockSpec> block_pattern{BlockSpec{}};
-  std::optional<std::int64_t> rotary_width;  ///< channels of a head that RoPE turns; nullopt: all
+  std::optional<std::int64_t> rotary_width{};  ///< channels of a head that RoPE turns; nullopt: all
   QkNorm qk_norm = QkNorm::none;
-  std::optional<double> attention_scale;  ///< what scores are multiplied by; nullopt: 1 / sqrt(head_dim)
-  double score_soft_cap = 0;              ///< scores become c tanh(s / c); 0: they stay
+  std::optional<double> attention_scale{};  ///< what scores are multiplied by; nullopt: 1 / sqrt(head_dim)
+  double score_soft_cap = 0;                ///< scores become c tanh(s / c); 0: they stay
   Activation activation = Activation::silu;
   double embedding_scale = 1;  ///< what the embedding's rows are multiplied by
   double logit_soft_cap = 0;   ///< logits become c tanh(l / c); 0: they stay
-  std::optional<std::int64_t> bos_token_id;
-  std::vector<std::int64_t> eos_token_ids;
+  std::optional<std::int64_t> bos_token_id{};
+  std::vector<std::int64_t> eos_token_ids{};
 
   std::int64_t query_size() const { return head_count * head_dim; }
   std::int64_t kv_size() const { return kv_head_count * head_dim; }
