@@ -87,23 +87,6 @@ void GridSearch::finish_sites() {
   middle_ = output_ = at::Tensor();
 }
 
-Site input_site(LinearId linear) {
-  switch (linear) {
-    case LinearId::q:
-    case LinearId::k:
-    case LinearId::v:
-      return Site::qkv_input;
-    case LinearId::o:
-      return Site::o_input;
-    case LinearId::gate:
-    case LinearId::up:
-      return Site::gate_up_input;
-    case LinearId::down:
-      break;
-  }
-  return Site::down_input;
-}
-
 const at::Tensor& GridSearch::input_at(Site site) const {
   switch (site) {
     case Site::qkv_input:

@@ -22,9 +22,6 @@ std::vector<double> dynamic_clip();                               ///< .6 to 1, 
 std::vector<double> kv_clip();                                    ///< .3 to 1
 }  // namespace grids
 
-/// Where a linear layer reads its input.
-Site input_site(LinearId linear);
-
 /// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full
 /// precision, on the quantized stream; the target is the full-precision block on that same stream. Behind a prefix, the
 /// few tokens that are upper outliers all the same count in no criterion: one of them would outweigh thousands of

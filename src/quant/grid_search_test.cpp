@@ -206,7 +206,7 @@ TEST_F(GridSearchTest, KeyScalesMinimizeTheErrorOfTheAttentionProbabilities) {
       return (probabilities(rounded, masked) - probabilities(qkv.k, masked))
           .square()
           .view({3, 2, -1})
-          .sum({0, 2}, false, at::kDouble);
+          .sum(at::IntArrayRef({0, 2}), false, at::kDouble);
     };
     const MinMaxTensors range = range_of(Site::k_cache);
     const SiteQuantizer site = GridSearch(block, context, x, recipe).site(Site::k_cache, range);
