@@ -114,7 +114,7 @@ QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe&
   const TransformedModel model(checkpoint, recipe, options);
   const std::int64_t longest = std::max({data.detection.length(), data.search.length(), data.tuning.length()});
   nn::ModelContext contexts(spec, online_rotations(spec, recipe.rotate),
-                                  static_cast<std::int64_t>(prefix_ids.size()) + longest, options);
+                            static_cast<std::int64_t>(prefix_ids.size()) + longest, options);
   Communicator& processes = Communicator::world();
   const SequenceShards shards(data.tuning.samples(), data.validation.samples(), recipe.finetune.batch, processes.rank(),
                               processes.size());
