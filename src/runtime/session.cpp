@@ -52,7 +52,7 @@ std::uint64_t fingerprint(const ModelParts& parts) {
   for (const std::int32_t id : parts.prefix_ids) text += fmt::format(" {}", id);
   if (parts.prefix_ids.empty() && parts.prefix() > 0) text += fmt::format(" {} positions", parts.prefix());
   for (const PackedBlock& block : parts.blocks) {
-    const SiteTransforms of_recipe = online_rotations(spec, parts.recipe.rotate);
+    const SiteTransforms of_recipe = online_rotations(parts.spec, parts.recipe.rotate);
     if (block.key_transform.definition() == of_recipe[Site::k_cache]) continue;
     SiteTransforms own;
     own[Site::k_cache] = block.key_transform.definition();
