@@ -246,8 +246,10 @@ TEST(EndToEnd, GradientsPassStraightThroughActivationsAndCaches) {
     const Gradients tuned = tuned_gradients(tiny, tokens);
     const Gradients graph = one_graph(tiny, tokens, 4, at::kFloat);
     EXPECT_NEAR(tuned.loss, graph.loss, 1e-6 * graph.loss);
-    // The same roundings forward in both, so that no code flips: what differs is the order of sums of `group` terms.
-    const double per_term = std::numeric_limits<float>::epsilon() * static_cast<double>(tiny.recipe.weight.group);
+    // The same roundings forward in both, so that no code flips: what differs is the order of sums, over the tokens in
+    // a weight's gradient, then over the `group` weights of a scale.
+    const double per_term =
+        std::numeric_limits<float>::epsilon() * static_cast<double>(tiny.recipe.weight.group + tokens.numel());
     for (std::size_t i = 0; i < graph.scales.size(); ++i) {
       const at::Tensor excess = (tuned.scales[i] - graph.scales[i]).abs() - per_term * graph.magnitudes[i];
       EXPECT_LE(excess.max().item<double>(), 0) << i;

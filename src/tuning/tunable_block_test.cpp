@@ -183,8 +183,9 @@ TEST(TuningStep, GradientsInPartsAreThoseOfTheWholeBatch) {
     const auto expected = gradients_of(block);
     EXPECT_NEAR(loss, expected_loss, 1e-4 * expected_loss);
     // Sums in another order: 2^-24 times the terms' number at worst. A code at the edge may fall to the other side in a
-    // product of another size, which moves one gradient of thousands.
-    EXPECT_LT(distance(ours, expected), 1e-2);
+    // product of another size, which moves one gradient of thousands; how many do depends on the processor's products,
+    // and a dynamic clip factor, one number that all codes pull at, moves by up to 2% with them.
+    EXPECT_LT(distance(ours, expected), 5e-2);
     // Were a part left out, or counted as a whole batch, it would show.
     plain_gradients(sample, block, {batch.rows.begin(), batch.rows.begin() + 5});
     EXPECT_GT(distance(gradients_of(block), expected), 0.1);
