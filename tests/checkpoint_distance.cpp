@@ -22,7 +22,7 @@ Distance distance(const pq::io::QuantizedCheckpoint& a, const pq::io::QuantizedC
   for (std::int64_t index = 0; index < a.spec().block_count; ++index) {
     const pq::QuantizedBlock one = a.block(index);
     const pq::QuantizedBlock other = b.block(index);
-    for (const LinearId i : all_linears) {
+    for (const pq::LinearId i : pq::all_linears) {
       const auto& left = one.linears[i];
       const auto& right = other.linears[i];
       for (std::size_t j = 0; j < left.scales.size(); ++j) {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "program/command_line.h"
+#include "program/output.h"
 
 int main(int argc, char** argv) {
   const pq::Verb verb{"eval", [](CLI::App& app, const pq::CommonOptions& /*common*/) -> pq::Action {

@@ -1,6 +1,5 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <fmt/format.h>
 
 #include "base/communicator.h"
@@ -18,7 +17,7 @@ void apply_common_options(const CommonOptions& common) {
     throw UnsupportedError(fmt::format("--device {}", common.device), "LibTorch finds no CUDA device",
                            "use --device cpu, or build with a CUDA LibTorch (cmake -DTorch_DIR=...)");
   }
-  log_verbose("kernels LibTorch {}, {} threads, device {}", at::get_cpu_capability(), thread_count(), common.device);
+  log_verbose("LibTorch: {} threads, device {}", thread_count(), common.device);
 }
 
 }  // namespace pq::lab

@@ -52,8 +52,8 @@ class SecondPhase : public testing::Test {
     Blocks sink;
     Recipe drawn = recipe;
     drawn.finetune.e2e_epochs = 1;
-    const CalibrationData data =
-        calibration_from_file(std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", tokenizer, checkpoint.spec(), drawn);
+    const CalibrationData data = calibration_from_file((fs::path(PQ_SOURCE_DIR) / "examples" / "prose.txt").string(),
+                                                       tokenizer, checkpoint.spec(), drawn);
     const QuantizeSummary result = quantize_model(checkpoint, recipe, prefix, data, floats, sink, {journal, {}});
     if (summary != nullptr) *summary = result;
     EXPECT_EQ(sink.blocks.size(), 6U);
@@ -79,8 +79,9 @@ class SecondPhase : public testing::Test {
     recipe.finetune.e2e_epochs = 0;
     return recipe;
   }
-  io::HfCheckpoint checkpoint = io::HfCheckpoint::open(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
-  Tokenizer tokenizer = Tokenizer::load(std::string(PQ_SOURCE_DIR) + "/examples/sample-model");
+  io::HfCheckpoint checkpoint =
+      io::HfCheckpoint::open((fs::path(PQ_SOURCE_DIR) / "examples" / "sample-model").string());
+  Tokenizer tokenizer = Tokenizer::load((fs::path(PQ_SOURCE_DIR) / "examples" / "sample-model").string());
 };
 
 TEST_F(SecondPhase, TheLossFallsAndScalesAloneChange) {
