@@ -20,6 +20,7 @@
 #include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
+#include "quant/recipe_transforms.h"
 #include "quant/transform.h"
 
 namespace pq::lab {

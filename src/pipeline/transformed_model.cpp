@@ -4,6 +4,7 @@
 
 #include "nn/transformer.h"
 #include "quant/quantizer.h"
+#include "quant/recipe_transforms.h"
 
 namespace pq::quant {
 

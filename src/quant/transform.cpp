@@ -1,7 +1,5 @@
 #include "quant/transform.h"
 
-#include "quant/rotate.h"
-
 namespace pq::quant {
 
 SiteTransforms TransformList::online() const {
@@ -34,13 +32,6 @@ at::Tensor TransformList::final_norm(const at::Tensor& norm) const {
   at::Tensor out = norm;
   for (const auto& transform : transforms_) out = transform->final_norm(out);
   return out;
-}
-
-std::vector<std::unique_ptr<Transform>> make_transforms(const ModelSpec& spec, const Recipe& recipe,
-                                                        const at::Device& device) {
-  std::vector<std::unique_ptr<Transform>> transforms;
-  if (recipe.rotate.any()) transforms.push_back(std::make_unique<Rotation>(spec, recipe.rotate, recipe.seed, device));
-  return transforms;
 }
 
 }  // namespace pq::quant

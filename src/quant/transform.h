@@ -48,8 +48,4 @@ class TransformList : public Transform {
   std::vector<std::unique_ptr<Transform>> transforms_;
 };
 
-/// The transforms that a recipe asks for.
-std::vector<std::unique_ptr<Transform>> make_transforms(const ModelSpec& spec, const Recipe& recipe,
-                                                        const at::Device& device);
-
 }  // namespace pq::quant

@@ -1,3 +1,4 @@
+#include "quant/recipe_transforms.h"
 #include "quant/transform.h"
 
 #include <gtest/gtest.h>
