@@ -1,10 +1,10 @@
-#include "quant/recipe_transforms.h"
 #include "quant/transform.h"
 
 #include <gtest/gtest.h>
 
 #include "nn/online_transform.h"
 #include "numerics/transform_for_test.h"
+#include "quant/recipe_transforms.h"
 #include "quant/rotate.h"
 #include "quant/transform_for_test.h"
 
