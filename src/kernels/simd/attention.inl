@@ -1,8 +1,8 @@
 // Attention over a packed KV cache on the vocabulary of vec.h. Included inside the namespace of one instruction set.
 //
-// Integer caches are multiplied as they lie: Q and the attention probabilities become 16-bit codes (two int8 planes), so
-// that both products run on the integer units; what is lost is 2^-15 of a row's largest value. One running softmax goes
-// over prefix and body (Milakov and Gimelshein, arXiv 1805.02867).
+// Integer caches are multiplied as they lie: Q and the attention probabilities become 16-bit codes (two int8 planes),
+// so that both products run on the integer units; what is lost is 2^-15 of a row's largest value. One running softmax
+// goes over prefix and body (Milakov and Gimelshein, arXiv 1805.02867).
 
 inline constexpr std::int64_t key_tile = 256;
 inline constexpr float log2_of_e = 1.44269504088896341F;  // scores are kept in powers of two
@@ -11,23 +11,23 @@ inline constexpr float no_score = -__builtin_inff();
 /// What attend keeps of every row (a query token's head) while it walks over the keys.
 struct AttentionRows {
   std::int64_t rows;
-  std::int64_t dim;           ///< padded head_dim
-  float* query;               ///< [rows][dim]; scaled once the codes are made
-  std::int8_t* query_codes;   ///< [2][rows][dim]
-  float* query_scale;         ///< [rows], softmax scale included
-  float* query_sum;           ///< [rows][groups], in units of codes
-  float* score_scale;         ///< [rows]: static scales; a score is product * score_scale - score_zero
-  float* score_zero;          ///< [rows]
-  float* score;               ///< [rows][key_tile]
-  std::int8_t* probability;   ///< codes, [2][rows][key_tile]
-  float* probability_scale;   ///< [rows]
-  float* zero_sum;            ///< [rows]: what the zero points take away, in units of codes
-  float* largest;             ///< [rows]
-  float* tile_largest;        ///< [rows]: of this tile
-  float* total;               ///< [rows]
-  float* decay;               ///< [rows]: factor of what was summed before this tile
-  float* sum;                 ///< [rows][dim]
-  std::uint8_t* tile;         ///< unpacked keys or values
+  std::int64_t dim;          ///< padded head_dim
+  float* query;              ///< [rows][dim]; scaled once the codes are made
+  std::int8_t* query_codes;  ///< [2][rows][dim]
+  float* query_scale;        ///< [rows], softmax scale included
+  float* query_sum;          ///< [rows][groups], in units of codes
+  float* score_scale;        ///< [rows]: static scales; a score is product * score_scale - score_zero
+  float* score_zero;         ///< [rows]
+  float* score;              ///< [rows][key_tile]
+  std::int8_t* probability;  ///< codes, [2][rows][key_tile]
+  float* probability_scale;  ///< [rows]
+  float* zero_sum;           ///< [rows]: what the zero points take away, in units of codes
+  float* largest;            ///< [rows]
+  float* tile_largest;       ///< [rows]: of this tile
+  float* total;              ///< [rows]
+  float* decay;              ///< [rows]: factor of what was summed before this tile
+  float* sum;                ///< [rows][dim]
+  std::uint8_t* tile;        ///< unpacked keys or values
 };
 
 inline void quantize_queries(const Attention& attention, const AttentionRows& state) {
@@ -102,12 +102,12 @@ inline void integer_scores(const Attention& attention, const AttentionRows& stat
                     64 * P, state.tile + 64 * p);
     }
     if (!layout.dynamic_scales) {
-      for_each_product<P>(state.tile, state.query_codes, state.dim, state.rows * state.dim, state.rows, state.dim / 4,
-                          [&](std::int64_t row, int p, I sum) __attribute__((always_inline)) {
-                            f_store(state.score + row * key_tile + (panel + p) * 16,
-                                    f_fma(f_from_i(sum), f_set(state.score_scale[row]),
-                                          f_sub(f_zero(), f_set(state.score_zero[row]))));
-                          });
+      for_each_product<P>(
+          state.tile, state.query_codes, state.dim, state.rows * state.dim, state.rows,
+          state.dim / 4, [&](std::int64_t row, int p, I sum) __attribute__((always_inline)) {
+            f_store(state.score + row * key_tile + (panel + p) * 16,
+                    f_fma(f_from_i(sum), f_set(state.score_scale[row]), f_sub(f_zero(), f_set(state.score_zero[row]))));
+          });
       return;
     }
     for (std::int64_t group = 0; group < layout.groups; ++group) {
@@ -155,10 +155,11 @@ inline void float_scores(const Attention& attention, const AttentionRows& state,
         f_store(tile + (c * P + p) * 16, keys);
       }
     }
-    for_each_float_product<P>(tile, state.query, state.dim, state.rows, layout.head_dim,
-                              [&](std::int64_t row, int p, F sum) __attribute__((always_inline)) {
-                                f_store(state.score + row * key_tile + (panel + p) * 16, sum);
-                              });
+    for_each_float_product<P>(
+        tile, state.query, state.dim, state.rows,
+        layout.head_dim, [&](std::int64_t row, int p, F sum) __attribute__((always_inline)) {
+          f_store(state.score + row * key_tile + (panel + p) * 16, sum);
+        });
   });
 }
 
@@ -266,8 +267,7 @@ inline void integer_values(const Attention& attention, const AttentionRows& stat
       }
     }
     const std::int64_t first_panel = group * layout.group / panel_channels;
-    const std::int64_t last_panel =
-        group + 1 == layout.groups ? panels : (group + 1) * layout.group / panel_channels;
+    const std::int64_t last_panel = group + 1 == layout.groups ? panels : (group + 1) * layout.group / panel_channels;
     for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
       for (std::int64_t block = 0; block < blocks; ++block) {
         for (int p = 0; p < P; ++p) {
@@ -275,13 +275,14 @@ inline void integer_values(const Attention& attention, const AttentionRows& stat
           unpack_blocks(attention.head.value + at * 64 * bits, 1, bits, 64 * P, state.tile + block * 512 * P + 64 * p);
         }
       }
-      for_each_product<P>(state.tile, state.probability, key_tile, state.rows * key_tile, state.rows, blocks * 8,
-                          [&](std::int64_t row, int p, I sum) __attribute__((always_inline)) {
-                            float* to = state.sum + row * state.dim + (panel + p) * panel_channels;
-                            const F codes = f_sub(f_from_i(sum), f_set(state.zero_sum[row]));
-                            const F decayed = f_mul(f_load(to), f_set(state.decay[row]));
-                            f_store(to, f_fma(codes, f_set(state.probability_scale[row]), decayed));
-                          });
+      for_each_product<P>(
+          state.tile, state.probability, key_tile, state.rows * key_tile, state.rows,
+          blocks * 8, [&](std::int64_t row, int p, I sum) __attribute__((always_inline)) {
+            float* to = state.sum + row * state.dim + (panel + p) * panel_channels;
+            const F codes = f_sub(f_from_i(sum), f_set(state.zero_sum[row]));
+            const F decayed = f_mul(f_load(to), f_set(state.decay[row]));
+            f_store(to, f_fma(codes, f_set(state.probability_scale[row]), decayed));
+          });
     });
   }
 }
@@ -299,11 +300,12 @@ inline void float_values(const Attention& attention, const AttentionRows& state,
                     : f_load(reinterpret_cast<const float*>(attention.head.value) + at));
       }
     }
-    for_each_float_product<P>(tile, state.score, key_tile, state.rows, tokens,
-                              [&](std::int64_t row, int p, F sum) __attribute__((always_inline)) {
-                                float* to = state.sum + row * state.dim + (panel + p) * panel_channels;
-                                f_store(to, f_fma(f_load(to), f_set(state.decay[row]), sum));
-                              });
+    for_each_float_product<P>(
+        tile, state.score, key_tile, state.rows,
+        tokens, [&](std::int64_t row, int p, F sum) __attribute__((always_inline)) {
+          float* to = state.sum + row * state.dim + (panel + p) * panel_channels;
+          f_store(to, f_fma(f_load(to), f_set(state.decay[row]), sum));
+        });
   });
 }
 

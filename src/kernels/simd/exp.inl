@@ -1,10 +1,10 @@
 // exp and what is made of it, on the vocabulary of vec.h. Included inside the namespace of one instruction set.
 
 struct Yes {
-  constexpr operator bool() const { return true; }
+  constexpr operator bool() const { return true; }  // NOLINT(google-explicit-constructor)
 };
 struct No {
-  constexpr operator bool() const { return false; }
+  constexpr operator bool() const { return false; }  // NOLINT(google-explicit-constructor)
 };
 
 /// e^x, relative error below 2e-7 (2 ulp) for -87 <= x <= 88; smaller x give less than 2^-125, those below -87.7 (and

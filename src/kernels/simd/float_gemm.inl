@@ -78,8 +78,8 @@ inline void float_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
 
 /// One packed panel and R rows: every weight is read once, from where it lies. Four sums a row hide the latency.
 template <int R>
-inline void streamed_values(const FloatWeights& weights, std::int64_t panel, const float* rows,
-                            std::int64_t row_stride, F (&values)[R][1]) {
+inline void streamed_values(const FloatWeights& weights, std::int64_t panel, const float* rows, std::int64_t row_stride,
+                            F (&values)[R][1]) {
   constexpr int chains = R == 1 ? 4 : 2;
   F acc[R][chains];
   for (int r = 0; r < R; ++r) {
@@ -261,8 +261,8 @@ inline void bf16_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int6
       return float_matrix_blocks(gemm, panel, lines, up_lines);
     }
 #endif
-    for_each_row_tile<tile_rows>(
-        gemm.rows, [&]<int R>(std::int64_t row) { pairs_tile<R, P>(gemm, panel, row, lines, up_lines); });
+    for_each_row_tile<tile_rows>(gemm.rows,
+                                 [&]<int R>(std::int64_t row) { pairs_tile<R, P>(gemm, panel, row, lines, up_lines); });
   });
 }
 #endif

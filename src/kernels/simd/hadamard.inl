@@ -54,8 +54,8 @@ inline void next_levels(float* x, std::int64_t count, std::int64_t half) {
   }
 }
 
-/// All levels from `half` up to `size`, of every block of `size` among `count` values, in as few passes as the registers
-/// allow and with passes as even as they can be.
+/// All levels from `half` up to `size`, of every block of `size` among `count` values, in as few passes as the
+/// registers allow and with passes as even as they can be.
 inline void remaining_levels(float* x, std::int64_t count, std::int64_t half, std::int64_t size) {
   int levels = 0;
   for (std::int64_t reach = half; reach < size; reach *= 2) ++levels;
@@ -97,7 +97,8 @@ inline void power_levels(float* x, std::int64_t count, std::int64_t size, F scal
   if (done < size) remaining_levels(x, count, done, size);
 }
 
-/// out[R rows][16 * C columns from `column` on] = x[R rows][base] * matrix[base][base]; columns beyond base are left out.
+/// out[R rows][16 * C columns from `column` on] = x[R rows][base] * matrix[base][base]; columns beyond base are left
+/// out.
 template <int R, int C>
 inline void base_tile(const float* x, const float* matrix, std::int64_t base, std::int64_t column, float* out) {
   F sums[R][C];
@@ -187,8 +188,8 @@ inline void hadamard(float* row, const Hadamard& plan, float* scratch) noexcept 
     return small_levels(row, plan.order, plan.power, plan.scale);
   }
   remaining_levels(row, plan.order, plan.base, plan.base * plan.power);
-  for_each_vector(plan.order, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
-    store(scratch + i, f_mul(load(row + i), scale));
-  });
+  for_each_vector(
+      plan.order, [&](std::int64_t i, auto load, auto store)
+                      __attribute__((always_inline)) { store(scratch + i, f_mul(load(row + i), scale)); });
   base_product(scratch, plan.base_matrix, plan.base, plan.blocks * plan.power, row);
 }

@@ -176,17 +176,18 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
       for (std::int64_t b = 0; b < blocks; ++b) {
 #pragma GCC unroll 8
         for (int line = 0; line < Bits; ++line) prefetch<2048>(block + 64 * line);
-        for_each_quad<Bits>(block, [&](int quad, B codes) __attribute__((always_inline)) {
+        for_each_quad<Bits>(
+            block, [&](int quad, B codes) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) {
-            const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
-            acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
-            if constexpr (wide) {
-              high[r][quad & 1] =
-                  dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
-            }
-          }
-        });
+              for (int r = 0; r < R; ++r) {
+                const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
+                acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
+                if constexpr (wide) {
+                  high[r][quad & 1] =
+                      dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
+                }
+              }
+            });
         block += 64 * Bits;
         rows += column_block;
       }
@@ -257,8 +258,7 @@ inline void dense_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row
 #ifdef PQ_MATRIX_TILES
 /// 32 rows from `row` on times tile_panels panels on the matrix unit.
 inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, std::int64_t panel,
-                          const IntActivations& activations, std::int64_t row,
-                          F (&values)[matrix_rows][tile_panels]) {
+                          const IntActivations& activations, std::int64_t row, F (&values)[matrix_rows][tile_panels]) {
   alignas(64) std::int32_t sums[2][matrix_rows][tile_panels * panel_channels];
   for (int r = 0; r < matrix_rows; ++r) {
     for (int p = 0; p < tile_panels; ++p) values[r][p] = start_value(weights, panel + p);
@@ -268,11 +268,10 @@ inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, 
     const std::int64_t steps = segment_columns(weights, segment) / matrix_bytes;
     for (int plane = 0; plane < activations.planes; ++plane) {
       for (int p = 0; p < tile_panels; p += 2) {
-        multiply_matrix<tile_panels, MatrixKind::int8>(bytes + column * panel_channels * tile_panels + 64 * p,
-                                     activations.codes + plane * activations.plane_stride +
-                                         row * activations.row_stride + column,
-                                     activations.row_stride, steps, sums[plane][0] + 16 * p,
-                                     tile_panels * panel_channels);
+        multiply_matrix<tile_panels, MatrixKind::int8>(
+            bytes + column * panel_channels * tile_panels + 64 * p,
+            activations.codes + plane * activations.plane_stride + row * activations.row_stride + column,
+            activations.row_stride, steps, sums[plane][0] + 16 * p, tile_panels * panel_channels);
       }
     }
     for (int r = 0; r < matrix_rows; ++r) {
@@ -357,7 +356,7 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
 #ifdef PQ_MATRIX_TILES
     if (P == tile_panels && fits_matrix_tiles(gemm)) return matrix_blocks(gemm, panel, bytes, up_bytes);
 #endif
-    for_each_row_tile<tile_rows>(
-        rows, [&]<int R>(std::int64_t row) { dense_tile<R, P>(gemm, panel, row, bytes, up_bytes); });
+    for_each_row_tile<tile_rows>(rows,
+                                 [&]<int R>(std::int64_t row) { dense_tile<R, P>(gemm, panel, row, bytes, up_bytes); });
   });
 }

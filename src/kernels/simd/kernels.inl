@@ -1,6 +1,6 @@
-// Every kernel on the vocabulary of vec.h, and their table. Included inside the namespace of one instruction set, in one
-// source file each, compiled with that instruction set's flags: everything here is in that namespace or local, so that
-// the linker never takes a copy made for one processor into the code of another.
+// Every kernel on the vocabulary of vec.h, and their table. Included inside the namespace of one instruction set, in
+// one source file each, compiled with that instruction set's flags: everything here is in that namespace or local, so
+// that the linker never takes a copy made for one processor into the code of another.
 
 namespace {
 // In the order in which they use each other.

@@ -50,8 +50,8 @@ inline void min_max(const float* x, std::int64_t n, float* min, float* max) noex
 }
 
 /// x / scale to the nearest integer, ties to even, clamped. The quotient is a true division's; but a division takes
-/// several times as long as all the rest, so where multiplying by the reciprocal cannot have landed on the other side of
-/// a tie, its product is rounded instead.
+/// several times as long as all the rest, so where multiplying by the reciprocal cannot have landed on the other side
+/// of a tie, its product is rounded instead.
 struct Rounding {
   F scale;
   F reciprocal;
@@ -64,8 +64,8 @@ inline Rounding rounding_of(const RowScale& scale) {
   const auto low = static_cast<float>(scale.low - scale.zero);
   const auto high = static_cast<float>(scale.high - scale.zero);
   const float reach = -low > high ? -low : high;
-  // The product's error is below 1.5 * 2^-23 of it, the rounded quotient's below 2^-24. Codes of 8 bits leave nearly all
-  // products certain. Outside these scales the reciprocal may be subnormal or infinite.
+  // The product's error is below 1.5 * 2^-23 of it, the rounded quotient's below 2^-24. Codes of 8 bits leave nearly
+  // all products certain. Outside these scales the reciprocal may be subnormal or infinite.
   const bool usable = reach < 1024.0F && scale.scale > 0x1p-100F && scale.scale < 0x1p100F;
   return {f_set(scale.scale), f_set(usable ? 1.0F / scale.scale : 0.0F), f_set(low), f_set(high),
           f_set(usable ? 0.5F - reach * 0x1p-21F : 0.0F)};

@@ -1,17 +1,20 @@
 // What is done to one row at a time, on the vocabulary of vec.h: norm, RoPE, conversions. Included inside
-// the namespace of one instruction set. Every loop takes 16 values at a time, and the rest with masked loads and stores.
+// the namespace of one instruction set. Every loop takes 16 values at a time, and the rest with masked loads and
+// stores.
 
 /// use(first, F load(p), store(p, F)) over n values: whole vectors, then what is left.
 template <typename Use>
 inline __attribute__((always_inline)) void for_each_vector(std::int64_t n, Use&& use) {
   std::int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    use(i, [](const float* p) __attribute__((always_inline)) { return f_load(p); },
+    use(
+        i, [](const float* p) __attribute__((always_inline)) { return f_load(p); },
         [](float* p, F x) __attribute__((always_inline)) { f_store(p, x); });
   }
   if (i < n) {
     const std::int64_t left = n - i;
-    use(i, [left](const float* p) __attribute__((always_inline)) { return f_load_n(p, left); },
+    use(
+        i, [left](const float* p) __attribute__((always_inline)) { return f_load_n(p, left); },
         [left](float* p, F x) __attribute__((always_inline)) { f_store_n(p, x, left); });
   }
 }
@@ -37,9 +40,9 @@ inline float inverse_rms(const float* x, float eps, std::int64_t n) {
 
 inline void rms_norm(const float* x, const float* gamma, float eps, std::int64_t n, float* out) noexcept {
   const F inverse = f_set(inverse_rms(x, eps, n));
-  for_each_vector(n, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
-    store(out + i, f_mul(f_mul(load(x + i), inverse), load(gamma + i)));
-  });
+  for_each_vector(
+      n, [&](std::int64_t i, auto load, auto store)
+             __attribute__((always_inline)) { store(out + i, f_mul(f_mul(load(x + i), inverse), load(gamma + i))); });
 }
 
 inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept {
@@ -47,14 +50,15 @@ inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, const floa
   for (std::int64_t head = 0; head < heads; ++head) {
     float* lower = x + head * head_dim;
     float* upper = lower + half;
-    for_each_vector(half, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
-      const F a = load(lower + i);
-      const F b = load(upper + i);
-      const F c = load(cos + i);
-      const F s = load(sin + i);
-      store(lower + i, f_fnma(b, s, f_mul(a, c)));
-      store(upper + i, f_fma(a, s, f_mul(b, c)));
-    });
+    for_each_vector(
+        half, [&](std::int64_t i, auto load, auto store) __attribute__((always_inline)) {
+          const F a = load(lower + i);
+          const F b = load(upper + i);
+          const F c = load(cos + i);
+          const F s = load(sin + i);
+          store(lower + i, f_fnma(b, s, f_mul(a, c)));
+          store(upper + i, f_fma(a, s, f_mul(b, c)));
+        });
   }
 }
 
