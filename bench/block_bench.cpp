@@ -11,11 +11,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 
-#include "nn/block.h"
-#include "random_block.h"
+#include "bench_shapes.h"
+#include "nn/block_for_test.h"
 
 namespace {
 
@@ -108,7 +107,7 @@ int main(int argc, char** argv) {
   fmt::print("BLAS: {}, core {} (OPENBLAS_CORETYPE={}), {} threads\n", openblas("openblas_get_config"),
              openblas("openblas_get_corename"), core != nullptr ? core : "", at::get_num_threads());
 
-  const pq::nn::Block block = pq::bench::random_block(spec);
+  const pq::nn::Block block = pq::nn::random_block(spec, at::kFloat, 0.02);
   const pq::nn::ModelContext model(spec, {}, tokens, at::kFloat);
   const pq::nn::BlockContext context = model.block(0);
   const at::Tensor x = at::randn({1, tokens, spec.hidden_size});

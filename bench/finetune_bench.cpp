@@ -12,9 +12,10 @@
 #include <CLI/CLI.hpp>
 
 #include "base/memory_usage.h"
+#include "bench_shapes.h"
+#include "nn/block_for_test.h"
 #include "nn/model_context.h"
 #include "quant/block_start.h"
-#include "random_block.h"
 #include "tuning/adamw.h"
 #include "tuning/tunable_block.h"
 #include "tuning/tuning_step.h"
@@ -57,7 +58,7 @@ class TunedBlock {
 
   pq::quant::BlockStart start(const ModelSpec& spec, const at::Tensor& input) const {
     at::manual_seed(0);
-    const pq::nn::Block block = pq::bench::random_block(spec);
+    const pq::nn::Block block = pq::nn::random_block(spec, at::kFloat, 0.02);
     pq::quant::SiteStatistics statistics;
     const auto watch = [&](pq::Site site, const at::Tensor& x) {
       pq::quant::add_range(statistics, site, x);

@@ -9,6 +9,7 @@
 
 #include "io/hf_config.h"
 #include "io/test_files.h"
+#include "model/spec_for_test.h"
 
 namespace pq::io {
 namespace {
@@ -93,13 +94,8 @@ TEST(HfCheckpoint, GivesEachPartOfTheArchitecture) {
 // A family that stores q, k and v as one tensor and gate and up as another: what a checkpoint must hold, and where a
 // layer lies in it.
 TEST(HfCheckpoint, ViewsTheRowsOfFusedTensors) {
-  ModelSpec spec;
-  spec.hidden_size = 4;
-  spec.intermediate_size = 3;
+  ModelSpec spec = small_spec(4, 3, 2, 1, 2);
   spec.block_count = 1;
-  spec.head_count = 2;
-  spec.kv_head_count = 1;
-  spec.head_dim = 2;
   spec.vocab_size = 8;
   spec.qkv_bias = true;
   constexpr std::array qkv{LinearId::q, LinearId::k, LinearId::v};

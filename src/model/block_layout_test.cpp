@@ -6,23 +6,17 @@
 #include <stdexcept>
 #include <vector>
 
+#include "model/spec_for_test.h"
+
 namespace pq {
 namespace {
 
 using ::testing::ElementsAre;
 
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.hidden_size = 16;
-  spec.intermediate_size = 24;
-  spec.head_count = 4;
-  spec.kv_head_count = 2;
-  spec.head_dim = 8;
-  return spec;
-}
+const ModelSpec small = small_spec(16, 24, 4, 2, 8);
 
 TEST(BlockLayout, EachNormIsReadByTheLinearsBehindIt) {
-  const auto norms = all_norms(small_spec());
+  const auto norms = all_norms(small);
   ASSERT_EQ(norms.size(), norm_ids.size());
   EXPECT_EQ(norms[0].id, NormId::attention_input);
   EXPECT_EQ(norms[0].name, "input_layernorm");
@@ -32,7 +26,7 @@ TEST(BlockLayout, EachNormIsReadByTheLinearsBehindIt) {
   EXPECT_EQ(norms[1].name, "post_attention_layernorm");
   EXPECT_THAT(norms[1].readers, ElementsAre(LinearId::gate, LinearId::up));
   for (const LinearId linear : all_linears) {
-    const auto norm = norm_read_by(small_spec(), linear);
+    const auto norm = norm_read_by(small, linear);
     EXPECT_EQ(norm.has_value(), linear != LinearId::o && linear != LinearId::down);
     if (norm) {
       EXPECT_THAT(norms[static_cast<std::size_t>(*norm)].readers, ::testing::Contains(linear));
@@ -45,8 +39,7 @@ TEST(BlockLayout, ReadersOfASiteHaveOneWidth) {
   for (const Site site : quantized_sites) {
     for (const LinearId linear : readers_of(site)) {
       EXPECT_EQ(input_site(linear), site);
-      EXPECT_EQ(linear_shape(small_spec(), linear).in_features,
-                linear_shape(small_spec(), readers_of(site)[0]).in_features);
+      EXPECT_EQ(linear_shape(small, linear).in_features, linear_shape(small, readers_of(site)[0]).in_features);
       ++readers;
     }
   }
@@ -56,7 +49,7 @@ TEST(BlockLayout, ReadersOfASiteHaveOneWidth) {
 }
 
 TEST(BlockLayout, CountsTheParametersOfTheLinears) {
-  EXPECT_EQ(block_parameters(small_spec()), 16 * 32 * 2 + 2 * 16 * 16 + 3 * 16 * 24);
+  EXPECT_EQ(block_parameters(small), 16 * 32 * 2 + 2 * 16 * 16 + 3 * 16 * 24);
 }
 
 TEST(PerId, HoldsOneValueAnIdInTheOrderOfTheList) {

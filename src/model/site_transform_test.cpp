@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "model/spec_for_test.h"
 
 namespace pq {
 namespace {
@@ -12,17 +13,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.hidden_size = 48;
-  spec.intermediate_size = 88;
-  spec.block_count = 2;
-  spec.head_count = 6;
-  spec.kv_head_count = 2;
-  spec.head_dim = 12;
-  spec.vocab_size = 11;
-  return spec;
-}
+const ModelSpec small = small_spec(48, 88, 6, 2, 12);
 
 SiteTransforms one_of_each() {
   SiteTransforms transforms;
@@ -42,20 +33,20 @@ TEST(SiteTransforms, JsonComesBack) {
             R"([{"step":"gather"},{"step":"block_diagonal","block":16,"matrices":3}])");
   EXPECT_EQ(json["self_attn.k_cache"].dump(), R"([{"step":"kronecker","left":3,"right":4},{"step":"multiply"}])");
   EXPECT_FALSE(json.contains("self_attn.v_cache"));
-  EXPECT_EQ(site_transforms_from_json(json, small_spec(), "x"), transforms);
-  EXPECT_EQ(site_transforms_from_json(Json::object(), small_spec(), "x"), SiteTransforms{});
+  EXPECT_EQ(site_transforms_from_json(json, small, "x"), transforms);
+  EXPECT_EQ(site_transforms_from_json(Json::object(), small, "x"), SiteTransforms{});
 }
 
 TEST(SiteTransforms, RotationsAreHadamardSteps) {
-  const SiteTransforms both = online_rotations(small_spec(), {});
+  const SiteTransforms both = online_rotations(small, {});
   EXPECT_EQ(
       site_transforms_to_json(both).dump(),
       R"({"self_attn.k_cache":[{"step":"hadamard","order":12}],"mlp.down_input":[{"step":"hadamard","order":88}]})");
-  EXPECT_EQ(online_rotations(small_spec(), {true, true, false, false}), SiteTransforms{});
+  EXPECT_EQ(online_rotations(small, {true, true, false, false}), SiteTransforms{});
 }
 
 TEST(SiteTransforms, AppendingPutsStepsBehind) {
-  SiteTransforms transforms = online_rotations(small_spec(), {});
+  SiteTransforms transforms = online_rotations(small, {});
   append(transforms, one_of_each());
   EXPECT_EQ(transforms[Site::k_cache].steps.size(), 3U);
   EXPECT_EQ(transforms[Site::k_cache].steps[0], TransformStep(HadamardStep{12}));
@@ -66,7 +57,7 @@ TEST(SiteTransforms, AppendingPutsStepsBehind) {
 template <typename E = FormatError>
 std::string refusal(std::string_view text) {
   try {
-    site_transforms_from_json(parse_json(text, "test"), small_spec(), "config.json");
+    site_transforms_from_json(parse_json(text, "test"), small, "config.json");
   } catch (const E& error) {
     return error.what();
   }
@@ -95,7 +86,7 @@ TEST(SiteTransforms, TensorsOfStepsHaveNamesAndShapes) {
   SiteTransforms transforms = one_of_each();
   for (const Site site : quantized_sites) {
     for (TransformStep& step : transforms[site].steps) {
-      visit_step_tensors(step, transform_size(small_spec(), site).value(),
+      visit_step_tensors(step, transform_size(small, site).value(),
                          [&](std::string_view name, const std::vector<std::int64_t>& shape, const auto& values) {
                            EXPECT_TRUE(values.empty());
                            listed += name;

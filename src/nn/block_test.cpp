@@ -6,6 +6,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "model/spec_for_test.h"
+#include "nn/block_for_test.h"
 #include "nn/dense_attention_for_test.h"
 #include "nn/model_context.h"
 #include "numerics/hadamard.h"
@@ -20,39 +22,19 @@ double max_difference(const at::Tensor& a, const at::Tensor& b) {
   return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
 }
 
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.hidden_size = 24;
-  spec.intermediate_size = 44;
-  spec.block_count = 1;
-  spec.head_count = 6;
-  spec.kv_head_count = 2;
-  spec.head_dim = 8;
-  spec.vocab_size = 50;
-  spec.rms_norm_eps = 1e-5;
+ModelSpec biased_spec() {
+  ModelSpec spec = small_spec(24, 44, 6, 2, 8);
   spec.qkv_bias = true;
   return spec;
-}
-
-Block random_block(const ModelSpec& spec) {
-  Block block;
-  for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::rand({norm.size}, f64) + 0.5;
-  for (const LinearId id : all_linears) {
-    const LinearShape shape = linear_shape(spec, id);
-    block[id].weight =
-        at::randn({shape.out_features, shape.in_features}, f64) / std::sqrt(static_cast<double>(shape.in_features));
-    if (shape.bias) block[id].bias = at::randn({shape.out_features}, f64);
-  }
-  return block;
 }
 
 class BlockTest : public ::testing::Test {
  protected:
   BlockTest() { at::manual_seed(7); }
-  const ModelSpec spec = small_spec();
+  const ModelSpec spec = biased_spec();
   const ModelContext plain{spec, {}, 400, f64};
   const ModelContext rotated_online{spec, online_rotations(spec, {}), 400, f64};
-  const Block block = random_block(spec);
+  const Block block = random_block(spec, f64, 0.2);
   BlockContext context = plain.block(0);
 };
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "model/spec_for_test.h"
+#include "nn/block_for_test.h"
 #include "nn/model_context.h"
 
 namespace pq::quant {
@@ -32,21 +34,8 @@ class GridSearchTest : public testing::Test {
  protected:
   void SetUp() override {
     at::manual_seed(11);
-    spec.hidden_size = 24;
-    spec.intermediate_size = 40;
-    spec.block_count = 1;
-    spec.head_count = 4;
-    spec.kv_head_count = 2;
-    spec.head_dim = 8;
-    spec.vocab_size = 10;
-    spec.max_positions = 64;
-    spec.rms_norm_eps = 1e-5;
-    for (const LinearId id : all_linears) {
-      const LinearShape shape = linear_shape(spec, id);
-      block[id].weight = at::randn({shape.out_features, shape.in_features}) * 0.3;
-      block[id].weight[1][2] = 2.5F;  // something to clip
-    }
-    for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::ones({norm.size});
+    block = nn::random_block(spec, at::kFloat, 0.3);
+    for (const LinearId id : all_linears) block[id].weight[1][2] = 2.5F;  // something to clip
     model = nn::ModelContext(spec, {}, 64, at::kFloat);
     prefix = {at::randn({1, 2, 2, 8}), at::randn({1, 2, 2, 8})};
     context = model.block(0, &prefix);
@@ -74,7 +63,7 @@ class GridSearchTest : public testing::Test {
   }
 
   const at::NoGradGuard no_grad;
-  ModelSpec spec;
+  ModelSpec spec = small_spec(24, 40, 4, 2, 8);
   nn::Block block;
   nn::ModelContext model;
   nn::KeyValue prefix;

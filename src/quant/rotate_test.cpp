@@ -7,9 +7,9 @@
 namespace pq::quant {
 namespace {
 
+using testing::family_spec;
 using testing::largest_difference;
 using testing::random_parts;
-using testing::small_spec;
 
 nn::Transformer::Parts rotated(nn::Transformer::Parts parts, const RotationSettings& settings) {
   const Rotation rotation(parts.spec, settings, 3, at::kCPU);
@@ -27,7 +27,7 @@ TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
   // 44 and 12 and 28 are Paley orders (not symmetric), 36 is Paley II, 46 has no construction.
   for (const Size size :
        {Size{32, 88, 8, false}, Size{48, 44, 12, true}, Size{56, 36, 16, true}, Size{36, 46, 20, false}}) {
-    const auto parts = random_parts(small_spec(size.hidden, size.ffn, size.head_dim, size.bias));
+    const auto parts = random_parts(family_spec(size.hidden, size.ffn, size.head_dim, size.bias));
     for (int mask = 1; mask < 16; ++mask) {
       const RotationSettings settings{(mask & 1) != 0, (mask & 2) != 0, (mask & 4) != 0, (mask & 8) != 0};
       EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
@@ -36,7 +36,7 @@ TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
 }
 
 TEST(Rotation, AWrongDirectionOrAMissingOnlineRotationShows) {
-  const auto parts = random_parts(small_spec(32, 44, 12, false));
+  const auto parts = random_parts(family_spec(32, 44, 12, false));
   auto broken = rotated(parts, {});
   for (SiteTransforms& online : broken.transforms) online[Site::down_input] = {};
   EXPECT_GT(largest_difference(parts, broken), 1e-3);
@@ -49,7 +49,7 @@ TEST(Rotation, AWrongDirectionOrAMissingOnlineRotationShows) {
 }
 
 TEST(Rotation, R1HasRandomSignsFromTheSeed) {
-  const ModelSpec spec = small_spec(32, 44, 8, false);
+  const ModelSpec spec = family_spec(32, 44, 8, false);
   const at::Tensor rows = at::eye(32, at::TensorOptions().dtype(at::kDouble));
   const at::Tensor a = Rotation(spec, {}, 1, at::kCPU).embedding_rows(rows);
   const at::Tensor b = Rotation(spec, {}, 2, at::kCPU).embedding_rows(rows);

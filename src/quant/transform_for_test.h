@@ -6,23 +6,16 @@
 
 #include <cstdint>
 
+#include "model/spec_for_test.h"
+#include "nn/block_for_test.h"
 #include "nn/transformer.h"
 #include "quant/transform.h"
 
 namespace pq::quant::testing {
 
-inline ModelSpec small_spec(std::int64_t hidden, std::int64_t ffn, std::int64_t head_dim, bool bias) {
-  ModelSpec spec;
+inline ModelSpec family_spec(std::int64_t hidden, std::int64_t ffn, std::int64_t head_dim, bool bias) {
+  ModelSpec spec = small_spec(hidden, ffn, 4, 2, head_dim);
   spec.family = find_family(bias ? "qwen2" : "llama");
-  spec.hidden_size = hidden;
-  spec.intermediate_size = ffn;
-  spec.block_count = 2;
-  spec.head_count = 4;
-  spec.kv_head_count = 2;
-  spec.head_dim = head_dim;
-  spec.vocab_size = 50;
-  spec.max_positions = 32;
-  spec.rms_norm_eps = 1e-5;
   spec.qkv_bias = bias;
   return spec;
 }
@@ -36,14 +29,7 @@ inline nn::Transformer::Parts random_parts(const ModelSpec& spec) {
   parts.lm_head = at::randn({spec.vocab_size, spec.hidden_size}, options) * 0.2;
   parts.final_norm = at::rand({spec.hidden_size}, options) + 0.5;
   for (std::int64_t i = 0; i < spec.block_count; ++i) {
-    nn::Block block;
-    for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::rand({norm.size}, options) + 0.5;
-    for (const LinearId id : all_linears) {
-      const LinearShape shape = linear_shape(spec, id);
-      block[id].weight = at::randn({shape.out_features, shape.in_features}, options) * 0.3;
-      if (shape.bias) block[id].bias = at::randn({shape.out_features}, options) * 0.3;
-    }
-    parts.blocks.push_back(block);
+    parts.blocks.push_back(nn::random_block(spec, options, 0.3));
   }
   return parts;
 }

@@ -11,9 +11,9 @@
 namespace pq::quant {
 namespace {
 
+using testing::family_spec;
 using testing::largest_difference;
 using testing::random_parts;
-using testing::small_spec;
 using testing::transformed;
 
 const auto f64 = at::TensorOptions().dtype(at::kDouble);
@@ -93,7 +93,7 @@ class TransformTest : public ::testing::Test {
   std::unique_ptr<Transform> rotation() const {
     return std::make_unique<Rotation>(spec, RotationSettings{}, 3, at::kCPU);
   }
-  const ModelSpec spec = small_spec(32, 44, 8, true);
+  const ModelSpec spec = family_spec(32, 44, 8, true);
   const nn::Transformer::Parts parts = random_parts(spec);
 };
 
@@ -125,7 +125,7 @@ TEST_F(TransformTest, WhatStaysOnlineIsInTheOrderOfTheList) {
 }
 
 TEST(MakeTransforms, RotationsAreTheOnesThatARecipeAsksFor) {
-  const ModelSpec spec = small_spec(32, 44, 8, false);
+  const ModelSpec spec = family_spec(32, 44, 8, false);
   Recipe recipe = named_recipe("w4a4kv4-static");
   EXPECT_EQ(TransformList(make_transforms(spec, recipe, at::kCPU)).online(), online_rotations(spec, recipe.rotate));
   recipe.rotate = {false, false, false, false};

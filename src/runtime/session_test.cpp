@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "kernels/select.h"
+#include "model/spec_for_test.h"
 #include "runtime/model_loader.h"
 
 namespace pq::runtime {
@@ -25,36 +26,18 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.hidden_size = 64;
-  spec.intermediate_size = 96;
-  spec.block_count = 2;
-  spec.head_count = 4;
-  spec.kv_head_count = 2;
-  spec.head_dim = 16;
-  spec.vocab_size = 50;
-  spec.max_positions = 2048;
-  spec.rms_norm_eps = 1e-5;
-  return spec;
-}
-
 const kernels::KernelTable& scalar() { return *kernels::kernel_tables().front(); }
 
 /// One block with one KV head, for hundreds of tokens through the scalar kernels.
 ModelSpec light_spec() {
-  ModelSpec spec = small_spec();
-  spec.hidden_size = 32;
-  spec.intermediate_size = 32;
+  ModelSpec spec = small_spec(32, 32, 2, 1, 16);
   spec.block_count = 1;
-  spec.head_count = 2;
-  spec.kv_head_count = 1;
   return spec;
 }
 
 std::shared_ptr<const Model> small_model(const std::string& recipe, const kernels::KernelTable& table,
                                          std::int64_t window = 0, const std::vector<std::string>& settings = {},
-                                         ModelSpec spec = small_spec()) {
+                                         ModelSpec spec = small_spec(64, 96, 4, 2, 16)) {
   spec.block_pattern = {{.window = window}};
   Recipe settled = recipe.empty() ? Recipe{} : named_recipe(recipe);
   for (const std::string& setting : settings) apply_setting(settled, setting);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "model/spec_for_test.h"
 #include "tuning/tuning_step.h"
 
 namespace pq::quant {
@@ -22,15 +23,8 @@ const auto floats = at::TensorOptions().dtype(at::kFloat);
 /// A random model small enough to differentiate as one graph. Groups of 12 leave a short last group in every row.
 struct TinyModel {
   explicit TinyModel(bool quantized_activations, bool prefixed, std::int64_t vocabulary = 61) {
-    spec.hidden_size = 16;
-    spec.intermediate_size = 32;
     spec.block_count = 3;
-    spec.head_count = 4;
-    spec.kv_head_count = 2;
-    spec.head_dim = 8;
     spec.vocab_size = vocabulary;
-    spec.max_positions = 1024;
-    spec.rms_norm_eps = 1e-5;
     spec.qkv_bias = true;
     recipe.weight = {3, false, ScaleMode::static_scale, Granularity::group, 12};
     if (quantized_activations) {
@@ -92,7 +86,7 @@ struct TinyModel {
     return block;
   }
 
-  ModelSpec spec;
+  ModelSpec spec = small_spec(16, 32, 4, 2, 8);
   Recipe recipe;
   Random random{11, "tiny model"};
   std::vector<QuantizedBlock> blocks;

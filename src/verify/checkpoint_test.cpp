@@ -8,6 +8,7 @@
 
 #include "io/quantized_checkpoint.h"
 #include "io/test_files.h"
+#include "model/spec_for_test.h"
 #include "runtime/runtime_model.h"
 #include "runtime/session.h"
 #include "verify/verify.h"
@@ -23,13 +24,7 @@ fs::path make_unquantized(const TemporaryDirectory& directory, bool tied) {
   const fs::path path = directory.path() / (tied ? "tied" : "untied");
   Json config = io::testing::small_config();
   config["tie_word_embeddings"] = tied;
-  ModelSpec spec;
-  spec.hidden_size = 16;
-  spec.intermediate_size = 20;
-  spec.block_count = 2;
-  spec.head_count = 4;
-  spec.kv_head_count = 2;
-  spec.head_dim = 4;
+  ModelSpec spec = small_spec(16, 20, 4, 2, 4);
   spec.vocab_size = 11;
   spec.tied_embeddings = tied;
   io::testing::write_checkpoint(path, config, io::required_tensors(spec));

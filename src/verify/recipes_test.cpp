@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/select.h"
+#include "model/spec_for_test.h"
 #include "numerics/transform_for_test.h"
 #include "runtime/model_loader.h"
 #include "verify/verify.h"
@@ -14,17 +15,10 @@
 namespace pq::runtime {
 namespace {
 
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.hidden_size = 96;
-  spec.intermediate_size = 176;
-  spec.block_count = 2;
-  spec.head_count = 4;
-  spec.kv_head_count = 2;
-  spec.head_dim = 24;
+ModelSpec recipes_spec() {
+  ModelSpec spec = small_spec(96, 176, 4, 2, 24);
   spec.vocab_size = 101;
   spec.max_positions = 512;
-  spec.rms_norm_eps = 1e-5;
   return spec;
 }
 
@@ -77,7 +71,7 @@ std::string name_of(const Case& row) {
 void check(const Case& row, const kernels::KernelTable& table) {
   Recipe recipe = named_recipe(row.recipe);
   for (const std::string& setting : row.settings) apply_setting(recipe, setting);
-  ModelSpec spec = small_spec();
+  ModelSpec spec = recipes_spec();
   if (row.qwen) {
     spec.family = find_family("qwen2");
     spec.qkv_bias = true;
@@ -105,7 +99,7 @@ TEST(Recipes, EveryStageAgreesWithTheReference) {
 }
 
 TEST(Recipes, TheInputOfAnEightBitHeadHasItsName) {
-  const ModelSource source = random_source(small_spec(), named_recipe("w4a8kv4-static"), 3);
+  const ModelSource source = random_source(recipes_spec(), named_recipe("w4a8kv4-static"), 3);
   const Model model(build_model(source, {.lm_head_bits = 8}, *kernels::kernel_tables().front()));
   std::vector<std::string> tensors;
   for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3}).rows) {
@@ -135,7 +129,7 @@ TEST(Transforms, EveryStepAtEverySiteAgreesWithTheReference) {
   for (const kernels::KernelTable* table : kernels::kernel_tables()) {
     if (!kernels::supported(*table)) continue;
     for (const char* recipe : {"w4a8kv4-static", "w4a4kv4-dynamic", "w4a16g128", "w8a8kv8-dynamic"}) {
-      const ModelSource source = with_transforms(random_source(small_spec(), named_recipe(recipe), 3));
+      const ModelSource source = with_transforms(random_source(recipes_spec(), named_recipe(recipe), 3));
       const Model model(build_model(source, {}, *table));
       const VerifyReport report = verify(model, source, tokens);
       std::string names;
@@ -153,7 +147,7 @@ TEST(Transforms, EveryStepAtEverySiteAgreesWithTheReference) {
 }
 
 TEST(Transforms, AWrongOneIsSeenAtItsSite) {
-  const ModelSource source = with_transforms(random_source(small_spec(), named_recipe("w4a16g128"), 3));
+  const ModelSource source = with_transforms(random_source(recipes_spec(), named_recipe("w4a16g128"), 3));
   const auto failures = [&](Site site) {
     ModelSource broken = source;
     broken.block = [&](std::int64_t block) {
@@ -177,7 +171,7 @@ TEST(Transforms, AWrongOneIsSeenAtItsSite) {
 
 // The comparison sees one wrong scale of one channel, and a quantizer whose scale is off by a thousandth.
 TEST(Recipes, ABrokenModelIsSeen) {
-  const ModelSource source = random_source(small_spec(), named_recipe("w4a8kv4-static"), 3);
+  const ModelSource source = random_source(recipes_spec(), named_recipe("w4a8kv4-static"), 3);
   const auto failures = [&](const std::function<void(BlockSource&)>& damage) {
     ModelSource broken = source;
     broken.block = [&](std::int64_t index) {

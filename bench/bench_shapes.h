@@ -1,21 +1,18 @@
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "model/model_spec.h"
-#include "nn/block.h"
 
 namespace pq::bench {
 
 inline double milliseconds_of(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return 1e3 * watch.seconds();
 }
 
 inline double median(std::vector<double> values) {
@@ -34,16 +31,6 @@ inline ModelSpec tinyllama_shape() {
   spec.rms_norm_eps = 1e-5;
   spec.vocab_size = 32000;
   return spec;
-}
-
-inline nn::Block random_block(const ModelSpec& spec) {
-  nn::Block block;
-  for (const NormRow& norm : all_norms(spec)) block.norms[norm.id] = at::ones({norm.size});
-  for (const LinearId id : all_linears) {
-    const LinearShape shape = linear_shape(spec, id);
-    block[id].weight = at::randn({shape.out_features, shape.in_features}) * 0.02;
-  }
-  return block;
 }
 
 }  // namespace pq::bench
