@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "base/table.h"
 #include "kernels/kernels.h"
 #include "kernels/select.h"
@@ -172,16 +172,15 @@ std::vector<Row> all_rows() {
 }
 
 double microseconds(const Row& row, const KernelTable& table) {
-  using Clock = std::chrono::steady_clock;
   double best = 1e18;
   for (int repetition = 0; repetition < 5; ++repetition) {
     int runs = 0;
-    const auto start = Clock::now();
+    const Stopwatch watch;
     double seconds = 0;
     do {
       row.run(table);
       ++runs;
-      seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      seconds = watch.seconds();
     } while (seconds < 0.002);
     best = std::min(best, 1e6 * seconds / runs);
   }

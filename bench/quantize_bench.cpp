@@ -6,7 +6,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <functional>
@@ -21,6 +20,7 @@
 #include "base/process.h"
 #include "base/progress.h"
 #include "base/random.h"
+#include "base/stopwatch.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
 #include "nn/batches.h"
@@ -96,9 +96,9 @@ void write_checkpoint(const fs::path& directory, const Shape& shape) {
 }
 
 double seconds_of(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return watch.seconds();
 }
 
 /// One pass over the calibration set with nothing watched, block by block as the search for the prefix makes it.

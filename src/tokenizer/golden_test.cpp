@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "base/files.h"
+#include "base/stopwatch.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pq {
@@ -98,10 +98,9 @@ TEST_P(TokenizerGoldenTest, EveryLineAndWholeFilesOfWikiText) {
       begin = end + 1;
     }
     const Json& golden = texts()[GetParam()]["files"][file];
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     const Ids ids = loaded.encode(text, false);
-    RecordProperty(file + "_seconds",
-                   std::to_string(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()));
+    RecordProperty(file + "_seconds", std::to_string(watch.seconds()));
     EXPECT_EQ(ids.size(), golden["count"].get<std::size_t>()) << file;
     EXPECT_EQ(hash64(ids), golden["fnv1a64"].get<std::uint64_t>()) << file;
     EXPECT_EQ(loaded.decode(ids, false), text) << file;
