@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "base/stopwatch.h"
 #include "eval/softmax.h"
+#include "model/token_range.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pq::eval {
@@ -53,14 +54,14 @@ Chunks cut(std::span<const std::int32_t> stream, const PerplexityOptions& option
   return chunks;
 }
 
-void check_tokens(const Chunks& chunks, std::int64_t vocab_size) {
+void check_tokens(const Chunks& chunks, const ModelSpec& spec) {
   const auto tokens = chunks.tokens(0, chunks.count);
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= vocab_size) {
-      throw InputError(
-          "text",
-          fmt::format("token id {} at position {} is outside the model's vocabulary of {}", tokens[i], i, vocab_size),
-          "use the tokenizer that belongs to the model");
+    if (!in_vocabulary(tokens[i], spec)) {
+      throw InputError("text",
+                       fmt::format("token id {} at position {} is outside the model's vocabulary of {}", tokens[i], i,
+                                   spec.vocab_size),
+                       "use the tokenizer that belongs to the model");
     }
   }
 }
@@ -268,7 +269,7 @@ std::string join_wikitext(std::string_view text) {
 PerplexityResult perplexity(LanguageModel& model, std::span<const std::int32_t> stream,
                             const PerplexityOptions& options) {
   const Chunks chunks = cut(stream, options);
-  check_tokens(chunks, model.spec().vocab_size);
+  check_tokens(chunks, model.spec());
   warn_beyond_context(model, chunks.length);
   LanguageModel* const models[] = {&model};
   PerplexityResult result;
@@ -288,7 +289,7 @@ std::vector<ComparisonResult> compare_models(LanguageModel& reference, std::span
           "compare models that share a tokenizer");
     }
   }
-  check_tokens(chunks, vocab_size);
+  check_tokens(chunks, reference.spec());
   warn_beyond_context(reference, chunks.length);
   std::vector<ComparisonResult> results(models.size());
   if (models.empty()) return results;

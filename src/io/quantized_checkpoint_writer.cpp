@@ -132,7 +132,7 @@ void QuantizedCheckpointWriter::check_header() const {
     throw std::logic_error(fmt::format("a prefix of length {} with {} tokens", header_.prefix_length, known));
   }
   for (const std::int32_t id : header_.prefix_token_ids) {
-    if (id < 0 || id >= spec_.vocab_size) {
+    if (!in_vocabulary(id, spec_)) {
       throw InputError(fmt::format("prefix token {}", id),
                        fmt::format("is outside the vocabulary of {} tokens", spec_.vocab_size),
                        "choose another --prefix");

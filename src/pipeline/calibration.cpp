@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
+#include "model/token_range.h"
 
 namespace pq::quant {
 namespace {
@@ -170,7 +171,7 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   for (const CalibrationSet* set : {&data.detection, &data.search, &data.tuning, &data.validation}) {
     for (const auto& sequence : set->sequences) {
       for (const std::int32_t id : sequence) {
-        if (id < 0 || id >= spec.vocab_size) {
+        if (!in_vocabulary(id, spec)) {
           throw FormatError("tokenizer.json",
                             fmt::format("gives token {} where the model has {} embeddings", id, spec.vocab_size),
                             "tokenizer and model do not belong together");

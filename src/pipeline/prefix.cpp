@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "model/token_range.h"
 
 namespace pq::quant {
 namespace {
@@ -38,7 +39,7 @@ std::vector<std::int32_t> parse_ids(std::string_view list, std::string_view sett
   while (!list.empty()) {
     const auto comma = std::min(list.find(','), list.size());
     const std::int64_t id = parse_count(list.substr(0, comma), setting);
-    if (id >= spec.vocab_size) {
+    if (!in_vocabulary(id, spec)) {
       throw InputError(fmt::format("--prefix {}", setting),
                        fmt::format("token {} is outside the vocabulary of {}", id, spec.vocab_size),
                        "pq tokenize shows the ids of a text");
