@@ -41,7 +41,7 @@ struct ModelSpec {
   bool tied_embeddings = false;
   bool qkv_bias = false;
   /// Repeats over the blocks: one entry where all are alike, one for each where they follow no pattern. Never empty.
-  std::vector<BlockSpec> block_pattern{BlockSpec{}};
+  std::vector<BlockSpec> block_pattern = std::vector<BlockSpec>(1);
   std::optional<std::int64_t> rotary_width{};  ///< channels of a head that RoPE turns; nullopt: all
   QkNorm qk_norm = QkNorm::none;
   std::optional<double> attention_scale{};  ///< what scores are multiplied by; nullopt: 1 / sqrt(head_dim)
