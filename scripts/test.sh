@@ -68,7 +68,7 @@ build_and_test() {
     select=(-R "^($(IFS='|' && echo "$*"))\$")
   fi
   if ! cmake --build --preset "$preset" "${target[@]}" >"$folder/build.log" 2>&1; then
-    grep -E -A 8 'error|FAILED' "$folder/build.log" | head -n 60
+    grep -E -A 8 'error:|FAILED:' "$folder/build.log" | head -n 60
     fail "$preset: build"
     return
   fi
