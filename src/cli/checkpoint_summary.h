@@ -15,9 +15,9 @@ namespace pq::cli {
 
 /// What a tensor's bytes are spent on.
 enum class Part { weights, weight_scales, activation_scales, embeddings, norms_and_biases, prefix, other };
-inline constexpr std::array<Part, 7> all_parts{Part::weights,    Part::weight_scales,    Part::activation_scales,
-                                               Part::embeddings, Part::norms_and_biases, Part::prefix,
-                                               Part::other};
+inline constexpr std::array all_parts{Part::weights,    Part::weight_scales,    Part::activation_scales,
+                                      Part::embeddings, Part::norms_and_biases, Part::prefix,
+                                      Part::other};
 /// "weight_scales", for JSON.
 std::string_view part_key(Part part);
 /// "weight scales and zero points", for people.

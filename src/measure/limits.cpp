@@ -20,14 +20,14 @@ struct Row {
   std::string_view unit;
   double MachineLimits::*value;
 };
-constexpr std::array<Row, 6> rows{{
+constexpr auto rows = std::to_array<Row>({
     {"int8_ops", "int8", "GOP/s", &MachineLimits::int8_ops},
     {"int8_matrix_ops", "int8 matrix unit", "GOP/s", &MachineLimits::int8_matrix_ops},
     {"bf16_ops", "bf16", "GFLOP/s", &MachineLimits::bf16_ops},
     {"bf16_matrix_ops", "bf16 matrix unit", "GFLOP/s", &MachineLimits::bf16_matrix_ops},
     {"f32_ops", "f32", "GFLOP/s", &MachineLimits::f32_ops},
     {"read_bytes", "reads", "GB/s", &MachineLimits::read_bytes},
-}};
+});
 
 struct Peak {
   double operations;

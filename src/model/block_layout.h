@@ -29,14 +29,14 @@ inline constexpr std::array norm_ids{NormId::attention_input, NormId::mlp_input}
 /// Where activations are watched or quantized inside a block (ALGORITHM.md sections 2 and 5).
 enum class Site {
   qkv_input,      ///< output of the first RMSNorm [.., hidden]
-  query,          ///< Q after RoPE, before R3 [.., heads, head_dim]
-  key,            ///< K after RoPE, before R3 [.., kv_heads, head_dim]
-  k_cache,        ///< K after RoPE and R3: what the KV cache holds
+  query,          ///< Q after RoPE, before what k_cache does online to it too [.., heads, head_dim]
+  key,            ///< K after RoPE, before what k_cache does online [.., kv_heads, head_dim]
+  k_cache,        ///< K after RoPE and what is done online: what the KV cache holds
   v_cache,        ///< V at v_proj's output: what the KV cache holds
   o_input,        ///< input of o_proj [.., heads * head_dim]
   gate_up_input,  ///< output of the second RMSNorm [.., hidden]
-  down_product,   ///< silu(gate) * up, before R4 [.., intermediate]
-  down_input,     ///< the same after R4: what down_proj reads
+  down_product,   ///< silu(gate) * up, before what down_input does online [.., intermediate]
+  down_input,     ///< the same after it: what down_proj reads
   block_output,   ///< the residual stream after the block [.., hidden]
 };
 

@@ -33,8 +33,8 @@ struct QuantizedBlock {
   SiteTransforms transforms;
 };
 
-/// The fixed prefix: for each block, K (after RoPE and R3) and V (in the R2 basis) of `length` positions, 16-bit for
-/// ever, and the tokens they come from, where they come from tokens.
+/// The fixed prefix: for each block, K (after RoPE and what k_cache does online) and V (in the R2 basis) of `length`
+/// positions, 16-bit for ever, and the tokens they come from, where they come from tokens.
 struct Prefix {
   std::int64_t length = 0;              ///< positions in front of every sequence; 0: no prefix
   std::vector<std::int32_t> token_ids;  ///< [length], or empty: not known

@@ -15,7 +15,7 @@
 namespace pq::quant {
 
 struct BlockOutliers {
-  SiteOutliers down_product;  ///< input of down_proj, before R4: the prefix is chosen from this one
+  SiteOutliers down_product;  ///< input of down_proj, before what it does online: the prefix is chosen from this one
   SiteOutliers block_output;
   SiteOutliers query;
   SiteOutliers key;
