@@ -12,6 +12,7 @@
 #include "base/version.h"
 #include "io/block_tensors.h"
 #include "io/quantized_checkpoint.h"
+#include "model/token_range.h"
 
 namespace pq::io {
 namespace {
