@@ -26,20 +26,21 @@ ranks() {
   [ $code -eq "$expected" ] || complain "$count ranks of $*: exit code $code: $(cat stdout.txt stderr.txt)"
 }
 
-# near ONE OTHER START: they lie apart by less than 0.4 of what training changed.
+# near ONE OTHER START: they lie apart by less than 0.53 of what training changed.
 near() {
   checks=$((checks + 1))
   local line
   line=$("$bin/checkpoint_distance" "$@" 2>&1)
   echo "$*: $line"
-  awk '{ exit !($1 == "scales" && $2 < 0.4 && $4 < 0.4) }' <<<"$line" || complain "$2 is not near $1: $line"
+  awk '{ exit !($1 == "scales" && $2 < 0.53 && $4 < 0.53) }' <<<"$line" || complain "$2 is not near $1: $line"
 }
 
 "$bin/pq" "${quick[@]}" -o start >stdout.txt --set finetune.epochs=0 2>stderr.txt || complain "untrained: $(cat stderr.txt)"
 "$bin/pq" "${quick[@]}" -o one >stdout.txt 2>stderr.txt || complain "one process: $(cat stderr.txt)"
 
-# Sums in another order change little: 1e-6 to 0.1, the latter where a value falls to the other side of a code's edge. Gradients that were
-# not summed over the processes gave 1.05, and 0.6 for grouped weights; other batches of the same sequences are as far away.
+# Sums in another order change little: 1e-6 to 0.1, up to 0.46 where values fall to the other side of a code's edge, which depends on the
+# processor. Gradients that were not summed over the processes gave 1.05, and 0.6 for grouped weights; other batches of the same sequences
+# are as far away.
 ranks 2 0 "${quick[@]}" -o two
 near one two start
 grep -q 'warning' stderr.txt && complain "2 ranks: $(cat stderr.txt)"

@@ -2,9 +2,8 @@
 
 #include <ATen/ATen.h>
 
-#include <cstdint>
-
 #include "model/recipe.h"
+#include "tuning/slice_layout.h"
 
 namespace pq::quant {
 
@@ -12,15 +11,6 @@ namespace pq::quant {
 // straight through, scales get LSQ's. With q = x / s and the code round(q) + z, inside the range dx^/dx = 1,
 // dx^/ds = round(q) - q, dx^/dz = 0; where the code was clamped to q_bound, dx^/dx = 0, dx^/ds = q_bound - z,
 // dx^/dz = -s. NaN counts as inside, and comes out as NaN.
-
-/// x seen as [outer, slices, inner], row-major: slice i of every outer row shares scale i.
-/// weights: {1, out*groups, group}; a static tensor: {1, 1, numel}; static K/V: {tokens, kv_heads, head_dim};
-/// dynamic: {1, slices, inner}.
-struct SliceLayout {
-  std::int64_t outer = 1;
-  std::int64_t slices = 1;
-  std::int64_t inner = 1;
-};
 
 /// Fake quantization with the gradients above. x: float32 or bfloat16 (float64 too, by tensor operations), contiguous
 /// or not; scale [slices], zero_point [slices] (undefined for symmetric formats), float32 (float64 with float64 x);

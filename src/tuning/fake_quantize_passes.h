@@ -5,7 +5,7 @@
 #include "model/recipe.h"
 #include "numerics/quantize.h"
 #include "quant/quantizer.h"
-#include "tuning/fake_quantize.h"
+#include "tuning/slice_layout.h"
 
 namespace pq::quant {
 
