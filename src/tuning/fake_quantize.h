@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "model/recipe.h"
-#include "tuning/slice_layout.h"
+#include "tuning/fake_quantize_setting.h"
 
 namespace pq::quant {
 

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "tuning/fake_quantize_passes.h"
+#include "tuning/fake_quantize_setting.h"
 
 namespace pq::quant {
 
