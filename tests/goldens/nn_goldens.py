@@ -1,16 +1,22 @@
 """Makes tests/goldens/nn: small random checkpoints of each family with the logits that Hugging Face transformers computes.
 
     pip install torch transformers safetensors
-    python tests/goldens/nn_goldens.py
+    python tests/goldens/nn_goldens.py [CASE ...]      # no CASE: all of them, and sample-model
 
 Each NAME/ holds a checkpoint (config.json, model*.safetensors) and expected.safetensors: `tokens` [sequences, tokens] and the
 float32 `logits` that follow them; with `prefix` [p], `prefixed_logits` are those after [prefix + tokens] run as one sequence, at
-the positions of the tokens. sample-model.safetensors holds `rows` of the logits of examples/sample-model.
+the positions of the tokens (blocks with a window have none: transformers lets a prefix fall out of it). config_v4.json, where
+there is one, is the same config as transformers 4 spelled it. sample-model.safetensors holds `rows` of the logits of
+examples/sample-model.
 """
 
+import copy
 import json
 import pathlib
 import shutil
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -23,28 +29,76 @@ SAMPLE_MODEL = HERE.parent.parent / "examples" / "sample-model"
 COMMON = dict(vocab_size=97, hidden_size=48, intermediate_size=88, max_position_embeddings=64, rms_norm_eps=1e-5,
               bos_token_id=1, eos_token_id=2, pad_token_id=None)
 
-# name: (config class, settings, dtype of the weights, dtype of norms and biases, largest shard, prefix)
+
+class Case(NamedTuple):
+    config_class: type
+    settings: dict
+    prefix: list[int] | None = None
+    dtype: torch.dtype = torch.float32  # of the weights
+    small_dtype: torch.dtype = torch.float32  # of norms and biases
+    shard: str | None = None  # largest file
+    v4: dict | None = None  # the type in the rope_scaling of config_v4.json
+    without: dict[str, dict | Callable] = {}  # what must move the logits: other settings, or a change of the model
+
+
+def without_qk_norm(model):
+    for layer in model.model.layers:
+        layer.self_attn.q_norm = layer.self_attn.k_norm = torch.nn.Identity()
+
+
+def rope(theta, kind="default", **parameters):
+    return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **parameters))
+
+
+# Appended to, never reordered: a case's place is its seed.
 CASES = {
-    "llama-gqa": (transformers.LlamaConfig,
-                  dict(num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False,
-                       rope_theta=10000.0),
-                  torch.float32, torch.float32, None, [5, 13, 1]),
-    "llama-tied-head-dim": (transformers.LlamaConfig,
-                            dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, head_dim=20,
-                                 tie_word_embeddings=True, rope_theta=500000.0),
-                            torch.float16, torch.float32, None, [1]),
-    "mistral-window": (transformers.MistralConfig,
-                       dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=12, sliding_window=7,
-                            tie_word_embeddings=False, rope_theta=10000.0),
-                       torch.bfloat16, torch.bfloat16, "40KB", None),
-    "qwen2-tied": (transformers.Qwen2Config,
-                   dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
-                        rope_theta=1000000.0),
-                   torch.bfloat16, torch.float32, None, [9, 9, 0]),
-    "qwen2-window": (transformers.Qwen2Config,
-                     dict(num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1, tie_word_embeddings=False,
-                          use_sliding_window=True, sliding_window=5, max_window_layers=1, rope_theta=1000000.0),
-                     torch.float16, torch.float16, None, None),
+    "llama-gqa": Case(
+        transformers.LlamaConfig,
+        dict(num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False, rope_theta=10000.0),
+        [5, 13, 1]),
+    "llama-tied-head-dim": Case(
+        transformers.LlamaConfig,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, head_dim=20, tie_word_embeddings=True,
+             rope_theta=500000.0),
+        [1], torch.float16),
+    "mistral-window": Case(
+        transformers.MistralConfig,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=12, sliding_window=7,
+             tie_word_embeddings=False, rope_theta=10000.0),
+        None, torch.bfloat16, torch.bfloat16, "40KB"),
+    "qwen2-tied": Case(
+        transformers.Qwen2Config,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, rope_theta=1000000.0),
+        [9, 9, 0], torch.bfloat16),
+    "qwen2-window": Case(
+        transformers.Qwen2Config,
+        dict(num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1, tie_word_embeddings=False,
+             use_sliding_window=True, sliding_window=5, max_window_layers=1, rope_theta=1000000.0),
+        None, torch.float16, torch.float16),
+    # head_dim 16; wavelengths 6.3 (kept), 13.7 and 29.7 (blended), 64.6 and above (divided)
+    "llama-rope-llama3": Case(
+        transformers.LlamaConfig,
+        dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=True,
+             max_position_embeddings=256,
+             **rope(500.0, "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                    original_max_position_embeddings=32)),
+        [5, 13, 1], v4=dict(rope_type="llama3"),
+        without={"rope llama3": rope(500.0), "blend": rope(500.0, "llama3", factor=8.0, low_freq_factor=1.0,
+                                                           high_freq_factor=1.1, original_max_position_embeddings=32)}),
+    "llama-rope-linear": Case(
+        transformers.LlamaConfig,
+        dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, tie_word_embeddings=False,
+             **rope(10000.0, "linear", factor=4.0)),
+        [1], v4=dict(type="linear"), without={"rope linear": rope(10000.0)}),
+    # frequencies are kept, blended with 1/3 and 2/3, and divided
+    "qwen2-yarn": Case(
+        transformers.Qwen2Config,
+        dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=False,
+             **rope(20.0, "yarn", factor=4.0, original_max_position_embeddings=16)),
+        [9, 9, 0], v4=dict(type="yarn"),
+        without={"rope yarn": rope(20.0),
+                 "attention factor": rope(20.0, "yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=1.0),
+                 "ramp": rope(20.0, "linear", factor=4.0)}),
 }
 
 
@@ -53,7 +107,7 @@ def randomize(model, generator):
     for name, tensor in model.named_parameters():
         noise = torch.randn(tensor.shape, generator=generator)
         if "norm" in name:
-            tensor.data = 1 + 0.3 * noise
+            tensor.data = 0.3 * noise if "gemma" in model.config.model_type else 1 + 0.3 * noise
         elif name.endswith("bias"):
             tensor.data = 0.5 * noise
         elif "embed_tokens" in name:
@@ -67,38 +121,90 @@ def logits_of(model, tokens):
         return model(torch.tensor(tokens)).logits.float().contiguous()
 
 
-def make(name, seed):
-    config_class, settings, dtype, small_dtype, shard, prefix = CASES[name]
-    directory = OUT / name
-    directory.mkdir(parents=True)
-    config = config_class(**COMMON, **settings)
-    generator = torch.Generator().manual_seed(seed)
+def model_of(case, settings, state=None):
+    config = case.config_class(**COMMON | copy.deepcopy(settings))
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    if state is not None:
+        model.load_state_dict(state)
+    return model
+
+
+def check_without(case, state, tokens, logits):
+    for what, change in case.without.items():
+        model = model_of(case, case.settings | (change if isinstance(change, dict) else {}), state)
+        if callable(change):
+            change(model)
+        moved = (logits_of(model, tokens) - logits).abs().max().item()
+        print(f"  without {what}: {moved:.3f}")
+        assert moved > 0.01, what
+
+
+def spelled_for_v4(config, rope_type):
+    """The config.json of transformers 5, with the rotary settings and the window's pattern as transformers 4 had them."""
+    config = copy.deepcopy(config)
+    scaling = config.pop("rope_parameters")
+    if "full_attention" in scaling:
+        config["rope_local_base_freq"] = scaling["sliding_attention"]["rope_theta"]
+        scaling = scaling["full_attention"]
+        config["sliding_window_pattern"] = config.pop("layer_types").index("full_attention") + 1
+    for key in ("rope_theta", "partial_rotary_factor"):
+        if key in scaling:
+            config[key] = scaling.pop(key)
+    if "original_max_position_embeddings" in config:
+        del scaling["original_max_position_embeddings"]
+    del scaling["rope_type"]
+    config["rope_scaling"] = scaling | rope_type
+    config["torch_dtype"] = "float32"
+    config["transformers_version"] = "4.50.0"
+    return config
+
+
+def write_v4(case, directory, state, tokens, logits):
+    config = json.loads((directory / "config.json").read_text())
+    spelled = spelled_for_v4(config, case.v4)
+    (directory / "config_v4.json").write_text(json.dumps(spelled, indent=1) + "\n")
+    read = transformers.AutoConfig.from_pretrained(directory / "config_v4.json")
+    model = transformers.AutoModelForCausalLM.from_config(read, attn_implementation="eager").float().eval()
+    model.load_state_dict(state)
+    assert torch.equal(logits_of(model, tokens), logits), "config_v4.json is another model"
+
+
+def make(name):
+    case = CASES[name]
+    directory = OUT / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(list(CASES).index(name))
+    model = model_of(case, case.settings)
     randomize(model, generator)
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype if parameter.dim() == 2 else small_dtype).float()
+        parameter.data = parameter.data.to(case.dtype if parameter.dim() == 2 else case.small_dtype).float()
 
     tokens = torch.randint(0, COMMON["vocab_size"], (2, 19), generator=generator).tolist()
     expected = {"tokens": torch.tensor(tokens, dtype=torch.int32), "logits": logits_of(model, tokens)}
-    if prefix is not None:
-        expected["prefix"] = torch.tensor(prefix, dtype=torch.int32)
-        expected["prefixed_logits"] = logits_of(model, [prefix + row for row in tokens])[:, len(prefix):].contiguous()
+    if case.prefix is not None:
+        expected["prefix"] = torch.tensor(case.prefix, dtype=torch.int32)
+        rows = [case.prefix + row for row in tokens]
+        expected["prefixed_logits"] = logits_of(model, rows)[:, len(case.prefix):].contiguous()
+    print(name, "logits of standard deviation", round(expected["logits"].std().item(), 2))
+    check_without(case, model.state_dict(), tokens, expected["logits"])
 
-    if shard is None:
-        config.save_pretrained(directory)
-        tied = config.tie_word_embeddings
-        tensors = {key: value.to(dtype if value.dim() == 2 else small_dtype).contiguous()
-                   for key, value in model.state_dict().items() if not (tied and key == "lm_head.weight")}
+    state = copy.deepcopy(model.state_dict())
+    if case.shard is None:
+        model.config.save_pretrained(directory)
+        tied = model.config.tie_word_embeddings
+        tensors = {key: value.to(case.dtype if value.dim() == 2 else case.small_dtype).contiguous()
+                   for key, value in state.items() if not (tied and key == "lm_head.weight")}
         save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    else:
-        model.to(dtype).save_pretrained(directory, max_shard_size=shard)  # last: it rounds the rotary frequencies too
+    else:  # last: it rounds the rotary frequencies too
+        model.to(case.dtype).save_pretrained(directory, max_shard_size=case.shard)
     (directory / "generation_config.json").unlink(missing_ok=True)
     written = json.loads((directory / "config.json").read_text())
     written["architectures"] = [type(model).__name__]
     (directory / "config.json").write_text(json.dumps(written, indent=1) + "\n")
-
+    if case.v4 is not None:
+        write_v4(case, directory, state, tokens, expected["logits"])
     save_file(expected, directory / "expected.safetensors")
-    print(name, "logits of standard deviation", round(expected["logits"].std().item(), 2))
 
 
 def make_sample():
@@ -115,8 +221,5 @@ def make_sample():
 
 
 if __name__ == "__main__":
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir()
-    for index, case in enumerate(CASES):
-        make(case, index)
-    make_sample()
+    for case in sys.argv[1:] or [*CASES, "sample-model"]:
+        make_sample() if case == "sample-model" else make(case)
