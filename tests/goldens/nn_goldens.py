@@ -50,6 +50,17 @@ def rope(theta, kind="default", **parameters):
     return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **parameters))
 
 
+SHORT_FACTOR = [1.0, 1.13, 1.38, 1.9, 2.25, 2.71]
+LONG_FACTOR = [1.07, 1.64, 2.2, 3.05, 3.6, 3.98]
+PHI3 = dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=False, sliding_window=None,
+            max_position_embeddings=128)
+
+
+def longrope(original_max, **changed):
+    parameters = dict(short_factor=SHORT_FACTOR, long_factor=LONG_FACTOR, partial_rotary_factor=0.75) | changed
+    return dict(original_max_position_embeddings=original_max, **rope(10000.0, "longrope", **parameters))
+
+
 # Appended to, never reordered: a case's place is its seed.
 CASES = {
     "llama-gqa": Case(
@@ -99,6 +110,42 @@ CASES = {
         without={"rope yarn": rope(20.0),
                  "attention factor": rope(20.0, "yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=1.0),
                  "ramp": rope(20.0, "linear", factor=4.0)}),
+    "qwen3": Case(
+        transformers.Qwen3Config,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=20, tie_word_embeddings=True,
+             **rope(1000000.0)),
+        [9, 0], without={"q and k norms": without_qk_norm}),
+    "ministral-window": Case(
+        transformers.MinistralConfig,
+        dict(num_hidden_layers=3, intermediate_size=40, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+             sliding_window=6, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+             tie_word_embeddings=False, **rope(10000.0)),
+        without={"windows": dict(layer_types=["full_attention"] * 3), "full block": dict(layer_types=["sliding_attention"] * 3)}),
+    "phi3-longrope-short": Case(
+        transformers.Phi3Config, PHI3 | longrope(32), [5, 13], v4=dict(type="longrope"),
+        without={"short factors": longrope(32, short_factor=LONG_FACTOR), "attention factor": longrope(32, attention_factor=1.0),
+                 "rope longrope": rope(10000.0, partial_rotary_factor=0.75),
+                 "partial rotary": longrope(32, partial_rotary_factor=1.0, short_factor=[*SHORT_FACTOR, 4.0, 4.0],
+                                            long_factor=[*LONG_FACTOR, 4.0, 4.0])}),
+    "phi3-longrope-long": Case(
+        transformers.Phi3Config, PHI3 | longrope(8), [5, 13], v4=dict(type="longrope"),
+        without={"long factors": longrope(8, long_factor=SHORT_FACTOR), "attention factor": longrope(8, attention_factor=1.0)}),
+    "phi3-window": Case(
+        transformers.Phi3Config,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, sliding_window=6, tie_word_embeddings=False,
+             original_max_position_embeddings=64, **rope(10000.0)),
+        without={"window": dict(sliding_window=None)}),
+    "smollm3": Case(
+        transformers.SmolLM3Config,
+        dict(num_hidden_layers=4, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, no_rope_layers=[1, 0, 1, 1],
+             tie_word_embeddings=True, **rope(2000000.0)),
+        [3, 7], without={"block without rope": dict(no_rope_layers=[1] * 4), "list's meaning": dict(no_rope_layers=[0, 1, 0, 0])}),
+    "granite": Case(
+        transformers.GraniteConfig,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, embedding_multiplier=6.0, residual_multiplier=0.4,
+             attention_multiplier=0.11, logits_scaling=3.0, tie_word_embeddings=True, **rope(10000.0)),
+        [1], without={"embedding multiplier": dict(embedding_multiplier=1.0), "residual multiplier": dict(residual_multiplier=1.0),
+                      "attention multiplier": dict(attention_multiplier=12 ** -0.5), "logits scaling": dict(logits_scaling=1.0)}),
 }
 
 
