@@ -11,6 +11,7 @@ examples/sample-model.
 """
 
 import copy
+import functools
 import json
 import pathlib
 import shutil
@@ -50,6 +51,22 @@ def rope(theta, kind="default", **parameters):
     return dict(rope_parameters=dict(rope_type=kind, rope_theta=theta, **parameters))
 
 
+def without_post_norms(model):
+    for layer in model.model.layers:
+        layer.post_attention_layernorm = layer.post_feedforward_layernorm = torch.nn.Identity()
+
+
+def norm_each_head(model):
+    def each_head(norm, x):
+        heads = x.unflatten(-1, (-1, model.model.layers[0].self_attn.head_dim))
+        scale = torch.rsqrt(heads.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+        return norm.weight * (heads * scale).flatten(-2)
+
+    for layer in model.model.layers:
+        for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm):
+            norm.forward = functools.partial(each_head, norm)
+
+
 SHORT_FACTOR = [1.0, 1.13, 1.38, 1.9, 2.25, 2.71]
 LONG_FACTOR = [1.07, 1.64, 2.2, 3.05, 3.6, 3.98]
 PHI3 = dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=False, sliding_window=None,
@@ -59,6 +76,14 @@ PHI3 = dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, t
 def longrope(original_max, **changed):
     parameters = dict(short_factor=SHORT_FACTOR, long_factor=LONG_FACTOR, partial_rotary_factor=0.75) | changed
     return dict(original_max_position_embeddings=original_max, **rope(10000.0, "longrope", **parameters))
+
+
+GEMMA3_BLOCKS = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+
+
+def gemma3_rope(factor=8.0, local=10000.0):
+    return dict(rope_parameters=dict(full_attention=dict(rope_type="linear", factor=factor, rope_theta=1000000.0),
+                                     sliding_attention=dict(rope_type="default", rope_theta=local)))
 
 
 # Appended to, never reordered: a case's place is its seed.
@@ -146,6 +171,20 @@ CASES = {
              attention_multiplier=0.11, logits_scaling=3.0, tie_word_embeddings=True, **rope(10000.0)),
         [1], without={"embedding multiplier": dict(embedding_multiplier=1.0), "residual multiplier": dict(residual_multiplier=1.0),
                       "attention multiplier": dict(attention_multiplier=12 ** -0.5), "logits scaling": dict(logits_scaling=1.0)}),
+    "gemma3-window": Case(
+        transformers.Gemma3TextConfig,
+        dict(num_hidden_layers=4, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+             query_pre_attn_scalar=24, hidden_activation="gelu_pytorch_tanh", sliding_window=6, layer_types=GEMMA3_BLOCKS,
+             tie_word_embeddings=True, **gemma3_rope()),
+        v4=dict(rope_type="linear"),
+        without={"windows": dict(sliding_window=64), "rope linear": gemma3_rope(factor=1.0),
+                 "local theta": gemma3_rope(local=1000000.0), "query_pre_attn_scalar": dict(query_pre_attn_scalar=16),
+                 "gelu": dict(hidden_activation="silu"), "q and k norms": without_qk_norm,
+                 "embedding scale": lambda model: model.model.embed_tokens.embed_scale.fill_(1.0)}),
+    "olmo2": Case(
+        transformers.Olmo2Config,
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, **rope(500000.0)),
+        [1], without={"q and k norms": without_qk_norm, "norm over all heads": norm_each_head, "post-norms": without_post_norms}),
 }
 
 
@@ -193,6 +232,7 @@ def spelled_for_v4(config, rope_type):
     if "full_attention" in scaling:
         config["rope_local_base_freq"] = scaling["sliding_attention"]["rope_theta"]
         scaling = scaling["full_attention"]
+        del config["_sliding_window_pattern"]
         config["sliding_window_pattern"] = config.pop("layer_types").index("full_attention") + 1
     for key in ("rope_theta", "partial_rotary_factor"):
         if key in scaling:
