@@ -1,13 +1,13 @@
-"""Makes tests/goldens/nn: small random checkpoints of each family with the logits that Hugging Face transformers computes.
+"""Makes tests/goldens/nn: small random checkpoints of each family with the logits of Hugging Face transformers.
 
     pip install torch transformers safetensors
     python tests/goldens/nn_goldens.py [CASE ...]      # no CASE: all of them, and sample-model
 
-Each NAME/ holds a checkpoint (config.json, model*.safetensors) and expected.safetensors: `tokens` [sequences, tokens] and the
-float32 `logits` that follow them; with `prefix` [p], `prefixed_logits` are those after [prefix + tokens] run as one sequence, at
-the positions of the tokens (blocks with a window have none: transformers lets a prefix fall out of it). config_v4.json, where
-there is one, is the same config as transformers 4 spelled it. sample-model.safetensors holds `rows` of the logits of
-examples/sample-model.
+Each NAME/ holds a checkpoint (config.json, model*.safetensors) and expected.safetensors: `tokens` [sequences, tokens]
+and the float32 `logits` that follow them; with `prefix` [p], `prefixed_logits` are those after [prefix + tokens] run as
+one sequence, at the positions of the tokens. Models with a window have no prefix: transformers lets it fall out of the
+window. config_v4.json, where there is one, is the same config as transformers 4 spelled it. sample-model.safetensors
+holds `rows` of the logits of examples/sample-model.
 """
 
 import copy
@@ -69,8 +69,8 @@ def norm_each_head(model):
 
 SHORT_FACTOR = [1.0, 1.13, 1.38, 1.9, 2.25, 2.71]
 LONG_FACTOR = [1.07, 1.64, 2.2, 3.05, 3.6, 3.98]
-PHI3 = dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=False, sliding_window=None,
-            max_position_embeddings=128)
+PHI3 = dict(num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1, tie_word_embeddings=False,
+            sliding_window=None, max_position_embeddings=128)
 
 
 def longrope(original_max, **changed):
@@ -90,7 +90,8 @@ def gemma3_rope(factor=8.0, local=10000.0):
 CASES = {
     "llama-gqa": Case(
         transformers.LlamaConfig,
-        dict(num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False, rope_theta=10000.0),
+        dict(num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=False,
+             rope_theta=10000.0),
         [5, 13, 1]),
     "llama-tied-head-dim": Case(
         transformers.LlamaConfig,
@@ -104,7 +105,8 @@ CASES = {
         None, torch.bfloat16, torch.bfloat16, "40KB"),
     "qwen2-tied": Case(
         transformers.Qwen2Config,
-        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True, rope_theta=1000000.0),
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+             rope_theta=1000000.0),
         [9, 9, 0], torch.bfloat16),
     "qwen2-window": Case(
         transformers.Qwen2Config,
@@ -133,7 +135,8 @@ CASES = {
              **rope(20.0, "yarn", factor=4.0, original_max_position_embeddings=16)),
         [9, 9, 0], v4=dict(type="yarn"),
         without={"rope yarn": rope(20.0),
-                 "attention factor": rope(20.0, "yarn", factor=4.0, original_max_position_embeddings=16, attention_factor=1.0),
+                 "attention factor": rope(20.0, "yarn", factor=4.0, original_max_position_embeddings=16,
+                                          attention_factor=1.0),
                  "ramp": rope(20.0, "linear", factor=4.0)}),
     "qwen3": Case(
         transformers.Qwen3Config,
@@ -145,37 +148,46 @@ CASES = {
         dict(num_hidden_layers=3, intermediate_size=40, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
              sliding_window=6, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
              tie_word_embeddings=False, **rope(10000.0)),
-        without={"windows": dict(layer_types=["full_attention"] * 3), "full block": dict(layer_types=["sliding_attention"] * 3)}),
+        without={"windows": dict(layer_types=["full_attention"] * 3),
+                 "full block": dict(layer_types=["sliding_attention"] * 3)}),
     "phi3-longrope-short": Case(
         transformers.Phi3Config, PHI3 | longrope(32), [5, 13], v4=dict(type="longrope"),
-        without={"short factors": longrope(32, short_factor=LONG_FACTOR), "attention factor": longrope(32, attention_factor=1.0),
+        without={"short factors": longrope(32, short_factor=LONG_FACTOR),
+                 "attention factor": longrope(32, attention_factor=1.0),
                  "rope longrope": rope(10000.0, partial_rotary_factor=0.75),
                  "partial rotary": longrope(32, partial_rotary_factor=1.0, short_factor=[*SHORT_FACTOR, 4.0, 4.0],
                                             long_factor=[*LONG_FACTOR, 4.0, 4.0])}),
     "phi3-longrope-long": Case(
         transformers.Phi3Config, PHI3 | longrope(8), [5, 13], v4=dict(type="longrope"),
-        without={"long factors": longrope(8, long_factor=SHORT_FACTOR), "attention factor": longrope(8, attention_factor=1.0)}),
+        without={"long factors": longrope(8, long_factor=SHORT_FACTOR),
+                 "attention factor": longrope(8, attention_factor=1.0)}),
     "phi3-window": Case(
         transformers.Phi3Config,
-        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, sliding_window=6, tie_word_embeddings=False,
-             original_max_position_embeddings=64, **rope(10000.0)),
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, sliding_window=6,
+             tie_word_embeddings=False, original_max_position_embeddings=64, **rope(10000.0)),
         without={"window": dict(sliding_window=None)}),
     "smollm3": Case(
         transformers.SmolLM3Config,
-        dict(num_hidden_layers=4, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2, no_rope_layers=[1, 0, 1, 1],
-             tie_word_embeddings=True, **rope(2000000.0)),
-        [3, 7], without={"block without rope": dict(no_rope_layers=[1] * 4), "list's meaning": dict(no_rope_layers=[0, 1, 0, 0])}),
+        dict(num_hidden_layers=4, intermediate_size=32, num_attention_heads=4, num_key_value_heads=2,
+             no_rope_layers=[1, 0, 1, 1], tie_word_embeddings=True, **rope(2000000.0)),
+        [3, 7],
+        without={"block without rope": dict(no_rope_layers=[1] * 4),
+                 "list's meaning": dict(no_rope_layers=[0, 1, 0, 0])}),
     "granite": Case(
         transformers.GraniteConfig,
-        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, embedding_multiplier=6.0, residual_multiplier=0.4,
-             attention_multiplier=0.11, logits_scaling=3.0, tie_word_embeddings=True, **rope(10000.0)),
-        [1], without={"embedding multiplier": dict(embedding_multiplier=1.0), "residual multiplier": dict(residual_multiplier=1.0),
-                      "attention multiplier": dict(attention_multiplier=12 ** -0.5), "logits scaling": dict(logits_scaling=1.0)}),
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, embedding_multiplier=6.0,
+             residual_multiplier=0.4, attention_multiplier=0.11, logits_scaling=3.0, tie_word_embeddings=True,
+             **rope(10000.0)),
+        [1],
+        without={"embedding multiplier": dict(embedding_multiplier=1.0),
+                 "residual multiplier": dict(residual_multiplier=1.0),
+                 "attention multiplier": dict(attention_multiplier=12 ** -0.5),
+                 "logits scaling": dict(logits_scaling=1.0)}),
     "gemma3-window": Case(
         transformers.Gemma3TextConfig,
         dict(num_hidden_layers=4, intermediate_size=24, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
-             query_pre_attn_scalar=24, hidden_activation="gelu_pytorch_tanh", sliding_window=6, layer_types=GEMMA3_BLOCKS,
-             tie_word_embeddings=True, **gemma3_rope()),
+             query_pre_attn_scalar=24, hidden_activation="gelu_pytorch_tanh", sliding_window=6,
+             layer_types=GEMMA3_BLOCKS, tie_word_embeddings=True, **gemma3_rope()),
         v4=dict(rope_type="linear"),
         without={"windows": dict(sliding_window=64), "rope linear": gemma3_rope(factor=1.0),
                  "local theta": gemma3_rope(local=1000000.0), "query_pre_attn_scalar": dict(query_pre_attn_scalar=16),
@@ -183,8 +195,11 @@ CASES = {
                  "embedding scale": lambda model: model.model.embed_tokens.embed_scale.fill_(1.0)}),
     "olmo2": Case(
         transformers.Olmo2Config,
-        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False, **rope(500000.0)),
-        [1], without={"q and k norms": without_qk_norm, "norm over all heads": norm_each_head, "post-norms": without_post_norms}),
+        dict(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
+             **rope(500000.0)),
+        [1],
+        without={"q and k norms": without_qk_norm, "norm over all heads": norm_each_head,
+                 "post-norms": without_post_norms}),
 }
 
 
@@ -226,7 +241,7 @@ def check_without(case, state, tokens, logits):
 
 
 def spelled_for_v4(config, rope_type):
-    """The config.json of transformers 5, with the rotary settings and the window's pattern as transformers 4 had them."""
+    """A config.json of transformers 5 with rotary settings and the pattern of windows as in transformers 4."""
     config = copy.deepcopy(config)
     scaling = config.pop("rope_parameters")
     if "full_attention" in scaling:
@@ -295,13 +310,14 @@ def make(name):
 
 
 def make_sample():
-    text = ("The harbour lay quiet under a thin morning mist. Two boats had come in before dawn,\nand their crews were already"
-            " mending nets along the wall. Nobody spoke much. A dog slept across the doorway of the customs house, and the"
-            " clock above it, which had been wrong for years, struck nine.\n")
+    text = ("The harbour lay quiet under a thin morning mist. Two boats had come in before dawn,\nand their crews were"
+            " already mending nets along the wall. Nobody spoke much. A dog slept across the doorway of the customs"
+            " house, and the clock above it, which had been wrong for years, struck nine.\n")
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(SAMPLE_MODEL / "tokenizer.json"))
     tokens = [1] + tokenizer(text, add_special_tokens=False).input_ids[:63]
     assert len(tokens) == 64
-    model = transformers.AutoModelForCausalLM.from_pretrained(SAMPLE_MODEL, dtype=torch.float32, attn_implementation="eager").eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        SAMPLE_MODEL, dtype=torch.float32, attn_implementation="eager").eval()
     rows = [0, 1, 2, 11, 23, 37, 50, 63]
     save_file({"tokens": torch.tensor([tokens], dtype=torch.int32), "rows": torch.tensor(rows, dtype=torch.int32),
                "logits": logits_of(model, [tokens])[0, rows].contiguous()}, OUT / "sample-model.safetensors")
