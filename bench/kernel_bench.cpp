@@ -167,7 +167,7 @@ std::vector<Row> all_rows() {
   float* heads = floats(32 * 64);
   float* angles = memory_of<float>(64, [](std::mt19937&) { return std::sqrt(0.5F); });
   rows.push_back(
-      {"RoPE, 32 heads of 64", [=](const KernelTable& table) { table.rope(heads, 32, 64, angles, angles + 32); }});
+      {"RoPE, 32 heads of 64", [=](const KernelTable& table) { table.rope(heads, 32, 64, 64, angles, angles + 32); }});
   return rows;
 }
 

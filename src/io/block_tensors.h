@@ -30,7 +30,7 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
     visit(TensorDeclaration{std::move(name), dtype, std::move(shape)}, values);
   };
   for (const NormRow& norm : all_norms(spec)) {
-    tensor(tensor_names::norm(index, norm.id), DType::f32, {norm.size}, block.norms[norm.id]);
+    tensor(tensor_names::norm(index, norm), DType::f32, {norm.size}, block.norms[norm.id]);
   }
   for (const LinearId id : all_linears) {
     const std::string name = tensor_names::linear(index, id);

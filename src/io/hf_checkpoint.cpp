@@ -87,7 +87,7 @@ std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec, std::span
   };
   add(std::string(tensor_names::embedding), {spec.vocab_size, spec.hidden_size});
   for (std::int64_t block = 0; block < spec.block_count; ++block) {
-    for (const NormRow& norm : all_norms(spec)) add(tensor_names::norm(block, norm.id), {norm.size});
+    for (const NormRow& norm : all_norms(spec)) add(tensor_names::norm(block, norm), {norm.size});
     for (const LinearId id : all_linears) {
       const LinearShape shape = linear_shape(spec, id);
       const StoredLinear stored = stored_linear(spec, id, fused);
@@ -201,7 +201,7 @@ LinearView HfCheckpoint::linear(std::int64_t block, LinearId id) const {
 
 TensorView HfCheckpoint::norm(std::int64_t block, NormId id) const {
   for (const NormRow& norm : all_norms(spec_)) {
-    if (norm.id == id) return tensor(tensor_names::norm(block, id), std::array{norm.size});
+    if (norm.id == id) return tensor(tensor_names::norm(block, norm), std::array{norm.size});
   }
   throw std::logic_error("a block of this model has no such norm");
 }

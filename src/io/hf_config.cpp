@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "io/config_fields.h"
+#include "io/rope_config.h"
 
 namespace pq::io {
 namespace {
@@ -20,90 +22,11 @@ constexpr std::int64_t max_blocks = 4096;
 constexpr std::int64_t max_vocab = std::int64_t{1} << 27;
 constexpr std::int64_t max_positions = std::int64_t{1} << 31;
 
-/// Reads fields of one JSON object, with errors that name file and field.
-class Fields {
- public:
-  Fields(const Json& json, std::string_view where) : json_(json), where_(where) {
-    if (!json.is_object()) throw FormatError(where, "is not a JSON object", "fetch the file again");
-  }
-
-  /// Null for an absent field and for one that is null.
-  const Json* find(std::string_view key) const {
-    const auto found = json_.find(key);
-    return found == json_.end() || found->is_null() ? nullptr : &*found;
-  }
-  bool contains(std::string_view key) const { return json_.contains(key); }
-
-  std::int64_t integer(std::string_view key, std::int64_t low, std::int64_t high,
-                       std::optional<std::int64_t> absent = {}) const {
-    const Json* value = find(key);
-    if (value == nullptr) {
-      if (absent) return *absent;
-      lie(key, "is missing");
-    }
-    return integer_value(key, *value, low, high);
-  }
-
-  std::int64_t integer_value(std::string_view key, const Json& value, std::int64_t low, std::int64_t high) const {
-    const bool unsigned_overflow =
-        value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(high);
-    if (!value.is_number_integer() || unsigned_overflow || value.get<std::int64_t>() < low ||
-        value.get<std::int64_t>() > high) {
-      lie(key, fmt::format("is {}, not an integer from {} to {}", brief(value), low, high));
-    }
-    return value.get<std::int64_t>();
-  }
-
-  double positive(std::string_view key, double absent) const {
-    const Json* value = find(key);
-    if (value == nullptr) return absent;
-    if (!value->is_number() || !std::isfinite(value->get<double>()) || value->get<double>() <= 0) {
-      lie(key, fmt::format("is {}, not a number above 0", brief(*value)));
-    }
-    return value->get<double>();
-  }
-
-  bool boolean(std::string_view key, bool absent) const {
-    const Json* value = find(key);
-    if (value == nullptr) return absent;
-    if (!value->is_boolean()) lie(key, fmt::format("is {}, not true or false", brief(*value)));
-    return value->get<bool>();
-  }
-
-  std::string string(std::string_view key) const {
-    const Json* value = find(key);
-    if (value == nullptr) lie(key, "is missing");
-    if (!value->is_string()) lie(key, fmt::format("is {}, not a string", brief(*value)));
-    return value->get<std::string>();
-  }
-
-  [[noreturn]] void lie(std::string_view key, std::string_view what) const {
-    throw FormatError(where_, fmt::format("field '{}' {}", key, what), "fetch the original config.json");
-  }
-  [[noreturn]] void refuse(std::string_view key, const Json& value) const {
-    throw UnsupportedError(
-        where_, fmt::format("field '{}' = {} changes the arithmetic and is not supported", key, brief(value)),
-        "choose a model without it");
-  }
-
-  static std::string brief(const Json& value) {
-    std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    if (text.size() > 60) text = text.substr(0, 57) + "...";
-    return text;
-  }
-
-  const Json& json() const { return json_; }
-  std::string_view where() const { return where_; }
-
- private:
-  const Json& json_;
-  std::string_view where_;
-};
-
 /// Fields that are read below, each with its own checks.
 constexpr std::array known_fields{"architectures",
                                   "model_type",
                                   "hidden_act",
+                                  "hidden_activation",
                                   "hidden_size",
                                   "intermediate_size",
                                   "num_hidden_layers",
@@ -115,11 +38,21 @@ constexpr std::array known_fields{"architectures",
                                   "rope_theta",
                                   "rope_scaling",
                                   "rope_parameters",
+                                  "rope_local_base_freq",
                                   "partial_rotary_factor",
                                   "sliding_window",
                                   "use_sliding_window",
                                   "max_window_layers",
                                   "layer_types",
+                                  "sliding_window_pattern",
+                                  "_sliding_window_pattern",
+                                  "no_rope_layers",
+                                  "no_rope_layer_interval",
+                                  "embedding_multiplier",
+                                  "residual_multiplier",
+                                  "attention_multiplier",
+                                  "logits_scaling",
+                                  "query_pre_attn_scalar",
                                   "tie_word_embeddings",
                                   "vocab_size",
                                   "bos_token_id",
@@ -165,6 +98,12 @@ void refuse_unknown_arithmetic(const Fields& fields) {
   }
 }
 
+/// A field that some family reads, of another one: refused unless it is neutral.
+void refuse_foreign(const Fields& fields, bool own, std::string_view key) {
+  const Json* value = fields.find(key);
+  if (value != nullptr && !own && !is_neutral(key, *value)) fields.refuse(key, *value);
+}
+
 void refuse_quantized(const Fields& fields) {
   for (const std::string_view key : {"quantization_config", "compression_config"}) {
     const Json* value = fields.find(key);
@@ -198,54 +137,58 @@ void check_architecture(const Fields& fields, const FamilyRow& row) {
                          fmt::format("supported for {}: {}", row.model_type, row.architecture));
 }
 
-/// One of the two spellings of the rotary settings: `rope_scaling` of old, `rope_parameters` of transformers 5.
-void check_rope(const Fields& fields, std::string_view key) {
-  const Json* value = fields.find(key);
-  if (value == nullptr || (value->is_object() && value->empty())) return;
-  if (!value->is_object()) fields.lie(key, fmt::format("is {}, not an object", Fields::brief(*value)));
-  for (const auto& [name, setting] : value->items()) {
-    const std::string full = fmt::format("{}.{}", key, name);
-    if (setting.is_null() || name == "rope_theta") continue;
-    const bool type = name == "rope_type" || name == "type";
-    if (type && setting == "default") continue;
-    if (name == "partial_rotary_factor" && setting == 1.0) continue;
-    fields.refuse(full, setting);
-  }
-}
-
-/// As in transformers: `rope_scaling` goes before `rope_parameters`, and a rope_theta inside it before the one outside.
-double read_rope(const Fields& fields) {
-  check_rope(fields, "rope_scaling");
-  check_rope(fields, "rope_parameters");
-  const Json* partial = fields.find("partial_rotary_factor");
-  if (partial != nullptr && *partial != 1.0) fields.refuse("partial_rotary_factor", *partial);
-  const double outside = fields.positive("rope_theta", 10000.0);
-  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
+void check_activation(const Fields& fields, const FamilyRow& row) {
+  const std::string_view expected = row.activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
+  for (const std::string_view key : {"hidden_act", "hidden_activation"}) {
     const Json* value = fields.find(key);
-    if (value != nullptr && !value->empty()) {
-      return Fields(*value, fmt::format("{}: {}", fields.where(), key)).positive("rope_theta", outside);
-    }
+    if (value != nullptr && *value != expected) fields.refuse(key, *value);
   }
-  return outside;
 }
 
-/// Windows and rotary embeddings of the blocks.
-void read_blocks(const Fields& fields, ModelSpec& spec) {
+/// Which blocks have a window: by `layer_types`, by the family's pattern, or from one block on.
+std::vector<bool> sliding_blocks(const Fields& fields, const ModelSpec& spec) {
   const SlidingRule& rule = spec.family->sliding;
-  const RopeSpec rope = PlainRope{read_rope(fields)};
-  const bool on = !rule.switched_on || fields.boolean("use_sliding_window", *rule.switched_on);
-  const std::int64_t window_by_default = fields.contains("sliding_window") ? 0 : rule.window_by_default;
-  const std::int64_t window = on ? fields.integer("sliding_window", 1, max_positions, window_by_default) : 0;
-  if (window != 0 && !rule.supported) fields.refuse("sliding_window", Json(window));
-  std::int64_t full = 0;  // blocks before the first with a window
-  if (window != 0 && rule.first_block) {
-    full = std::min(fields.integer("max_window_layers", 0, max_size, *rule.first_block), spec.block_count);
+  const auto blocks = static_cast<std::size_t>(spec.block_count);
+  std::vector<bool> sliding(blocks, true);
+  if (rule.first_block) {
+    const std::int64_t full = fields.integer("max_window_layers", 0, max_size, *rule.first_block);
+    std::fill_n(sliding.begin(), std::min(full, spec.block_count), false);
   }
-  spec.block_pattern.assign(1, {window, rope});
-  if (full > 0) {
-    spec.block_pattern.assign(static_cast<std::size_t>(spec.block_count), {window, rope});
-    std::fill_n(spec.block_pattern.begin(), full, BlockSpec{0, rope});
+  if (rule.pattern > 0) {
+    const std::int64_t every = fields.integer("sliding_window_pattern", 1, max_size, rule.pattern);
+    for (std::size_t i = 0; i < blocks; ++i) sliding[i] = (i + 1) % static_cast<std::size_t>(every) != 0;
   }
+  const Json* types = fields.find("layer_types");
+  if (types == nullptr || !rule.by_layer_types) return sliding;
+  if (!types->is_array() || types->size() != blocks) {
+    fields.lie("layer_types", fmt::format("does not list {} blocks", spec.block_count));
+  }
+  for (std::size_t i = 0; i < blocks; ++i) {
+    const Json& type = (*types)[i];
+    if (type != "sliding_attention" && type != "full_attention") fields.refuse("layer_types", type);
+    sliding[i] = type == "sliding_attention";
+  }
+  return sliding;
+}
+
+/// Blocks of a NoPE family that have a rotary embedding: `no_rope_layers` lists 1 for those.
+std::vector<bool> rotary_blocks(const Fields& fields, const ModelSpec& spec) {
+  const auto blocks = static_cast<std::size_t>(spec.block_count);
+  std::vector<bool> rotary(blocks, true);
+  if (!spec.family->rope_by_block) return rotary;
+  const std::int64_t every = fields.integer("no_rope_layer_interval", 1, max_size, 4);
+  for (std::size_t i = 0; i < blocks; ++i) rotary[i] = (i + 1) % static_cast<std::size_t>(every) != 0;
+  const Json* listed = fields.find("no_rope_layers");
+  if (listed == nullptr) return rotary;
+  if (!listed->is_array() || listed->size() != blocks) {
+    fields.lie("no_rope_layers", fmt::format("does not list {} blocks", spec.block_count));
+  }
+  for (std::size_t i = 0; i < blocks; ++i) rotary[i] = fields.integer_value("no_rope_layers", (*listed)[i], 0, 1) == 1;
+  return rotary;
+}
+
+/// layer_types of a family whose other fields say the same.
+void check_layer_types(const Fields& fields, const ModelSpec& spec) {
   const Json* types = fields.find("layer_types");
   if (types == nullptr) return;
   if (!types->is_array() || static_cast<std::int64_t>(types->size()) != spec.block_count) {
@@ -259,6 +202,54 @@ void read_blocks(const Fields& fields, ModelSpec& spec) {
                            fmt::format("field 'layer_types' says {} for block {}, the other fields {}",
                                        Fields::brief(type), block, expected),
                            "only a window from one block on is supported");
+  }
+}
+
+/// Windows and rotary embeddings of the blocks.
+void read_blocks(const Fields& fields, ModelSpec& spec) {
+  const SlidingRule& rule = spec.family->sliding;
+  const RopeSettings ropes = read_ropes(fields, spec);
+  spec.max_positions = ropes.max_positions;
+  spec.rotary_width = ropes.width;
+  const bool on = !rule.switched_on || fields.boolean("use_sliding_window", *rule.switched_on);
+  const std::int64_t window_by_default = fields.contains("sliding_window") ? 0 : rule.window_by_default;
+  const std::int64_t window = on ? fields.integer("sliding_window", 1, max_positions, window_by_default) : 0;
+  if (window != 0 && !rule.supported) fields.refuse("sliding_window", Json(window));
+
+  const std::vector<bool> sliding = sliding_blocks(fields, spec);
+  const std::vector<bool> rotary = rotary_blocks(fields, spec);
+  std::vector<BlockSpec> blocks;
+  for (std::size_t i = 0; i < sliding.size(); ++i) {
+    const RopeSpec& rope = sliding[i] && ropes.sliding ? *ropes.sliding : ropes.full;
+    blocks.push_back({sliding[i] ? window : 0, rotary[i] ? rope : NoRope{}});
+  }
+  const bool alike =
+      std::all_of(blocks.begin(), blocks.end(), [&](const BlockSpec& block) { return block == blocks.front(); });
+  if (alike) blocks.resize(1);
+  spec.block_pattern = std::move(blocks);
+  if (!rule.by_layer_types) check_layer_types(fields, spec);
+}
+
+/// What multiplies the embedding, the scores, the residual stream and the logits.
+void read_scales(const Fields& fields, ModelSpec& spec) {
+  const bool granite = spec.family->multipliers;
+  for (const std::string_view key :
+       {"embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"}) {
+    refuse_foreign(fields, granite, key);
+  }
+  refuse_foreign(fields, spec.family->scaled_embedding, "query_pre_attn_scalar");
+  refuse_foreign(fields, spec.family->rope_by_block, "no_rope_layers");
+  refuse_foreign(fields, spec.family->local_rope, "rope_local_base_freq");
+  if (granite) {
+    spec.embedding_scale = fields.positive("embedding_multiplier", 1);
+    spec.residual_scale = fields.positive("residual_multiplier", 1);
+    spec.attention_scale = fields.positive("attention_multiplier", 1);
+    spec.logit_scale = 1 / fields.positive("logits_scaling", 1);
+  }
+  if (spec.family->scaled_embedding) {
+    // In float32, as transformers and llama.cpp have it when they compute in float32.
+    spec.embedding_scale = static_cast<double>(std::sqrt(static_cast<float>(spec.hidden_size)));
+    spec.attention_scale = 1 / std::sqrt(fields.positive("query_pre_attn_scalar", 256));
   }
 }
 
@@ -288,12 +279,16 @@ ModelSpec parse_config(const Json& config, std::string_view where) {
   refuse_quantized(fields);
   const FamilyRow& row = family_of(fields);
   check_architecture(fields, row);
-  if (const Json* act = fields.find("hidden_act"); act != nullptr && *act != "silu") fields.refuse("hidden_act", *act);
+  check_activation(fields, row);
   refuse_unknown_arithmetic(fields);
 
   ModelSpec spec;
   spec.family = &row;
   spec.qkv_bias = row.qkv_bias;
+  spec.qk_norm = row.qk_norm;
+  spec.norm_placement = row.norm_placement;
+  spec.norm_offset = row.norm_offset;
+  spec.activation = row.activation;
   spec.hidden_size = fields.integer("hidden_size", 1, max_size);
   spec.intermediate_size = fields.integer("intermediate_size", 1, max_size);
   spec.block_count = fields.integer("num_hidden_layers", 1, max_blocks);
@@ -307,12 +302,14 @@ ModelSpec parse_config(const Json& config, std::string_view where) {
     fields.lie("num_attention_heads",
                fmt::format("= {} is not a multiple of num_key_value_heads = {}", spec.head_count, spec.kv_head_count));
   }
-  if (fields.find("head_dim") == nullptr && spec.hidden_size % spec.head_count != 0) {
+  if (fields.find("head_dim") == nullptr && row.head_dim_by_default == 0 && spec.hidden_size % spec.head_count != 0) {
     fields.lie("hidden_size",
                fmt::format("= {} is not a multiple of num_attention_heads = {}, and there is no head_dim",
                            spec.hidden_size, spec.head_count));
   }
-  spec.head_dim = fields.integer("head_dim", 1, max_size, spec.hidden_size / spec.head_count);
+  spec.head_dim =
+      fields.integer("head_dim", 1, max_size,
+                     row.head_dim_by_default > 0 ? row.head_dim_by_default : spec.hidden_size / spec.head_count);
   if (spec.head_dim % 2 != 0)
     fields.lie("head_dim", fmt::format("= {} is odd; rotary embeddings need pairs", spec.head_dim));
   if (spec.query_size() > max_size) {
@@ -321,8 +318,9 @@ ModelSpec parse_config(const Json& config, std::string_view where) {
 
   spec.max_positions = fields.integer("max_position_embeddings", 1, max_positions, row.positions_by_default);
   spec.rms_norm_eps = fields.positive("rms_norm_eps", 1e-6);
-  spec.tied_embeddings = fields.boolean("tie_word_embeddings", false);
+  spec.tied_embeddings = fields.boolean("tie_word_embeddings", row.tied_by_default);
   read_blocks(fields, spec);
+  read_scales(fields, spec);
   read_token_ids(fields, spec);
   require_supported(spec, where);
   return spec;

@@ -58,38 +58,61 @@ TEST(HfConfig, ReadsTheSampleModel) {
 
 TEST(HfConfig, RefusesWhatItDoesNotCompute) {
   EXPECT_THAT(error_of<UnsupportedError>(R"({"model_type": "gemma2"})"),
-              AllOf(HasSubstr("dir/config.json"), HasSubstr("'gemma2'"), HasSubstr("llama, mistral, qwen2")));
+              AllOf(HasSubstr("dir/config.json"), HasSubstr("'gemma2'"), HasSubstr("llama, mistral, qwen2, qwen3")));
   EXPECT_THAT(error_of<UnsupportedError>(R"({"architectures": ["LlamaForSequenceClassification"]})"),
               AllOf(HasSubstr("LlamaForSequenceClassification"), HasSubstr("LlamaForCausalLM")));
   EXPECT_THAT(error_of<UnsupportedError>(R"({"quantization_config": {"quant_method": "gptq", "bits": 4}})"),
               HasSubstr("already quantized, by gptq"));
-  for (const char* field : {R"("hidden_act": "gelu")",
-                            R"("attention_bias": true)",
-                            R"("mlp_bias": true)",
-                            R"("partial_rotary_factor": 0.5)",
-                            R"("rope_scaling": {"type": "linear", "factor": 2.0})",
-                            R"("rope_scaling": {"rope_type": "llama3"})",
-                            R"("rope_scaling": {"rope_type": "default", "mrope_section": [1, 2]})",
-                            R"("rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4})",
-                            R"("rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25})",
-                            R"("rope_parameters": {"full_attention": {"rope_type": "default"}})",
-                            R"("sliding_window": 128)",
-                            R"("embedding_multiplier": 12.0)",
-                            R"("attn_logit_softcapping": 50.0)",
-                            R"("final_logit_softcapping": 30.0)",
-                            R"("logits_scaling": 8)",
-                            R"("attention_multiplier": 0.0078)",
-                            R"("query_pre_attn_scalar": 256)",
-                            R"("qk_layernorm": true)",
-                            R"("clip_qkv": 8.0)",
-                            R"("num_local_experts": 8)",
-                            R"("no_rope_layers": [1, 0])",
-                            R"("residual_multiplier": 0.22)",
-                            R"("rope_interleaved": true)",
-                            R"("lm_head_bias": true)",
-                            R"("norm_type": "layer")"}) {
+  for (const char* field :
+       {R"("hidden_act": "gelu")", R"("attention_bias": true)", R"("mlp_bias": true)",
+        R"("partial_rotary_factor": 0.5)", R"("sliding_window": 128)", R"("embedding_multiplier": 12.0)",
+        R"("attn_logit_softcapping": 50.0)", R"("final_logit_softcapping": 30.0)", R"("logits_scaling": 8)",
+        R"("attention_multiplier": 0.0078)", R"("query_pre_attn_scalar": 256)", R"("qk_layernorm": true)",
+        R"("clip_qkv": 8.0)", R"("num_local_experts": 8)", R"("no_rope_layers": [1, 0])",
+        R"("residual_multiplier": 0.22)", R"("rope_interleaved": true)", R"("lm_head_bias": true)",
+        R"("norm_type": "layer")"}) {
     const std::string name = std::string(field).substr(1, std::string(field).find('"', 1) - 1);
     EXPECT_THAT(error_of<UnsupportedError>(fmt::format("{{{}}}", field)), HasSubstr("'" + name)) << field;
+  }
+}
+
+TEST(HfConfig, RefusesRotaryEmbeddingsThatItDoesNotCompute) {
+  const auto refuses = [](const char* field, const char* named) {
+    EXPECT_THAT(error_of<UnsupportedError>(fmt::format("{{{}}}", field)), HasSubstr(named)) << field;
+  };
+  refuses(R"("rope_scaling": {"rope_type": "dynamic", "factor": 2.0})", "'rope_type' = \"dynamic\"");
+  refuses(R"("rope_scaling": {"rope_type": "default", "mrope_section": [1, 2]})", "'mrope_section'");
+  refuses(R"("rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25})",
+          "'rope_parameters.partial_rotary_factor'");
+  refuses(R"("rope_parameters": {"full_attention": {"rope_type": "default"}})", "'full_attention'");
+  refuses(R"("rope_local_base_freq": 1e4)", "'rope_local_base_freq'");
+  const auto lies = [](const char* field, const char* named) {
+    EXPECT_THAT(error_of<FormatError>(fmt::format("{{{}}}", field)), HasSubstr(named)) << field;
+  };
+  lies(R"("rope_scaling": {"rope_type": "llama3"})", "'factor' is missing");
+  lies(R"("rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4})", "'factor' is missing");
+  lies(R"("rope_scaling": {"type": "linear", "factor": -2.0})", "'factor'");
+  lies(R"("rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]})", "'short_factor'");
+  lies(R"("rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
+          "original_max_position_embeddings": 64})",
+       "'high_freq_factor'");
+}
+
+TEST(HfConfig, BothSpellingsSayTheSame) {
+  const fs::path goldens = fs::path(PQ_SOURCE_DIR) / "tests" / "goldens" / "nn";
+  for (const char* name : {"llama-rope-llama3", "llama-rope-linear", "qwen2-yarn", "phi3-longrope-short",
+                           "phi3-longrope-long", "gemma3-window"}) {
+    const ModelSpec spec = parse_config(read_json_file(goldens / name / "config.json"), name);
+    EXPECT_EQ(spec, parse_config(read_json_file(goldens / name / "config_v4.json"), name)) << name;
+  }
+}
+
+TEST(HfConfig, RefusesFamiliesByName) {
+  const Json refused = read_json_file(fs::path(PQ_SOURCE_DIR) / "tests" / "goldens" / "nn" / "refused.json");
+  ASSERT_GE(refused.size(), 4U);
+  for (const Json& entry : refused) {
+    EXPECT_THAT(message_of<UnsupportedError>([&] { parse_config(entry["config"], "dir/config.json"); }),
+                HasSubstr(entry["config"]["model_type"].get<std::string>()));
   }
 }
 

@@ -21,6 +21,15 @@ std::vector<float> floats_of(const TensorView& view) {
   return values;
 }
 
+/// A norm's weight: what multiplies, also where the file keeps it as an offset from 1.
+std::vector<float> norm_of(const TensorView& view, bool offset) {
+  std::vector<float> values = floats_of(view);
+  if (offset) {
+    for (float& value : values) value += 1;
+  }
+  return values;
+}
+
 BlockSource quantized_block(const QuantizedCheckpoint& checkpoint, std::int64_t index) {
   BlockSource source{checkpoint.block_without_weights(index), {}, {}};
   const std::string_view kind = checkpoint.recipe().weight.enabled() ? ".qweight" : ".weight";
@@ -33,7 +42,7 @@ BlockSource quantized_block(const QuantizedCheckpoint& checkpoint, std::int64_t 
 BlockSource unquantized_block(const HfCheckpoint& checkpoint, std::int64_t index) {
   BlockSource source;
   for (const NormRow& norm : all_norms(checkpoint.spec())) {
-    source.parameters.norms[norm.id] = floats_of(checkpoint.norm(index, norm.id));
+    source.parameters.norms[norm.id] = norm_of(checkpoint.norm(index, norm.id), norm.unit_offset);
   }
   for (const LinearId id : all_linears) {
     const LinearView linear = checkpoint.linear(index, id);
@@ -110,7 +119,7 @@ ModelSource source_of(const HfCheckpoint& checkpoint) {
   source.directory = checkpoint.directory();
   source.embedding = checkpoint.embedding();
   source.lm_head = checkpoint.lm_head();
-  source.final_norm = floats_of(checkpoint.final_norm());
+  source.final_norm = norm_of(checkpoint.final_norm(), source.spec.norm_offset);
   source.block = [&checkpoint](std::int64_t index) { return unquantized_block(checkpoint, index); };
   return source;
 }

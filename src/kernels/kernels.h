@@ -61,11 +61,13 @@ struct IntActivations {
 };
 
 enum class Store { overwrite, add };
+/// What gates `up`: numerics/activation.h.
+enum class Gate { silu, gelu_tanh };
 
 /// out[m][n] (+)= bias[n] + sum over segments g of
 ///   scale_a[m][g] * scale_w[n][g] * float(acc[m][n][g] - zero_w[n][g] * sum_a[m][g] - zero_a[m][g] * sum_w[n][g])
 /// with acc the exact 32-bit sum of code_a * code_w over the segment (two's complement; the caller guarantees that the
-/// difference fits). With `up`: out = silu(result of weights) * (result of up), where `up` has the same shape.
+/// difference fits). With `up`: out = gate(result of weights) * (result of up), where `up` has the same shape.
 struct IntGemm {
   IntWeights weights;
   const IntWeights* up;  ///< nullptr: a plain product
@@ -73,6 +75,7 @@ struct IntGemm {
   float* out;  ///< [rows][out_stride]; only real channels are written
   std::int64_t out_stride;
   Store store;
+  Gate gate = Gate::silu;
 };
 
 enum class FloatFormat { f32, f16, bf16 };
@@ -102,6 +105,7 @@ struct FloatGemm {
   float* out;
   std::int64_t out_stride;
   Store store;
+  Gate gate = Gate::silu;
 };
 
 /// How a row of activations becomes codes.
@@ -192,7 +196,7 @@ struct Attention {
   std::int64_t group_heads;
   std::int64_t first;
   std::int64_t window;
-  float scale;  ///< 1 / sqrt(head_dim)
+  float scale;  ///< what scores are multiplied by
 };
 
 struct KernelTable {
@@ -211,9 +215,10 @@ struct KernelTable {
   void (*quantize_row)(const float* x, const QuantizeRow& spec, const QuantizedRow& out) noexcept;
   /// Smallest and largest of x[n] (n >= 1).
   void (*min_max)(const float* x, std::int64_t n, float* min, float* max) noexcept;
-  /// Rotates `heads` heads of head_dim in place; cos and sin [head_dim / 2] of this position (halves, not neighbours,
-  /// are paired: Hugging Face's rotate_half).
-  void (*rope)(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept;
+  /// Rotates the first `width` channels of `heads` heads of head_dim in place; cos and sin [width / 2] of this position
+  /// (halves, not neighbours, are paired: Hugging Face's rotate_half).
+  void (*rope)(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t width, const float* cos,
+               const float* sin) noexcept;
   /// row <- row * H / sqrt(n'), [plan.order]; `scratch` holds plan.order floats.
   void (*hadamard)(float* row, const Hadamard& plan, float* scratch) noexcept;
   void (*f16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;

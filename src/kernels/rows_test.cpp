@@ -65,7 +65,7 @@ TEST_P(RowKernel, rotates_positions) {
       cosine[i] = static_cast<float>(std::cos(0.3 * static_cast<double>(i + 1)));
       sine[i] = static_cast<float>(std::sin(0.3 * static_cast<double>(i + 1)));
     }
-    table().rope(row.data(), heads, head_dim, cosine.data(), sine.data());
+    table().rope(row.data(), heads, head_dim, head_dim, cosine.data(), sine.data());
     ASSERT_TRUE(row.untouched_around());
     bool neighbours_would_do = half > 1;
     for (std::int64_t head = 0; head < heads; ++head) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <stdexcept>
+
 namespace pq {
 
 LinearShape linear_shape(const ModelSpec& spec, LinearId linear) {
@@ -31,7 +33,13 @@ std::int64_t block_parameters(const ModelSpec& spec) {
   return sum;
 }
 
-std::span<const FusedLinears> fused_linears(const ModelSpec& /*spec*/) { return {}; }
+std::span<const FusedLinears> fused_linears(const ModelSpec& spec) {
+  static constexpr std::array qkv{LinearId::q, LinearId::k, LinearId::v};
+  static constexpr std::array gate_up{LinearId::gate, LinearId::up};
+  static constexpr std::array fused{FusedLinears{"self_attn.qkv_proj", qkv}, FusedLinears{"mlp.gate_up_proj", gate_up}};
+  if (!spec.family->fused_tensors) return {};
+  return fused;
+}
 
 StoredLinear stored_linear(const ModelSpec& spec, LinearId linear, std::span<const FusedLinears> fused) {
   for (const FusedLinears& tensor : fused) {
@@ -79,11 +87,39 @@ std::span<const LinearId> readers_of(Site site) {
 
 std::vector<NormRow> all_norms(const ModelSpec& spec) {
   std::vector<NormRow> rows;
-  for (const NormId id : norm_ids) {
-    const Site output = id == NormId::attention_input ? Site::qkv_input : Site::gate_up_input;
-    rows.push_back({id, tensor_names::norm_in_block(id), spec.hidden_size, output, readers_of(output), false});
+  const auto add = [&](NormId id, std::string_view name, std::int64_t size, std::optional<Site> output) {
+    rows.push_back(
+        {id, name, size, output, output ? readers_of(*output) : std::span<const LinearId>{}, spec.norm_offset});
+  };
+  const std::int64_t hidden = spec.hidden_size;
+  const bool sandwich = spec.norm_placement == NormPlacement::sandwich;
+  if (spec.norm_placement != NormPlacement::post) {
+    add(NormId::attention_input, "input_layernorm", hidden, Site::qkv_input);
+    add(NormId::mlp_input, sandwich ? "pre_feedforward_layernorm" : "post_attention_layernorm", hidden,
+        Site::gate_up_input);
+  }
+  if (spec.norm_placement != NormPlacement::pre) {
+    add(NormId::attention_output, "post_attention_layernorm", hidden, std::nullopt);
+    add(NormId::mlp_output, "post_feedforward_layernorm", hidden, std::nullopt);
+  }
+  if (spec.qk_norm != QkNorm::none) {
+    const bool whole = spec.qk_norm == QkNorm::all_heads;
+    add(NormId::query, "self_attn.q_norm", whole ? spec.query_size() : spec.head_dim, std::nullopt);
+    add(NormId::key, "self_attn.k_norm", whole ? spec.kv_size() : spec.head_dim, std::nullopt);
   }
   return rows;
+}
+
+bool has_norm(const ModelSpec& spec, NormId id) {
+  const std::vector<NormRow> rows = all_norms(spec);
+  return std::any_of(rows.begin(), rows.end(), [&](const NormRow& row) { return row.id == id; });
+}
+
+NormRow norm_row(const ModelSpec& spec, NormId id) {
+  for (const NormRow& row : all_norms(spec)) {
+    if (row.id == id) return row;
+  }
+  throw std::out_of_range("a norm that the model does not have");
 }
 
 std::optional<NormId> norm_read_by(const ModelSpec& spec, LinearId linear) {
@@ -123,17 +159,9 @@ namespace tensor_names {
 
 std::string block(std::int64_t index) { return fmt::format("model.layers.{}", index); }
 
-std::string_view norm_in_block(NormId norm) {
-  switch (norm) {
-    case NormId::attention_input:
-      return "input_layernorm";
-    case NormId::mlp_input:
-      break;
-  }
-  return "post_attention_layernorm";
+std::string norm(std::int64_t index, const NormRow& norm) {
+  return fmt::format("{}.{}.weight", block(index), norm.name);
 }
-
-std::string norm(std::int64_t index, NormId id) { return fmt::format("{}.{}.weight", block(index), norm_in_block(id)); }
 
 std::string_view linear_in_block(LinearId linear) {
   switch (linear) {

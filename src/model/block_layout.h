@@ -22,9 +22,11 @@ enum class LinearId { q, k, v, o, gate, up, down };
 inline constexpr std::array all_linears{LinearId::q,    LinearId::k,  LinearId::v,   LinearId::o,
                                         LinearId::gate, LinearId::up, LinearId::down};
 
-/// The RMSNorms of a block, called after what reads them, in the order in which they are stored.
-enum class NormId { attention_input, mlp_input };
-inline constexpr std::array norm_ids{NormId::attention_input, NormId::mlp_input};
+/// The RMSNorms that a block may have, in the order in which they are stored: before attention and MLP, behind them,
+/// and those of Q and K. all_norms() says which a model has.
+enum class NormId { attention_input, mlp_input, attention_output, mlp_output, query, key };
+inline constexpr std::array norm_ids{NormId::attention_input, NormId::mlp_input, NormId::attention_output,
+                                     NormId::mlp_output,      NormId::query,     NormId::key};
 
 /// Where activations are watched or quantized inside a block (ALGORITHM.md sections 2 and 5).
 enum class Site {
@@ -115,9 +117,9 @@ std::span<const LinearId> readers_of(Site site);
 /// A norm as the model has it.
 struct NormRow {
   NormId id;
-  std::string_view name;  ///< in a block: "input_layernorm"
-  std::int64_t size;      ///< elements of its weight
-  Site output;
+  std::string_view name;       ///< in a block: "input_layernorm"
+  std::int64_t size;           ///< elements of its weight
+  std::optional<Site> output;  ///< nullopt: no site, for what is added to the residual stream, Q and K
   /// What reads its output. A norm's weight may be multiplied into them, and only into them; empty where something else
   /// than linear layers reads it, so that it has to stay.
   std::span<const LinearId> readers;
@@ -125,6 +127,10 @@ struct NormRow {
 };
 /// The norms of a block of this model, in the order of norm_ids.
 std::vector<NormRow> all_norms(const ModelSpec& spec);
+/// Whether a block of this model has the norm.
+bool has_norm(const ModelSpec& spec, NormId id);
+/// Its row. Throws std::out_of_range for a norm that the model does not have.
+NormRow norm_row(const ModelSpec& spec, NormId id);
 /// The norm whose output `linear` reads.
 std::optional<NormId> norm_read_by(const ModelSpec& spec, LinearId linear);
 
@@ -136,9 +142,7 @@ inline constexpr std::string_view lm_head = "lm_head.weight";
 /// "model.layers.3"
 std::string block(std::int64_t index);
 /// "model.layers.3.input_layernorm.weight"
-std::string norm(std::int64_t index, NormId norm);
-/// "input_layernorm"
-std::string_view norm_in_block(NormId norm);
+std::string norm(std::int64_t index, const NormRow& norm);
 /// "model.layers.3.self_attn.q_proj" (append ".weight" or ".bias")
 std::string linear(std::int64_t index, LinearId linear);
 /// "self_attn.q_proj"

@@ -65,16 +65,10 @@ void require_supported(const ModelSpec& spec, std::string_view where) {
                            "choose a model without it");
   };
   if (spec.block_pattern.empty()) refuse("block_pattern");
-  for (const BlockSpec& block : spec.block_pattern) {
-    if (std::holds_alternative<ScaledRope>(block.rope) || block.rope != spec.block_pattern[0].rope) {
-      refuse("block_pattern");
-    }
+  if (spec.rotary_channels() < 2 || spec.rotary_channels() > spec.head_dim || spec.rotary_channels() % 2 != 0) {
+    refuse("rotary_width");
   }
-  if (spec.rotary_width && *spec.rotary_width != spec.head_dim) refuse("rotary_width");
-  if (spec.qk_norm != QkNorm::none) refuse("qk_norm");
   if (spec.score_soft_cap != 0) refuse("score_soft_cap");
-  if (spec.activation != Activation::silu) refuse("activation");
-  if (spec.embedding_scale != 1) refuse("embedding_scale");
   if (spec.logit_soft_cap != 0) refuse("logit_soft_cap");
 }
 

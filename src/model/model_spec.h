@@ -13,11 +13,6 @@
 
 namespace pq {
 
-/// What gates the MLP: activation(gate) * up.
-enum class Activation { silu, gelu_tanh };
-/// RMSNorms of Q and K before RoPE: none, one weight a channel of a head, or one a channel of all heads together.
-enum class QkNorm { none, per_head, all_heads };
-
 /// What may differ from block to block.
 struct BlockSpec {
   std::int64_t window = 0;  ///< tokens a query sees, itself included; 0: all
@@ -43,11 +38,15 @@ struct ModelSpec {
   /// Repeats over the blocks: one entry where all are alike, one for each where they follow no pattern. Never empty.
   std::vector<BlockSpec> block_pattern = std::vector<BlockSpec>(1);
   std::optional<std::int64_t> rotary_width{};  ///< channels of a head that RoPE turns; nullopt: all
+  NormPlacement norm_placement = NormPlacement::pre;
+  bool norm_offset = false;  ///< a source checkpoint keeps w where 1 + w multiplies
   QkNorm qk_norm = QkNorm::none;
   std::optional<double> attention_scale{};  ///< what scores are multiplied by; nullopt: 1 / sqrt(head_dim)
   double score_soft_cap = 0;                ///< scores become c tanh(s / c); 0: they stay
   Activation activation = Activation::silu;
   double embedding_scale = 1;  ///< what the embedding's rows are multiplied by
+  double residual_scale = 1;   ///< what attention and MLP are multiplied by before they join the residual stream
+  double logit_scale = 1;      ///< what lm_head's products are multiplied by
   double logit_soft_cap = 0;   ///< logits become c tanh(l / c); 0: they stay
   std::optional<std::int64_t> bos_token_id{};
   std::vector<std::int64_t> eos_token_ids{};
@@ -62,9 +61,8 @@ struct ModelSpec {
   std::int64_t largest_window() const;
   /// What scores are multiplied by before the softmax.
   double score_scale() const { return attention_scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))); }
-  /// Radians a position for each pair of a head's channels, [head_dim / 2], of every block: require_supported() refuses
-  /// models whose blocks differ in it.
-  std::vector<double> rope_frequencies() const { return pq::rope_frequencies(block(0).rope, head_dim); }
+  /// Channels of a head that RoPE turns, the first ones.
+  std::int64_t rotary_channels() const { return rotary_width.value_or(head_dim); }
   /// Equal in every field of model_spec_fields().
   bool operator==(const ModelSpec& other) const;
 };

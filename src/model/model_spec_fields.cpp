@@ -14,19 +14,21 @@ namespace {
 /// compile before it stands here.
 constexpr auto members(const ModelSpec& spec) {
   const auto& [family, hidden_size, intermediate_size, block_count, head_count, kv_head_count, head_dim, vocab_size,
-               max_positions, rms_norm_eps, tied_embeddings, qkv_bias, block_pattern, rotary_width, qk_norm,
-               attention_scale, score_soft_cap, activation, embedding_scale, logit_soft_cap, bos_token_id,
-               eos_token_ids] = spec;
+               max_positions, rms_norm_eps, tied_embeddings, qkv_bias, block_pattern, rotary_width, norm_placement,
+               norm_offset, qk_norm, attention_scale, score_soft_cap, activation, embedding_scale, residual_scale,
+               logit_scale, logit_soft_cap, bos_token_id, eos_token_ids] = spec;
   return std::tie(family, hidden_size, intermediate_size, block_count, head_count, kv_head_count, head_dim, vocab_size,
-                  max_positions, rms_norm_eps, tied_embeddings, qkv_bias, block_pattern, rotary_width, qk_norm,
-                  attention_scale, score_soft_cap, activation, embedding_scale, logit_soft_cap, bos_token_id,
-                  eos_token_ids);
+                  max_positions, rms_norm_eps, tied_embeddings, qkv_bias, block_pattern, rotary_width, norm_placement,
+                  norm_offset, qk_norm, attention_scale, score_soft_cap, activation, embedding_scale, residual_scale,
+                  logit_scale, logit_soft_cap, bos_token_id, eos_token_ids);
 }
 constexpr std::size_t member_count = std::tuple_size_v<decltype(members(std::declval<ModelSpec>()))>;
 
 template <typename E>
 using Names = std::vector<std::pair<std::string_view, E>>;
 const Names<Activation> activations{{"silu", Activation::silu}, {"gelu_tanh", Activation::gelu_tanh}};
+const Names<NormPlacement> norm_placements{
+    {"pre", NormPlacement::pre}, {"sandwich", NormPlacement::sandwich}, {"post", NormPlacement::post}};
 const Names<QkNorm> qk_norms{{"none", QkNorm::none}, {"per_head", QkNorm::per_head}, {"all_heads", QkNorm::all_heads}};
 
 [[noreturn]] void refuse(std::string_view key, const Json& value) {
@@ -70,6 +72,22 @@ ModelSpecField choice(std::string_view key, E ModelSpec::*member, const Names<E>
 
 Json rope_to_json(const RopeSpec& rope) {
   if (const auto* plain_rope = std::get_if<PlainRope>(&rope)) return {{"kind", "plain"}, {"theta", plain_rope->theta}};
+  if (const auto* linear = std::get_if<LinearRope>(&rope)) {
+    return {{"kind", "linear"}, {"theta", linear->theta}, {"factor", linear->factor}};
+  }
+  if (const auto* yarn = std::get_if<YarnRope>(&rope)) {
+    return {{"kind", "yarn"},
+            {"theta", yarn->theta},
+            {"factor", yarn->factor},
+            {"beta_fast", yarn->beta_fast},
+            {"beta_slow", yarn->beta_slow},
+            {"original_positions", yarn->original_positions},
+            {"truncate", yarn->truncate},
+            {"amplitude", yarn->amplitude}};
+  }
+  if (const auto* own = std::get_if<LongRope>(&rope)) {
+    return {{"kind", "long"}, {"theta", own->theta}, {"factors", own->factors}, {"amplitude", own->amplitude}};
+  }
   const auto* scaled = std::get_if<ScaledRope>(&rope);
   if (scaled == nullptr) return {{"kind", "none"}};
   return {{"kind", "scaled"},
@@ -84,10 +102,23 @@ RopeSpec rope_from_json(const Json& json) {
   const Json& kind = json.at("kind");
   if (kind == "none") return NoRope{};
   if (kind == "plain") return PlainRope{json.at("theta").get<double>()};
-  if (kind != "scaled") refuse("block_pattern", json);
-  return ScaledRope{json.at("theta").get<double>(), json.at("factor").get<double>(),
-                    json.at("low_frequency_factor").get<double>(), json.at("high_frequency_factor").get<double>(),
-                    json.at("original_positions").get<std::int64_t>()};
+  const auto number = [&](const char* key) { return json.at(key).get<double>(); };
+  if (kind == "linear") return LinearRope{number("theta"), number("factor")};
+  if (kind == "scaled") {
+    return ScaledRope{number("theta"), number("factor"), number("low_frequency_factor"),
+                      number("high_frequency_factor"), json.at("original_positions").get<std::int64_t>()};
+  }
+  if (kind == "yarn") {
+    return YarnRope{number("theta"),
+                    number("factor"),
+                    number("beta_fast"),
+                    number("beta_slow"),
+                    json.at("original_positions").get<std::int64_t>(),
+                    json.at("truncate").get<bool>(),
+                    number("amplitude")};
+  }
+  if (kind != "long") refuse("block_pattern", json);
+  return LongRope{number("theta"), json.at("factors").get<std::vector<double>>(), number("amplitude")};
 }
 
 ModelSpecField block_pattern() {
@@ -132,11 +163,15 @@ auto make_fields() {
       plain("qkv_bias", true, &ModelSpec::qkv_bias),
       block_pattern(),
       optional("rotary_width", true, &ModelSpec::rotary_width),
+      choice("norm_placement", &ModelSpec::norm_placement, norm_placements),
+      plain("norm_offset", true, &ModelSpec::norm_offset),
       choice("qk_norm", &ModelSpec::qk_norm, qk_norms),
       optional("attention_scale", true, &ModelSpec::attention_scale),
       plain("score_soft_cap", true, &ModelSpec::score_soft_cap),
       choice("activation", &ModelSpec::activation, activations),
       plain("embedding_scale", true, &ModelSpec::embedding_scale),
+      plain("residual_scale", true, &ModelSpec::residual_scale),
+      plain("logit_scale", true, &ModelSpec::logit_scale),
       plain("logit_soft_cap", true, &ModelSpec::logit_soft_cap),
       optional("bos_token_id", false, &ModelSpec::bos_token_id),
       plain("eos_token_ids", false, &ModelSpec::eos_token_ids),

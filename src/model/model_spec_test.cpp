@@ -26,13 +26,22 @@ ModelSpec unusual() {
   spec.rms_norm_eps = 1e-5;
   spec.tied_embeddings = true;
   spec.qkv_bias = true;
-  spec.block_pattern = {{9, NoRope{}}, {0, PlainRope{5e5}}, {10, ScaledRope{1e6, 8, 1.5, 3, 4096}}};
+  spec.block_pattern = {{9, NoRope{}},
+                        {0, PlainRope{5e5}},
+                        {10, ScaledRope{1e6, 8, 1.5, 3, 4096}},
+                        {0, LinearRope{1e5, 3}},
+                        {0, YarnRope{1e4, 2, 30, 2, 77, false, 1.25}},
+                        {4, LongRope{1e4, {1, 1.5, 3}, 1.125}}};
   spec.rotary_width = 4;
+  spec.norm_placement = NormPlacement::sandwich;
+  spec.norm_offset = true;
   spec.qk_norm = QkNorm::per_head;
   spec.attention_scale = 0.3;
   spec.score_soft_cap = 50;
   spec.activation = Activation::gelu_tanh;
   spec.embedding_scale = 48;
+  spec.residual_scale = 0.25;
+  spec.logit_scale = 0.5;
   spec.logit_soft_cap = 30;
   spec.bos_token_id = 11;
   spec.eos_token_ids = {12, 13};
@@ -87,8 +96,7 @@ TEST(ModelSpec, WhatHasNoArithmeticIsRefusedByName) {
   EXPECT_EQ(spec.score_scale(), 0.25);
   EXPECT_EQ(ModelSpec{.head_dim = 64}.score_scale(), 0.125);
   const ModelSpec other = unusual();
-  for (const char* key : {"block_pattern", "rotary_width", "qk_norm", "score_soft_cap", "activation", "embedding_scale",
-                          "logit_soft_cap"}) {
+  for (const char* key : {"score_soft_cap", "logit_soft_cap"}) {
     ModelSpec one = spec;
     for (const ModelSpecField& field : model_spec_fields()) {
       if (field.key == key) field.set(one, field.get(other));
@@ -97,8 +105,10 @@ TEST(ModelSpec, WhatHasNoArithmeticIsRefusedByName) {
                 ::testing::ThrowsMessage<UnsupportedError>(
                     ::testing::AllOf(::testing::HasSubstr("model"), ::testing::HasSubstr(key))));
   }
-  spec.block_pattern = {{0, PlainRope{1e4}}, {0, PlainRope{1e6}}};
-  EXPECT_THROW(require_supported(spec, "model"), UnsupportedError);
+  for (const std::int64_t width : {0, 3, 66}) {
+    spec.rotary_width = width;
+    EXPECT_THROW(require_supported(spec, "model"), UnsupportedError) << width;
+  }
 }
 
 TEST(ModelSpec, ThePatternRepeatsOverTheBlocks) {
@@ -117,8 +127,26 @@ TEST(RopeFrequencies, FallFromOneTurnToAnother) {
   for (std::size_t i = 0; i < frequencies.size(); ++i) {
     EXPECT_NEAR(frequencies[i], std::pow(10.0, -static_cast<double>(i)), 1e-15);
   }
-  EXPECT_THAT(rope_frequencies(NoRope{}, 8), ::testing::Each(0.0));
-  EXPECT_THROW(rope_frequencies(ScaledRope{}, 8), UnsupportedError);
+  EXPECT_THAT(rope_frequencies(NoRope{}, 8), ::testing::IsEmpty());
+}
+
+TEST(RopeFrequencies, AreStretched) {
+  const auto plain = rope_frequencies(PlainRope{500}, 16);
+  const auto ratios = [&](const RopeSpec& rope) {
+    std::vector<double> out = rope_frequencies(rope, 16);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] /= plain[i];
+    return out;
+  };
+  EXPECT_THAT(ratios(LinearRope{500, 4}), ::testing::Each(::testing::DoubleNear(0.25, 1e-15)));
+  // Turns within 32 positions: above 4 a frequency stays, below 1 it is divided by 8.
+  const auto scaled = ratios(ScaledRope{500, 8, 1, 4, 32});
+  EXPECT_NEAR(scaled[0], 1, 1e-15);
+  EXPECT_NEAR(scaled[1], 0.516, 1e-3);
+  EXPECT_NEAR(scaled[7], 0.125, 1e-15);
+  EXPECT_EQ(ratios(LongRope{500, {1, 2, 4, 1, 1, 1, 1, 8}, 2})[7], 0.125);
+  EXPECT_EQ(rope_amplitude(LongRope{500, {}, 2}), 2);
+  EXPECT_EQ(rope_amplitude(PlainRope{}), 1);
+  EXPECT_THROW(rope_frequencies(LongRope{500, {1, 2}, 1}, 16), InputError);
 }
 
 }  // namespace

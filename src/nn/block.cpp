@@ -18,7 +18,23 @@ at::Tensor transformed(const BlockContext& context, Site site, at::Tensor x) {
   return context.transforms != nullptr ? context.transforms->sites[site].apply(x) : x;
 }
 
-at::Tensor add_residual(const at::Tensor& x, at::Tensor fresh) { return may_overwrite() ? fresh.add_(x) : x + fresh; }
+/// x through one of the block's norms; x itself where the model has no such norm.
+at::Tensor normed(const Block& block, const BlockContext& context, NormId norm, const at::Tensor& x) {
+  const at::Tensor& gamma = block.norms[norm];
+  return gamma.defined() ? rms_norm(x, gamma, context.spec->rms_norm_eps) : x;
+}
+
+/// The residual stream x and what attention or the MLP gave, behind the norm that the model has there.
+at::Tensor add_residual(const Block& block, const BlockContext& context, NormId norm, const at::Tensor& x,
+                        at::Tensor fresh) {
+  fresh = normed(block, context, norm, fresh);
+  if (context.spec->residual_scale != 1) fresh = fresh * context.spec->residual_scale;
+  return may_overwrite() ? fresh.add_(x) : x + fresh;
+}
+
+at::Tensor activated(Activation activation, const at::Tensor& gate) {
+  return activation == Activation::silu ? at::silu(gate) : at::gelu(gate, "tanh");
+}
 
 // Rows of scores in one product, and scores held at once: on a CPU they stay in the cache, a GPU wants large products.
 constexpr std::int64_t rows_in_tile = 512;
@@ -44,33 +60,39 @@ at::Tensor by_head(const at::Tensor& x) { return x.permute({0, 2, 1, 3}).reshape
 
 }  // namespace
 
-Rope::Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options) {
+Rope::Rope(const RopeSpec& rope, std::int64_t width, std::int64_t positions, const at::TensorOptions& options) {
   const auto f64 = at::TensorOptions().dtype(at::kDouble);
-  const at::Tensor frequency = at::tensor(spec.rope_frequencies(), f64);
+  const at::Tensor frequency = at::tensor(rope_frequencies(rope, width), f64);
   const at::Tensor angle = (at::arange(positions, f64).unsqueeze(1) * frequency).unsqueeze(1);
-  cos_ = at::cos(angle).to(options);
-  sin_ = at::sin(angle).to(options);
+  const double amplitude = rope_amplitude(rope);
+  cos_ = (at::cos(angle) * amplitude).to(options);
+  sin_ = (at::sin(angle) * amplitude).to(options);
 }
 
 at::Tensor Rope::apply(const at::Tensor& x, std::int64_t first_position) const {
   const std::int64_t tokens = x.size(1);
-  const std::int64_t half = x.size(3) / 2;
   if (first_position < 0 || first_position + tokens > positions()) {
     throw InputError("rotary embedding", fmt::format("positions {} to {} are not in the table of {}", first_position,
                                                      first_position + tokens - 1, positions()));
   }
+  const std::int64_t half = cos_.size(-1);
+  if (half == 0) return x;
   const at::Tensor cos = cos_.narrow(0, first_position, tokens);
   const at::Tensor sin = sin_.narrow(0, first_position, tokens);
   const at::Tensor left = x.narrow(-1, 0, half);
   const at::Tensor right = x.narrow(-1, half, half);
+  const std::int64_t still = x.size(3) - 2 * half;
   if (!may_overwrite()) {
-    return at::cat({at::addcmul(left * cos, right, sin, -1), at::addcmul(right * cos, left, sin)}, -1);
+    std::vector<at::Tensor> parts{at::addcmul(left * cos, right, sin, -1), at::addcmul(right * cos, left, sin)};
+    if (still > 0) parts.push_back(x.narrow(-1, 2 * half, still));
+    return at::cat(parts, -1);
   }
   at::Tensor out = at::empty(x.sizes(), x.options());
   at::Tensor out_left = out.narrow(-1, 0, half);
   at::Tensor out_right = out.narrow(-1, half, half);
   at::mul_out(out_left, left, cos).addcmul_(right, sin, -1);
   at::mul_out(out_right, right, cos).addcmul_(left, sin);
+  if (still > 0) out.narrow(-1, 2 * half, still).copy_(x.narrow(-1, 2 * half, still));
   return out;
 }
 
@@ -84,8 +106,13 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
 
 at::Tensor apply(const Linear& linear, const at::Tensor& x) { return at::linear(x, linear.weight, linear.bias); }
 
+at::Tensor project_logits(const ModelSpec& spec, const at::Tensor& lm_head, const at::Tensor& hidden) {
+  const at::Tensor logits = at::linear(hidden, lm_head);
+  return spec.logit_scale == 1 ? logits : logits * spec.logit_scale;
+}
+
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
-  const at::Tensor h = rms_norm(x, block.norms[NormId::attention_input], context.spec->rms_norm_eps);
+  const at::Tensor h = normed(block, context, NormId::attention_input, x);
   return tapped(tap, Site::qkv_input, transformed(context, Site::qkv_input, h));
 }
 
@@ -95,11 +122,16 @@ Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tenso
   const auto heads = [&](LinearId id, std::int64_t count) {
     return apply(block[id], h).view({h.size(0), h.size(1), count, spec.head_dim});
   };
+  const auto normed_heads = [&](LinearId id, NormId norm, std::int64_t count) {
+    at::Tensor x = heads(id, count);
+    if (spec.qk_norm != QkNorm::all_heads) return normed(block, context, norm, x);
+    return normed(block, context, norm, x.flatten(2)).view(x.sizes());
+  };
   Qkv out;
-  out.q = context.rope->apply(heads(LinearId::q, spec.head_count), first_position);
+  out.q = context.rope->apply(normed_heads(LinearId::q, NormId::query, spec.head_count), first_position);
   out.q = tapped(tap, Site::query, std::move(out.q));
   if (context.transforms != nullptr) out.q = context.transforms->query.apply(out.q);
-  out.k = context.rope->apply(heads(LinearId::k, spec.kv_head_count), first_position);
+  out.k = context.rope->apply(normed_heads(LinearId::k, NormId::key, spec.kv_head_count), first_position);
   out.k = transformed(context, Site::k_cache, tapped(tap, Site::key, std::move(out.k)));
   out.k = tapped(tap, Site::k_cache, std::move(out.k));
   out.v = tapped(tap, Site::v_cache, heads(LinearId::v, spec.kv_head_count));
@@ -203,29 +235,34 @@ at::Tensor attend(const Qkv& qkv, std::int64_t pinned, std::int64_t window, doub
   return attended.size() == 1 ? attended.front() : at::cat(attended, 1);
 }
 
-at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap) {
-  return add_residual(x, apply(block[LinearId::o], tapped(tap, Site::o_input, attended)));
+at::Tensor attention_output(const Block& block, const BlockContext& context, const at::Tensor& x,
+                            const at::Tensor& attended, const Tap& tap) {
+  return add_residual(block, context, NormId::attention_output, x,
+                      apply(block[LinearId::o], tapped(tap, Site::o_input, attended)));
 }
 
 at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap) {
-  const at::Tensor h = rms_norm(x, block.norms[NormId::mlp_input], context.spec->rms_norm_eps);
+  const at::Tensor h = normed(block, context, NormId::mlp_input, x);
   return tapped(tap, Site::gate_up_input, transformed(context, Site::gate_up_input, h));
 }
 
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap) {
   at::Tensor product = apply(block[LinearId::gate], h);
-  if (may_overwrite()) {
+  const Activation activation = context.spec->activation;
+  if (may_overwrite() && activation == Activation::silu) {
     at::silu_(product).mul_(apply(block[LinearId::up], h));
   } else {
-    product = at::silu(product) * apply(block[LinearId::up], h);
+    product = activated(activation, product) * apply(block[LinearId::up], h);
   }
   product = tapped(tap, Site::down_product, std::move(product));
   return transformed(context, Site::down_input, product);
 }
 
-at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap) {
+at::Tensor mlp_output(const Block& block, const BlockContext& context, const at::Tensor& x, const at::Tensor& product,
+                      const Tap& tap) {
   return tapped(tap, Site::block_output,
-                add_residual(x, apply(block[LinearId::down], tapped(tap, Site::down_input, product))));
+                add_residual(block, context, NormId::mlp_output, x,
+                             apply(block[LinearId::down], tapped(tap, Site::down_input, product))));
 }
 
 at::Tensor forward(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap,
@@ -242,8 +279,9 @@ at::Tensor forward(const Block& block, const BlockContext& context, const at::Te
     }
     attended = attend(context, qkv);
   }
-  const at::Tensor middle = attention_output(block, x, attended, tap);
-  return mlp_output(block, middle, gated_product(block, context, gate_up_input(block, context, middle, tap), tap), tap);
+  const at::Tensor middle = attention_output(block, context, x, attended, tap);
+  return mlp_output(block, context, middle,
+                    gated_product(block, context, gate_up_input(block, context, middle, tap), tap), tap);
 }
 
 }  // namespace pq::nn

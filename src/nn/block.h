@@ -38,16 +38,18 @@ struct KeyValue {
 class Rope {
  public:
   Rope() = default;
-  /// Tables for positions 0 .. positions-1, computed in float64, held in `options`' dtype and device.
-  Rope(const ModelSpec& spec, std::int64_t positions, const at::TensorOptions& options);
-  /// x [batch, tokens, heads, head_dim] whose first token stands at `first_position`. Throws InputError past the table.
+  /// Tables for positions 0 .. positions-1, computed in float64, held in `options`' dtype and device. `width`: channels
+  /// of a head that turn, the first ones.
+  Rope(const RopeSpec& rope, std::int64_t width, std::int64_t positions, const at::TensorOptions& options);
+  /// x [batch, tokens, heads, head_dim] whose first token stands at `first_position`; x itself where nothing turns.
+  /// Throws InputError past the table.
   at::Tensor apply(const at::Tensor& x, std::int64_t first_position) const;
   /// Positions in the table.
   std::int64_t positions() const { return cos_.defined() ? cos_.size(0) : 0; }
 
  private:
-  at::Tensor cos_;  // [positions, 1, head_dim / 2]
-  at::Tensor sin_;  // [positions, 1, head_dim / 2]
+  at::Tensor cos_;  // [positions, 1, width / 2]; nothing turns where that is 0
+  at::Tensor sin_;  // the same
 };
 
 /// Called with every tensor that can be watched or quantized; returns the tensor to go on with (the same one to watch
@@ -74,6 +76,8 @@ struct Qkv {
 
 /// Root mean square norm over the last dimension: x / sqrt(mean(x^2) + eps) * gamma.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps);
+/// Logits of hidden states [.., hidden] behind the final norm, by lm_head [vocab, hidden].
+at::Tensor project_logits(const ModelSpec& spec, const at::Tensor& lm_head, const at::Tensor& hidden);
 at::Tensor apply(const Linear& linear, const at::Tensor& x);
 
 /// x [batch, tokens, hidden] -> what q, k and v_proj read (tapped qkv_input).
@@ -108,14 +112,17 @@ using ReceiveProbabilities =
     std::function<void(const AttentionTile& tile, std::int64_t first_pair, const at::Tensor& probabilities)>;
 void attention_probabilities(const at::Tensor& q, const at::Tensor& k, std::int64_t pinned, std::int64_t window,
                              double scale, const ReceiveProbabilities& receive);
-/// o_proj (its input tapped o_input) added to the residual stream x.
-at::Tensor attention_output(const Block& block, const at::Tensor& x, const at::Tensor& attended, const Tap& tap);
+/// o_proj (its input tapped o_input), through the norm that the model has behind it, added to the residual stream x.
+at::Tensor attention_output(const Block& block, const BlockContext& context, const at::Tensor& x,
+                            const at::Tensor& attended, const Tap& tap);
 /// The second norm (tapped gate_up_input).
 at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
-/// silu(gate) * up (tapped down_product), transformed: what down_proj reads, before its quantizer.
+/// activation(gate) * up (tapped down_product), transformed: what down_proj reads, before its quantizer.
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap);
-/// down_proj (its input tapped down_input) added to the residual stream x; taps block_output.
-at::Tensor mlp_output(const Block& block, const at::Tensor& x, const at::Tensor& product, const Tap& tap);
+/// down_proj (its input tapped down_input), through the norm that the model has behind it, added to the residual stream
+/// x; taps block_output.
+at::Tensor mlp_output(const Block& block, const BlockContext& context, const at::Tensor& x, const at::Tensor& product,
+                      const Tap& tap);
 
 /// The whole block: x [batch, tokens, hidden] -> the same shape. When `present` is given it receives K and V of these
 /// tokens as they go to the cache; `past` holds earlier tokens of the same sequences.

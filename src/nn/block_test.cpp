@@ -136,9 +136,9 @@ TEST_F(BlockTest, WindowWithPinnedPrefixEqualsDenseMask) {
   Qkv qkv = project_qkv(block, context, qkv_input(block, context, x, {}), 3, {});
   qkv.k = at::cat({prefix.key, qkv.k}, 1);
   qkv.v = at::cat({prefix.value, qkv.v}, 1);
-  const at::Tensor middle = attention_output(block, x, dense_attention(qkv, 3, 11), {});
-  const at::Tensor expected =
-      mlp_output(block, middle, gated_product(block, context, gate_up_input(block, context, middle, {}), {}), {});
+  const at::Tensor middle = attention_output(block, context, x, dense_attention(qkv, 3, 11), {});
+  const at::Tensor expected = mlp_output(
+      block, context, middle, gated_product(block, context, gate_up_input(block, context, middle, {}), {}), {});
   EXPECT_LT(max_difference(forward(block, context, x), expected), 1e-12);
 }
 
@@ -258,7 +258,7 @@ TEST_F(BlockTest, GradientsAreThoseOfFiniteDifferences) {
 
 TEST_F(BlockTest, RopeTurnsPairsByPositionTimesFrequency) {
   const at::Tensor x = at::randn({1, 3, 2, 8}, f64);
-  const Rope rope(spec, 400, f64);
+  const Rope rope(PlainRope{}, 8, 400, f64);
   const at::Tensor y = rope.apply(x, 17);
   for (std::int64_t t = 0; t < 3; ++t) {
     for (std::int64_t i = 0; i < 4; ++i) {

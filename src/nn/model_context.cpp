@@ -19,8 +19,26 @@ ModelContext::ModelContext(const ModelSpec& spec, const SiteTransforms& transfor
       options_(options),
       common_(transforms),
       common_transforms_(std::make_shared<const BlockTransforms>(transforms, spec, transform_options(options))),
-      transforms_(static_cast<std::size_t>(spec.block_count), common_transforms_),
-      rope_(spec, positions, options) {}
+      transforms_(static_cast<std::size_t>(spec.block_count), common_transforms_) {
+  make_ropes(positions);
+}
+
+void ModelContext::make_ropes(std::int64_t positions) {
+  ropes_.clear();
+  rope_of_block_.clear();
+  const std::vector<BlockSpec>& pattern = spec_->block_pattern;
+  for (const BlockSpec& block : pattern) {
+    const auto same = std::find_if(pattern.begin(), pattern.end(),
+                                   [&](const BlockSpec& earlier) { return earlier.rope == block.rope; });
+    const auto first = static_cast<std::size_t>(same - pattern.begin());
+    if (first < rope_of_block_.size()) {
+      rope_of_block_.push_back(rope_of_block_[first]);
+      continue;
+    }
+    rope_of_block_.push_back(ropes_.size());
+    ropes_.emplace_back(block.rope, spec_->rotary_channels(), positions, options_);
+  }
+}
 
 void ModelContext::set_transforms(std::int64_t index, const SiteTransforms& transforms) {
   transforms_.at(static_cast<std::size_t>(index)) =
@@ -31,7 +49,7 @@ void ModelContext::set_transforms(std::int64_t index, const SiteTransforms& tran
 BlockContext ModelContext::block(std::int64_t index, const KeyValue* prefix) const {
   BlockContext context;
   context.spec = spec_;
-  context.rope = &rope_;
+  context.rope = &ropes_[rope_of_block_[static_cast<std::size_t>(index) % rope_of_block_.size()]];
   context.transforms = transforms_.at(static_cast<std::size_t>(index)).get();
   context.prefix = prefix;
   context.window = spec_->window_of_block(index);
@@ -41,12 +59,12 @@ BlockContext ModelContext::block(std::int64_t index, const KeyValue* prefix) con
 ModelContext ModelContext::computing_in(const at::TensorOptions& options, std::int64_t positions) const {
   ModelContext other = *this;
   other.options_ = options;
-  other.rope_ = Rope(*spec_, positions, options);
+  other.make_ropes(positions);
   return other;
 }
 
 void ModelContext::cover(std::int64_t positions) {
-  if (positions > rope_.positions()) rope_ = Rope(*spec_, std::max(positions, 2 * rope_.positions()), options_);
+  if (positions > ropes_.front().positions()) make_ropes(std::max(positions, 2 * ropes_.front().positions()));
 }
 
 }  // namespace pq::nn

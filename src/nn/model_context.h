@@ -40,7 +40,10 @@ class ModelContext {
   SiteTransforms common_;
   std::shared_ptr<const BlockTransforms> common_transforms_;
   std::vector<std::shared_ptr<const BlockTransforms>> transforms_;  // one a block
-  Rope rope_;
+  void make_ropes(std::int64_t positions);
+
+  std::vector<Rope> ropes_;                 // one a kind of the pattern
+  std::vector<std::size_t> rope_of_block_;  // one a block of the pattern: which of ropes_
 };
 
 }  // namespace pq::nn

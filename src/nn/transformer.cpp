@@ -37,6 +37,12 @@ at::Tensor load(const io::TensorView& view, const at::TensorOptions& options) {
   return values.to(options);
 }
 
+/// A norm's weight: what multiplies, so that 1 is added in float32 to one that is stored as an offset from 1.
+at::Tensor load_norm(const io::TensorView& view, bool offset, const at::TensorOptions& options) {
+  const at::Tensor weight = load(view, at::TensorOptions().dtype(at::kFloat));
+  return (offset ? weight + 1 : weight).to(options);
+}
+
 /// The named tensor outside the blocks.
 io::TensorView view_of(const io::HfCheckpoint& checkpoint, std::string_view name) {
   if (name == tensor_names::embedding) return checkpoint.embedding();
@@ -97,13 +103,16 @@ std::int64_t draw(std::span<const float> probabilities, Random& random) {
 }  // namespace
 
 at::Tensor load_tensor(const io::HfCheckpoint& checkpoint, std::string_view name, const at::TensorOptions& options) {
+  if (name == tensor_names::final_norm) {
+    return load_norm(checkpoint.final_norm(), checkpoint.spec().norm_offset, options);
+  }
   return load(view_of(checkpoint, name), options);
 }
 
 Block load_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const at::TensorOptions& options) {
   Block block;
   for (const NormRow& norm : all_norms(checkpoint.spec())) {
-    block.norms[norm.id] = load(checkpoint.norm(index, norm.id), options);
+    block.norms[norm.id] = load_norm(checkpoint.norm(index, norm.id), norm.unit_offset, options);
   }
   for (const LinearId id : all_linears) {
     const io::LinearView linear = checkpoint.linear(index, id);
@@ -119,6 +128,12 @@ at::Tensor load_rows(const io::HfCheckpoint& checkpoint, std::string_view name, 
 }
 
 at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, const at::TensorOptions& options) {
+  const at::Tensor rows = embedding_rows(checkpoint, tokens, options);
+  return checkpoint.spec().embedding_scale == 1 ? rows : rows * checkpoint.spec().embedding_scale;
+}
+
+at::Tensor embedding_rows(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens,
+                          const at::TensorOptions& options) {
   const ModelSpec& spec = checkpoint.spec();
   const io::TensorView view = checkpoint.embedding();
   const at::Tensor ids = tokens.cpu().contiguous();
@@ -169,7 +184,8 @@ Tap Transformer::tap(std::int64_t block) const { return parts_.taps ? parts_.tap
 
 at::Tensor Transformer::embedded(const at::Tensor& tokens) const {
   check_tokens(tokens, parts_.spec);
-  return at::embedding(parts_.embedding, tokens.to(parts_.embedding.device()));
+  const at::Tensor rows = at::embedding(parts_.embedding, tokens.to(parts_.embedding.device()));
+  return parts_.spec.embedding_scale == 1 ? rows : rows * parts_.spec.embedding_scale;
 }
 
 at::Tensor Transformer::hidden(const at::Tensor& tokens) {
@@ -182,7 +198,9 @@ at::Tensor Transformer::hidden(const at::Tensor& tokens) {
   return rms_norm(x, parts_.final_norm, parts_.spec.rms_norm_eps);
 }
 
-at::Tensor Transformer::head(const at::Tensor& hidden) const { return at::linear(hidden, parts_.lm_head); }
+at::Tensor Transformer::head(const at::Tensor& hidden) const {
+  return project_logits(parts_.spec, parts_.lm_head, hidden);
+}
 
 void Transformer::run(std::span<const std::int32_t> tokens, std::int64_t sequences) {
   const auto count = static_cast<std::int64_t>(tokens.size());
@@ -282,7 +300,7 @@ void Transformer::sample_batch(std::int64_t length, std::int32_t first_token, st
   std::int64_t* ids = tokens.data_ptr<std::int64_t>();
   std::vector<std::vector<std::int32_t>> sequences(random.size(), std::vector<std::int32_t>{first_token});
   for (std::int64_t position = 1; position < length; ++position) {
-    at::Tensor x = at::embedding(parts_.embedding, tokens.to(parts_.embedding.device()));
+    at::Tensor x = embedded(tokens);
     for (std::size_t i = 0; i < parts_.blocks.size(); ++i) {
       const Block& block = parts_.blocks[i];
       const BlockContext here = context(static_cast<std::int64_t>(i));
@@ -290,10 +308,11 @@ void Transformer::sample_batch(std::int64_t length, std::int32_t first_token, st
       caches[i].append(qkv.k, qkv.v);
       const KeyValue seen = caches[i].contents();
       x = attention_output(
-          block, x,
+          block, here, x,
           o_input(here, attend({qkv.q, seen.key, seen.value}, pinned, here.window, parts_.spec.score_scale())),
           taps[i]);
-      x = mlp_output(block, x, gated_product(block, here, gate_up_input(block, here, x, taps[i]), taps[i]), taps[i]);
+      x = mlp_output(block, here, x, gated_product(block, here, gate_up_input(block, here, x, taps[i]), taps[i]),
+                     taps[i]);
     }
     x = head(rms_norm(x, parts_.final_norm, parts_.spec.rms_norm_eps));
     const at::Tensor probabilities = at::softmax(x.to(at::kCPU, at::kFloat), -1).contiguous();

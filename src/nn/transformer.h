@@ -30,6 +30,9 @@ at::Tensor load_rows(const io::HfCheckpoint& checkpoint, std::string_view name, 
 
 /// Rows of the embedding for `tokens` [batch, tokens] (int64): [batch, tokens, hidden]. Reads only those rows of the
 /// mapped file.
+at::Tensor embedding_rows(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens,
+                          const at::TensorOptions& options);
+/// The same times the model's embedding_scale: what enters the first block.
 at::Tensor embed(const io::HfCheckpoint& checkpoint, const at::Tensor& tokens, const at::TensorOptions& options);
 
 /// A whole model in memory as a LanguageModel: the reference that everything else is compared with.

@@ -126,8 +126,9 @@ TEST_P(FamilyTest, PinnedPrefixEqualsDenseMasks) {
     };
     qkv.k = behind(prefix[static_cast<std::size_t>(i)].key, qkv.k);
     qkv.v = behind(prefix[static_cast<std::size_t>(i)].value, qkv.v);
-    x = attention_output(block, x, dense_attention(qkv, length, spec.window_of_block(i)), {});
-    x = mlp_output(block, x, gated_product(block, context, gate_up_input(block, context, x, {}), {}), {});
+    x = attention_output(block, context, x, o_input(context, dense_attention(qkv, length, spec.window_of_block(i))),
+                         {});
+    x = mlp_output(block, context, x, gated_product(block, context, gate_up_input(block, context, x, {}), {}), {});
   }
   x = rms_norm(x, load_tensor(checkpoint, tensor_names::final_norm, f64), spec.rms_norm_eps);
   EXPECT_LE(max_difference(model->hidden(tokens), x), 1e-11);
@@ -156,10 +157,15 @@ TEST_P(FamilyTest, SamplesWhatFullPassesWouldSample) {
 
 INSTANTIATE_TEST_SUITE_P(Goldens, FamilyTest,
                          ::testing::Values("llama-gqa", "llama-tied-head-dim", "mistral-window", "qwen2-tied",
-                                           "qwen2-window"));
+                                           "qwen2-window", "llama-rope-llama3", "llama-rope-linear", "qwen2-yarn",
+                                           "qwen3", "ministral-window", "phi3-longrope-short", "phi3-window", "smollm3",
+                                           "granite", "gemma3-window", "olmo2"));
 
 // Not the sliding ones: transformers does not pin a prefix in a window. PinnedPrefixEqualsDenseMasks has those.
-INSTANTIATE_TEST_SUITE_P(Goldens, PrefixTest, ::testing::Values("llama-gqa", "llama-tied-head-dim", "qwen2-tied"));
+INSTANTIATE_TEST_SUITE_P(Goldens, PrefixTest,
+                         ::testing::Values("llama-gqa", "llama-tied-head-dim", "qwen2-tied", "llama-rope-llama3",
+                                           "llama-rope-linear", "qwen2-yarn", "qwen3", "phi3-longrope-short", "smollm3",
+                                           "granite", "olmo2"));
 
 TEST(Transformer, SampleModelEqualsTransformers) {
   const Golden golden(goldens / "sample-model.safetensors");

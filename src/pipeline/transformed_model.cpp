@@ -21,9 +21,10 @@ nn::Block TransformedModel::block(std::int64_t index, SiteTransforms& online) co
 }
 
 at::Tensor TransformedModel::embed(const at::Tensor& tokens) const {
-  return transforms_.embedding_rows(nn::embed(checkpoint_, tokens, options_))
-      .to(at::kHalf)
-      .to(options_.dtype().toScalarType());
+  const at::Tensor rows = transforms_.embedding_rows(nn::embedding_rows(checkpoint_, tokens, options_))
+                              .to(at::kHalf)
+                              .to(options_.dtype().toScalarType());
+  return spec().embedding_scale == 1 ? rows : rows * spec().embedding_scale;
 }
 
 at::Tensor TransformedModel::final_norm() const {

@@ -61,10 +61,10 @@ GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, 
     k.push_back(qkv.k);
     v.push_back(qkv.v);
     attended.push_back(nn::attend(context, qkv));
-    middle.push_back(nn::attention_output(block, row, attended.back(), {}));
+    middle.push_back(nn::attention_output(block, context, row, attended.back(), {}));
     g.push_back(nn::gate_up_input(block, context, middle.back(), {}));
     product.push_back(nn::gated_product(block, context, g.back(), watch));
-    output.push_back(nn::mlp_output(block, middle.back(), product.back(), {}));
+    output.push_back(nn::mlp_output(block, context, middle.back(), product.back(), {}));
   }
   const auto join = [](std::vector<at::Tensor>& parts) {
     at::Tensor whole = at::cat(parts);
@@ -161,9 +161,9 @@ double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, d
       } else {
         qkv.v = quantizer(qkv.v);
       }
-      middle = nn::attention_output(block_, row(x_), nn::attend(context_, qkv), {});
+      middle = nn::attention_output(block_, context_, row(x_), nn::attend(context_, qkv), {});
     } else if (site == Site::o_input) {
-      middle = nn::attention_output(block_, row(x_), row(attended_), tap);
+      middle = nn::attention_output(block_, context_, row(x_), row(attended_), tap);
     }
     at::Tensor product = row(product_);
     if (site != Site::down_input) {
@@ -171,7 +171,7 @@ double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, d
           site == Site::gate_up_input ? quantizer(row(g_)) : nn::gate_up_input(block_, context_, middle, {});
       product = nn::gated_product(block_, context_, g, {});
     }
-    const at::Tensor output = nn::mlp_output(block_, middle, product, tap);
+    const at::Tensor output = nn::mlp_output(block_, context_, middle, product, tap);
     at::Tensor difference = output - row(output_);
     if (keep_.defined()) difference.mul_(row(keep_));
     error += difference.square_().sum(at::kDouble).item<double>();

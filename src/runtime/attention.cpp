@@ -72,20 +72,29 @@ class BlockAttention {
   const AttentionRows& rows_;
 };
 
-// RoPE and transform for some KV heads of a row and the query heads that read them.
+// The norm of Q or K, RoPE and transform for some KV heads of a row and the query heads that read them.
 void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::int64_t kv_heads,
                             std::byte* scratch) const {
   const std::int64_t dim = parts_.spec.head_dim;
   const std::int64_t position = parts_.prefix() + batch_.position(row);
   const Sequence& sequence = *batch_.run(batch_.run_of(row)).sequence;
-  const RopeChunk& chunk = *sequence.rope[index(position / RopeChunk::positions)];
-  const std::int64_t at = position % RopeChunk::positions * (dim / 2);
-  const auto rotate_heads = [&](float* heads, std::int64_t count, const OnlineTransform& transform) {
-    parts_.table.rope(heads, count, dim, chunk.cos.data() + at, chunk.sin.data() + at);
+  const std::int64_t width = parts_.ropes[of_.rope].width();
+  const RopeChunk& chunk = *sequence.ropes[of_.rope][index(position / RopeChunk::positions)];
+  const std::int64_t at = position % RopeChunk::positions * (width / 2);
+  const auto rotate_heads = [&](float* heads, std::int64_t count, NormId norm, const OnlineTransform& transform) {
+    if (const std::vector<float>& gamma = of_.norms[norm]; !gamma.empty()) {
+      const auto eps = static_cast<float>(parts_.spec.rms_norm_eps);
+      const auto size = static_cast<std::int64_t>(gamma.size());
+      for (float* part = heads; part < heads + count * dim; part += size) {
+        parts_.table.rms_norm(part, gamma.data(), eps, size, part);
+      }
+    }
+    if (width > 0) parts_.table.rope(heads, count, dim, width, chunk.cos.data() + at, chunk.sin.data() + at);
     transform.apply(heads, count, parts_.table, scratch);
   };
-  rotate_heads(rows_.query.row(row) + first_kv_head * group() * dim, kv_heads * group(), of_.query_transform);
-  rotate_heads(rows_.key.row(row) + first_kv_head * dim, kv_heads, of_.key_transform);
+  rotate_heads(rows_.query.row(row) + first_kv_head * group() * dim, kv_heads * group(), NormId::query,
+               of_.query_transform);
+  rotate_heads(rows_.key.row(row) + first_kv_head * dim, kv_heads, NormId::key, of_.key_transform);
 }
 
 TokenParams BlockAttention::token_params(std::int64_t row) const {
@@ -140,7 +149,7 @@ void attend(const ModelParts& parts, std::int64_t block, const Batch& batch, con
   const std::int64_t kv_heads = parts.spec.kv_head_count;
   const bool per_token = parts.kv.per_token();
   const bool one_each = batch.rows() == batch.runs();
-  const bool whole_rows = per_token || !one_each;
+  const bool whole_rows = per_token || !one_each || parts.spec.qk_norm == QkNorm::all_heads;
   std::vector<TokenParams> tokens(per_token ? index(batch.rows()) : 0);
   if (whole_rows) {
     const std::int64_t values = parts.spec.query_size() + parts.spec.kv_size();

@@ -21,6 +21,41 @@ void embed(const ModelParts& parts, const Batch& batch, const Rows& residual, Sc
   });
 }
 
+/// o_proj or down_proj of `input` into the residual stream: straight, or by way of `branch` where something is done to
+/// it on the way.
+void add_branch(const ModelParts& parts, const LinearUnit& linear, const LinearRows& input, const PackedLinear& weights,
+                const std::vector<float>& norm, const Rows& residual, Workspace& work) {
+  const double scale = parts.spec.residual_scale;
+  if (norm.empty() && scale == 1) {
+    linear.multiply(input, std::array{LinearProduct{&weights, nullptr, residual, Store::add}});
+    return;
+  }
+  const Rows branch = work.branch.rows(residual.count);
+  linear.multiply(input, std::array{LinearProduct{&weights, nullptr, branch, Store::overwrite}});
+  const std::int64_t hidden = parts.spec.hidden_size;
+  for_rows(residual.count, hidden, work.scratch, [&](std::int64_t row, std::byte* memory) {
+    const float* from = branch.row(row);
+    if (!norm.empty()) {
+      auto* normed = reinterpret_cast<float*>(memory);
+      parts.table.rms_norm(from, norm.data(), static_cast<float>(parts.spec.rms_norm_eps), hidden, normed);
+      from = normed;
+    }
+    float* to = residual.row(row);
+    for (std::int64_t i = 0; i < hidden; ++i) to[i] += static_cast<float>(scale) * from[i];
+  });
+}
+
+/// The residual stream as the layers of a site read it: through the norm in front of them, where there is one.
+LinearRows read_residual(const ModelParts& parts, const LinearUnit& linear, const LinearInput& input,
+                         const std::vector<float>& norm, const Rows& residual, Workspace& work) {
+  if (!norm.empty()) return linear.prepare(input, residual, Norm{norm, parts.spec.rms_norm_eps});
+  const Rows copy = work.branch.rows(residual.count);
+  for (std::int64_t row = 0; row < residual.count; ++row) {
+    std::copy_n(residual.row(row), parts.spec.hidden_size, copy.row(row));
+  }
+  return linear.prepare(input, copy);
+}
+
 void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch& batch, Workspace& work,
                const Probe& probe) {
   const auto show = [&](Stage stage) {
@@ -28,7 +63,7 @@ void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch
   };
   const PackedBlock& block = parts.blocks[index(index_of_block)];
   const LinearUnit linear(parts.table, work.linear, work.scratch);
-  const double eps = parts.spec.rms_norm_eps;
+  const kernels::Gate gate = parts.spec.activation == Activation::silu ? kernels::Gate::silu : kernels::Gate::gelu_tanh;
   const std::int64_t count = batch.rows();
   const Rows residual = work.residual.rows(count);
   const Rows query = work.query.rows(count);
@@ -39,7 +74,7 @@ void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch
 
   show(Stage::block_input);
   const LinearRows qkv_input =
-      linear.prepare(block.qkv_input, residual, Norm{block.norms[NormId::attention_input], eps});
+      read_residual(parts, linear, block.qkv_input, block.norms[NormId::attention_input], residual, work);
   show(Stage::qkv_input);
   linear.multiply(qkv_input, std::array{LinearProduct{&block[LinearId::q], nullptr, query, Store::overwrite},
                                         LinearProduct{&block[LinearId::k], nullptr, key, Store::overwrite},
@@ -49,17 +84,17 @@ void run_block(const ModelParts& parts, std::int64_t index_of_block, const Batch
   show(Stage::attended);
   const LinearRows o_input = linear.prepare(block.o_input, attended);
   show(Stage::o_input);
-  linear.multiply(o_input, std::array{LinearProduct{&block[LinearId::o], nullptr, residual, Store::add}});
+  add_branch(parts, linear, o_input, block[LinearId::o], block.norms[NormId::attention_output], residual, work);
   show(Stage::attention_out);
   const LinearRows gate_up_input =
-      linear.prepare(block.gate_up_input, residual, Norm{block.norms[NormId::mlp_input], eps});
+      read_residual(parts, linear, block.gate_up_input, block.norms[NormId::mlp_input], residual, work);
   show(Stage::gate_up_input);
-  linear.multiply(gate_up_input,
-                  std::array{LinearProduct{&block[LinearId::gate], &block[LinearId::up], product, Store::overwrite}});
+  linear.multiply(gate_up_input, std::array{LinearProduct{&block[LinearId::gate], &block[LinearId::up], product,
+                                                          Store::overwrite, gate}});
   show(Stage::product);
   const LinearRows down_input = linear.prepare(block.down_input, product);
   show(Stage::down_input);
-  linear.multiply(down_input, std::array{LinearProduct{&block[LinearId::down], nullptr, residual, Store::add}});
+  add_branch(parts, linear, down_input, block[LinearId::down], block.norms[NormId::mlp_output], residual, work);
   show(Stage::block_output);
 }
 
@@ -110,6 +145,11 @@ void project_logits(const ModelParts& parts, Workspace& workspace, const ConstRo
   const LinearRows rows = linear.prepare(parts.head_input, residual, Norm{parts.final_norm, parts.spec.rms_norm_eps});
   const Rows logits{out, parts.spec.vocab_size, residual.count};
   linear.multiply(rows, std::array{LinearProduct{&parts.lm_head, nullptr, logits, Store::overwrite}});
+  if (parts.spec.logit_scale == 1) return;
+  for_rows(logits.count, parts.spec.vocab_size, workspace.scratch, [&](std::int64_t row, std::byte*) {
+    float* values = logits.row(row);
+    for (std::int64_t i = 0; i < parts.spec.vocab_size; ++i) values[i] *= static_cast<float>(parts.spec.logit_scale);
+  });
 }
 
 }  // namespace pq::runtime

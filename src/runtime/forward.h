@@ -19,7 +19,7 @@ enum class Stage {
   o_input,        ///< as qkv_input, of attended
   attention_out,  ///< residual
   gate_up_input,  ///< as qkv_input
-  product,        ///< product: silu(gate) * up, before what down_input does online
+  product,        ///< product: activation(gate) * up, before what down_input does online
   down_input,     ///< as qkv_input, of product, which is rotated now
   block_output,   ///< residual
 };

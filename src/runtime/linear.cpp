@@ -131,15 +131,21 @@ void LinearUnit::multiply(const LinearRows& rows, std::span<const LinearProduct>
                                     rows.codes,
                                     product.out.values,
                                     product.out.stride,
-                                    product.store};
+                                    product.store,
+                                    product.gate};
         table_.int_gemm(gemm, first, last, scratch_.of(thread));
       } else {
-        const kernels::FloatGemm gemm{
-            product.weights->floats(), product.up != nullptr ? &product.up->floats() : nullptr,
-            rows.floats.values,        rows.floats.count,
-            rows.floats.stride,        rows.rounded,
-            rows.rounded_stride,       product.out.values,
-            product.out.stride,        product.store};
+        const kernels::FloatGemm gemm{product.weights->floats(),
+                                      product.up != nullptr ? &product.up->floats() : nullptr,
+                                      rows.floats.values,
+                                      rows.floats.count,
+                                      rows.floats.stride,
+                                      rows.rounded,
+                                      rows.rounded_stride,
+                                      product.out.values,
+                                      product.out.stride,
+                                      product.store,
+                                      product.gate};
         table_.float_gemm(gemm, first, last, scratch_.of(thread));
       }
     }

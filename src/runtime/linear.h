@@ -44,12 +44,13 @@ struct LinearRows {
   std::int64_t rounded_stride;
 };
 
-/// A linear layer to apply: out (+)= rows * weights, or silu(rows * weights) * (rows * up).
+/// A linear layer to apply: out (+)= rows * weights, or gate(rows * weights) * (rows * up).
 struct LinearProduct {
   const PackedLinear* weights;
   const PackedLinear* up;  ///< of the same shape; nullptr: a plain product
   Rows out;
   kernels::Store store;
+  kernels::Gate gate = kernels::Gate::silu;
 };
 
 /// Linear layers on this processor. It holds nothing but the place to work in: what prepare gives, multiply takes.

@@ -130,9 +130,23 @@ WorkspaceShape workspace_shape(const ModelParts& parts) {
           .query_size = spec.query_size(),
           .kv_size = spec.kv_size(),
           .intermediate_size = spec.intermediate_size,
+          .branches = spec.norm_placement != NormPlacement::pre || spec.residual_scale != 1,
           .most_segments = most_segments,
           .group_heads = spec.head_count / spec.kv_head_count,
           .kv = parts.kv.layout};
+}
+
+/// A table for each kind of rotary embedding, and which one each block reads.
+void set_ropes(ModelParts& parts) {
+  std::vector<const RopeSpec*> kinds;
+  for (std::int64_t i = 0; i < parts.spec.block_count; ++i) {
+    const RopeSpec& rope = parts.spec.block(i).rope;
+    const auto known = std::find_if(kinds.begin(), kinds.end(), [&](const RopeSpec* kind) { return *kind == rope; });
+    parts.blocks[index(i)].rope = static_cast<std::size_t>(known - kinds.begin());
+    if (known != kinds.end()) continue;
+    kinds.push_back(&rope);
+    parts.ropes.emplace_back(rope_frequencies(rope, parts.spec.rotary_channels()), rope_amplitude(rope));
+  }
 }
 
 }  // namespace
@@ -154,6 +168,7 @@ std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& 
     parts->blocks.back().prefix_key = unpack_prefix(*parts, kv.key);
     parts->blocks.back().prefix_value = unpack_prefix(*parts, kv.value);
   }
+  set_ropes(*parts);
   set_lm_head(*parts, source.lm_head);
   parts->workspace_shape = workspace_shape(*parts);
   return parts;

@@ -13,8 +13,7 @@ ModelParts::ModelParts(const ModelSpec& model_spec, const Recipe& model_recipe, 
       recipe(model_recipe),
       options(model_options),
       table(kernel_table),
-      kv(plan_kv(model_spec, model_recipe.kv, model_options.kv_bits, model_options.float_attention)),
-      rope(model_spec.rope_frequencies()) {}
+      kv(plan_kv(model_spec, model_recipe.kv, model_options.kv_bits, model_options.float_attention)) {}
 
 kernels::KvHead ModelParts::head(const KvCache& cache, std::int64_t block, std::int64_t kv_head) const {
   const PackedBlock& of = blocks[index(block)];
@@ -31,6 +30,8 @@ void ModelParts::embed(std::int32_t token, std::span<float> out) const {
   const float largest = max_abs(out);
   if (!std::isfinite(largest)) io::refuse_not_finite(embedding);
   if (options.lm_head_bits == 8) fake_quantize(out, symmetric_scale(largest, 1, 8), 0, quant_range(8, true));
+  if (spec.embedding_scale == 1) return;
+  for (float& value : out) value *= static_cast<float>(spec.embedding_scale);
 }
 
 }  // namespace pq::runtime

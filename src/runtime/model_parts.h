@@ -1,7 +1,9 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -36,6 +38,7 @@ struct PackedBlock {
   AlignedBuffer prefix_key;    ///< float [kv_heads][prefix][padded_dim]
   AlignedBuffer prefix_value;  ///< the same
   std::int64_t window = 0;
+  std::size_t rope = 0;  ///< which of the model's tables
 
   const PackedLinear& operator[](LinearId id) const { return linears[id]; }
   PackedLinear& operator[](LinearId id) { return linears[id]; }
@@ -60,7 +63,7 @@ struct ModelParts {
   KvPlan kv;
   std::int64_t prefix_length = 0;
   std::vector<std::int32_t> prefix_ids;  ///< empty where they are not known
-  RopeTable rope;
+  std::deque<RopeTable> ropes;           ///< one a kind of the blocks' pattern
   WorkspaceShape workspace_shape{};
   WorkspacePool workspaces;
 

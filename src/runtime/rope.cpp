@@ -17,8 +17,8 @@ std::shared_ptr<const RopeChunk> RopeTable::chunk(std::int64_t i) const {
   for (std::int64_t pair = 0; pair < half; ++pair) {
     for (std::int64_t position = 0; position < RopeChunk::positions; ++position) {
       const double angle = static_cast<double>(i * RopeChunk::positions + position) * frequencies_[index(pair)];
-      made->cos[index(position * half + pair)] = static_cast<float>(std::cos(angle));
-      made->sin[index(position * half + pair)] = static_cast<float>(std::sin(angle));
+      made->cos[index(position * half + pair)] = static_cast<float>(amplitude_ * std::cos(angle));
+      made->sin[index(position * half + pair)] = static_cast<float>(amplitude_ * std::sin(angle));
     }
   }
   chunks_[index(i)] = made;

@@ -7,8 +7,11 @@ Sequence::Sequence(const ModelParts& parts, std::int64_t sequence_capacity)
 
 void Sequence::cover(const ModelParts& parts, std::int64_t tokens) {
   const std::int64_t last = (parts.prefix() + tokens + RopeChunk::positions - 1) / RopeChunk::positions;
-  while (static_cast<std::int64_t>(rope.size()) < last) {
-    rope.push_back(parts.rope.chunk(static_cast<std::int64_t>(rope.size())));
+  ropes.resize(parts.ropes.size());
+  for (std::size_t i = 0; i < ropes.size(); ++i) {
+    while (static_cast<std::int64_t>(ropes[i].size()) < last) {
+      ropes[i].push_back(parts.ropes[i].chunk(static_cast<std::int64_t>(ropes[i].size())));
+    }
   }
 }
 

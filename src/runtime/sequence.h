@@ -19,9 +19,10 @@ struct Sequence {
   KvCache cache;
   std::int64_t capacity;
   std::int64_t length = 0;  ///< tokens in the cache, the prefix not counted
-  std::vector<std::shared_ptr<const RopeChunk>> rope;
+  /// For each of the model's tables, its chunks.
+  std::vector<std::vector<std::shared_ptr<const RopeChunk>>> ropes;
 
-  /// Makes the rotary table reach the first `tokens` tokens.
+  /// Makes the rotary tables reach the first `tokens` tokens.
   void cover(const ModelParts& parts, std::int64_t tokens);
 };
 

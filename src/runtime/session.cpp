@@ -160,7 +160,7 @@ Session Session::fork() const {
   auto copy = std::make_unique<State>(state_->model, capacity());
   copy->sequence.cache.copy_tokens(state_->sequence.cache, length());
   copy->sequence.length = length();
-  copy->sequence.rope = state_->sequence.rope;
+  copy->sequence.ropes = state_->sequence.ropes;
   copy->last = state_->last;
   copy->logits = state_->logits;
   copy->logits_known = state_->logits_known;

@@ -15,6 +15,7 @@ void Workspace::cover(const WorkspaceShape& shape, std::int64_t rows_needed, int
     value = RowBuffer(rows, shape.kv_size);
     attended = RowBuffer(rows, shape.query_size);
     product = RowBuffer(rows, shape.intermediate_size);
+    if (shape.branches) branch = RowBuffer(rows, shape.hidden_size);
     linear = LinearBuffers(rows, shape.hidden_size, widest, shape.most_segments);
   }
   const std::int64_t attention_rows = std::min(rows, attention_tile) * shape.group_heads;

@@ -23,6 +23,7 @@ struct WorkspaceShape {
   std::int64_t query_size;
   std::int64_t kv_size;
   std::int64_t intermediate_size;
+  bool branches;               ///< attention and MLP do not go straight into the residual stream, or read it as it is
   std::int64_t most_segments;  ///< of any linear layer's input
   std::int64_t group_heads;    ///< query heads that share one KV head
   kernels::KvLayout kv;
@@ -37,6 +38,8 @@ struct Workspace {
   RowBuffer value;     ///< [rows, kv_size]
   RowBuffer attended;  ///< [rows, query_size]
   RowBuffer product;   ///< [rows, intermediate]
+  RowBuffer branch;    ///< [rows, hidden], where the model needs it: the residual stream as a layer reads it, and what
+                       ///< o_proj or down_proj gave
   LinearBuffers linear;
   Scratch scratch;
 

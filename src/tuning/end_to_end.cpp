@@ -121,7 +121,7 @@ double ScaleTuning::loss(const at::Tensor& hidden, const at::Tensor& tokens, dou
     const std::int64_t taken = std::min(step, rows.size(0) - first);
     at::Tensor x = rows.narrow(0, first, taken).detach();
     x.set_requires_grad(gradient != nullptr);
-    const at::Tensor logits = at::linear(nn::rms_norm(x, final_norm_, spec_.rms_norm_eps), lm_head_);
+    const at::Tensor logits = nn::project_logits(spec_, lm_head_, nn::rms_norm(x, final_norm_, spec_.rms_norm_eps));
     const at::Tensor part =
         at::cross_entropy_loss(logits.to(at::kFloat), targets.narrow(0, first, taken), {}, at::Reduction::Sum) / count;
     sum += part.item<double>();

@@ -34,35 +34,42 @@ Matrix product_bound(const LinearInput& input, const PackedLinear& linear, Matri
   return magnitude;
 }
 
-Matrix gated_bound(const Matrix& gate, const Matrix& gate_bound, const Matrix& up, const Matrix& up_bound,
-                   const Matrix& reference) {
+Matrix gated_bound(Activation activation, const Matrix& gate, const Matrix& gate_bound, const Matrix& up,
+                   const Matrix& up_bound, const Matrix& reference) {
   Matrix bound = reference;
   for (std::size_t i = 0; i < bound.values.size(); ++i) {
-    // The slope of silu is at most 1.1; its exponential may be off by 2^-20.
-    bound.values[i] = 1.1 * gate_bound.values[i] * (std::fabs(up.values[i]) + up_bound.values[i]) +
-                      std::fabs(silu(gate.values[i])) * up_bound.values[i] + 0x1p-20 * std::fabs(reference.values[i]) +
-                      1e-30;
+    // The slope of either activation is at most 1.13. The exponential may be off by 2^-20, and GELU's by the rounding
+    // of its argument, which is at most 88 where anything is left of the quotient.
+    const double x = gate.values[i];
+    const double opened = activation == Activation::silu ? silu(x) : gelu_tanh(x);
+    bound.values[i] = 1.13 * gate_bound.values[i] * (std::fabs(up.values[i]) + up_bound.values[i]) +
+                      std::fabs(opened) * up_bound.values[i] +
+                      (activation == Activation::silu ? 0x1p-20 : 0x1p-16) * std::fabs(reference.values[i]) + 1e-30;
   }
   return bound;
 }
 
 // A score is off by the rounding of Q (to 16 bits where K is integer) against K, and as much again for sums in float32;
 // a softmax weight moves by that relatively, twice; 16-bit weights add 2^-16 of the largest one each.
-Matrix heads_bound(const Matrix& before, std::int64_t head_dim, const SiteTransform& transform) {
+Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t block, const SiteTransform& transform) {
   Matrix bound(before.rows, before.columns);
-  const std::size_t dim = index(head_dim);
+  const std::size_t dim = index(spec.head_dim);
+  const RopeSpec& rope = spec.block(block).rope;
+  const std::size_t width = std::holds_alternative<NoRope>(rope) ? 0 : index(spec.rotary_channels());
+  const double amplitude = rope_amplitude(rope);
   constexpr double steps = 8;
   for (std::size_t first = 0; first < before.values.size(); first += dim) {
     const std::span<const double> head = std::span(before.values).subspan(first, dim);
     const std::span<double> out = std::span(bound.values).subspan(first, dim);
     if (transform.empty()) {
       // Each output is a signed sum of two of the head's values, which rotation by angles makes at most twice as large.
-      std::fill(out.begin(), out.end(), 2 * steps * float_unit * sum_of_magnitudes(head));
+      std::fill(out.begin(), out.end(), 2 * amplitude * steps * float_unit * sum_of_magnitudes(head));
       continue;
     }
     RowBound row;
     for (std::size_t i = 0; i < dim; ++i) {
-      row.magnitude.push_back(std::fabs(head[i]) + std::fabs(head[(i + dim / 2) % dim]));
+      row.magnitude.push_back(i < width ? amplitude * (std::fabs(head[i]) + std::fabs(head[(i + width / 2) % width]))
+                                        : std::fabs(head[i]));
       row.error.push_back(steps / 2 * float_unit * row.magnitude.back());
     }
     row = transformed_bound(transform, std::move(row));

@@ -22,11 +22,12 @@ Matrix norm_bound(const Matrix& reference);
 /// Of a linear layer's output; `magnitude` is the sum of the absolute values of the terms of each.
 Matrix product_bound(const LinearInput& input, const PackedLinear& linear, Matrix magnitude);
 /// Of silu(gate) * up with bounds of gate and up; `reference` is the exact product.
-Matrix gated_bound(const Matrix& gate, const Matrix& gate_bound, const Matrix& up, const Matrix& up_bound,
-                   const Matrix& reference);
+Matrix gated_bound(Activation activation, const Matrix& gate, const Matrix& gate_bound, const Matrix& up,
+                   const Matrix& up_bound, const Matrix& reference);
 
-/// Of rows of heads [rows, heads * head_dim] after RoPE and a transform of each head; `before`: what goes in.
-Matrix heads_bound(const Matrix& before, std::int64_t head_dim, const SiteTransform& transform);
+/// Of rows of heads [rows, heads * head_dim] after the RoPE of block `block` and a transform of each head; `before`:
+/// what goes in.
+Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t block, const SiteTransform& transform);
 /// Of rows after a transform; `before`: what goes in.
 Matrix transform_bound(const Matrix& before, const SiteTransform& transform);
 

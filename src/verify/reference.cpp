@@ -112,6 +112,7 @@ Matrix multiply(const ReferenceLinear& linear, const Matrix& x, Matrix* magnitud
 
 Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps) {
   Matrix y = x;
+  if (gamma.empty()) return y;
   for (std::int64_t row = 0; row < x.rows; ++row) {
     double squares = 0;
     for (const double value : x.row(row)) squares += value * value;
@@ -121,17 +122,22 @@ Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps) {
   return y;
 }
 
-void apply_rope(Matrix& x, std::span<const double> frequencies, std::int64_t first_position) {
+void apply_rope(Matrix& x, const ModelSpec& spec, std::int64_t block, std::int64_t first_position) {
+  const RopeSpec& rope = spec.block(block).rope;
+  const std::vector<double> frequencies = rope_frequencies(rope, spec.rotary_channels());
+  const double amplitude = rope_amplitude(rope);
   const std::size_t half = frequencies.size();
   for (std::int64_t row = 0; row < x.rows; ++row) {
     const std::span<double> values = x.row(row);
     for (std::size_t i = 0; i < half; ++i) {
       const double angle = static_cast<double>(first_position + row) * frequencies[i];
-      for (std::size_t head = 0; head < values.size(); head += 2 * half) {
+      const double cosine = amplitude * std::cos(angle);
+      const double sine = amplitude * std::sin(angle);
+      for (std::size_t head = 0; head < values.size(); head += index(spec.head_dim)) {
         const double a = values[head + i];
         const double b = values[head + half + i];
-        values[head + i] = a * std::cos(angle) - b * std::sin(angle);
-        values[head + half + i] = b * std::cos(angle) + a * std::sin(angle);
+        values[head + i] = a * cosine - b * sine;
+        values[head + half + i] = b * cosine + a * sine;
       }
     }
   }
@@ -214,11 +220,22 @@ Matrix prefix_rows(const ModelSource& source, std::int64_t block, bool key) {
   return rows;
 }
 
-Matrix silu_product(const Matrix& gate, const Matrix& up) {
+Matrix gated_product(Activation activation, const Matrix& gate, const Matrix& up) {
   Matrix out = gate;
   for (std::size_t i = 0; i < out.values.size(); ++i) {
-    out.values[i] = silu(gate.values[i]) * up.values[i];
+    const double x = gate.values[i];
+    out.values[i] = (activation == Activation::silu ? silu(x) : gelu_tanh(x)) * up.values[i];
   }
+  return out;
+}
+
+Matrix normed_heads(const Matrix& x, std::span<const float> gamma, double eps) {
+  if (gamma.empty()) return x;
+  const auto size = static_cast<std::int64_t>(gamma.size());
+  Matrix parts(x.rows * x.columns / size, size);
+  parts.values = x.values;
+  Matrix out = x;
+  out.values = rms_norm(parts, gamma, eps).values;
   return out;
 }
 
@@ -227,6 +244,7 @@ Matrix embed(const ModelSource& source, const ModelOptions& options, std::span<c
   const LinearShape shape{source.spec.vocab_size, source.spec.hidden_size, false};
   const ReferenceLinear rows{&source.embedding, nullptr, shape, QuantizerFormat{}, options.lm_head_bits == 8};
   for (std::int64_t i = 0; i < out.rows; ++i) rows.decode(tokens[index(i)], out.row(i));
+  for (double& value : out.values) value *= source.spec.embedding_scale;
   return out;
 }
 
@@ -245,44 +263,48 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
         .values;
   };
   const std::int64_t first_position = source.prefix.length;
-  const std::vector<double> frequencies = spec.rope_frequencies();
   const SiteTransforms& transforms = parameters.transforms;
   const auto transformed = [&](Site site, Matrix x) {
     if (!transforms[site].empty()) apply_transform(transforms[site], x.values, transform_size(spec, site).value());
     return x;
   };
   const auto rotate = [&](Matrix& x, const SiteTransform& transform) {
-    apply_rope(x, frequencies, first_position);
+    apply_rope(x, spec, block_index, first_position);
     apply_transform(transform, x.values, spec.head_dim);
   };
   Matrix stream = residual;
-  const auto add = [&](const Matrix& x) {
-    for (std::size_t i = 0; i < stream.values.size(); ++i) stream.values[i] += x.values[i];
+  const auto add = [&](NormId norm, const Matrix& x) {
+    const Matrix normed = rms_norm(x, parameters.norms[norm], spec.rms_norm_eps);
+    for (std::size_t i = 0; i < stream.values.size(); ++i) {
+      stream.values[i] += spec.residual_scale * normed.values[i];
+    }
   };
   Matrix h = quantized(
       Site::qkv_input,
       transformed(Site::qkv_input, rms_norm(stream, parameters.norms[NormId::attention_input], spec.rms_norm_eps)));
-  Matrix query = linear(LinearId::q, h);
-  Matrix key = linear(LinearId::k, h);
+  Matrix query = normed_heads(linear(LinearId::q, h), parameters.norms[NormId::query], spec.rms_norm_eps);
+  Matrix key = normed_heads(linear(LinearId::k, h), parameters.norms[NormId::key], spec.rms_norm_eps);
   rotate(query, inverse_transposed(transforms[Site::k_cache]));
   rotate(key, transforms[Site::k_cache]);
   key = quantized(Site::k_cache, key);
   const Matrix value = quantized(Site::v_cache, linear(LinearId::v, h));
   const Matrix attended = attend(spec, spec.window_of_block(block_index), query, key, value,
                                  prefix_rows(source, block_index, true), prefix_rows(source, block_index, false));
-  add(linear(LinearId::o, quantized(Site::o_input, transformed(Site::o_input, attended))));
+  add(NormId::attention_output, linear(LinearId::o, quantized(Site::o_input, transformed(Site::o_input, attended))));
   h = quantized(
       Site::gate_up_input,
       transformed(Site::gate_up_input, rms_norm(stream, parameters.norms[NormId::mlp_input], spec.rms_norm_eps)));
-  const Matrix product = silu_product(linear(LinearId::gate, h), linear(LinearId::up, h));
-  add(linear(LinearId::down, quantized(Site::down_input, transformed(Site::down_input, product))));
+  const Matrix product = gated_product(spec.activation, linear(LinearId::gate, h), linear(LinearId::up, h));
+  add(NormId::mlp_output, linear(LinearId::down, quantized(Site::down_input, transformed(Site::down_input, product))));
   return stream;
 }
 
 Matrix reference_logits(const ModelSource& source, const ModelOptions& options, const Matrix& residual) {
   const LinearShape shape{source.spec.vocab_size, source.spec.hidden_size, false};
   const ReferenceLinear head{&source.lm_head, nullptr, shape, QuantizerFormat{}, options.lm_head_bits == 8};
-  return multiply(head, rms_norm(residual, source.final_norm, source.spec.rms_norm_eps));
+  Matrix logits = multiply(head, rms_norm(residual, source.final_norm, source.spec.rms_norm_eps));
+  for (double& value : logits.values) value *= source.spec.logit_scale;
+  return logits;
 }
 
 }  // namespace pq::runtime

@@ -29,9 +29,10 @@ ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spe
 /// y [rows, out] = x * W^T + b; where `magnitude` is given it gets the sums of the absolute values of all that is
 /// added.
 Matrix multiply(const ReferenceLinear& linear, const Matrix& x, Matrix* magnitude = nullptr);
+/// x itself where `gamma` is empty: the model has no norm there.
 Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps);
-/// Rows of heads of head_dim; row i stands at first_position + i.
-void apply_rope(Matrix& x, std::span<const double> frequencies, std::int64_t first_position);
+/// The rotary embedding of block `index` on rows of heads; row i stands at first_position + i.
+void apply_rope(Matrix& x, const ModelSpec& spec, std::int64_t index, std::int64_t first_position);
 
 /// What a site's quantizer makes of float32 rows.
 struct SiteCodes {
@@ -48,7 +49,10 @@ Matrix attend(const ModelSpec& spec, std::int64_t window, const Matrix& query, c
               const Matrix& prefix_key, const Matrix& prefix_value);
 /// K and V of the prefix in one block, [prefix, kv_heads * head_dim].
 Matrix prefix_rows(const ModelSource& source, std::int64_t block, bool key);
-Matrix silu_product(const Matrix& gate, const Matrix& up);
+/// activation(gate) * up
+Matrix gated_product(Activation activation, const Matrix& gate, const Matrix& up);
+/// Rows of heads through a norm of each head, or of all together, as `gamma` is long; unchanged where it is empty.
+Matrix normed_heads(const Matrix& x, std::span<const float> gamma, double eps);
 
 /// The embedding rows of `tokens`.
 Matrix embed(const ModelSource& source, const ModelOptions& options, std::span<const std::int32_t> tokens);

@@ -48,7 +48,7 @@ class Verification {
                    const RowBuffer& floats);
   void check_linear(LinearId id, const RowBuffer& out);
   void check_residual(LinearId id);
-  void check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after,
+  void check_heads(const std::string& tensor, const Matrix& product, NormId norm, const RowBuffer& after,
                    const SiteTransform& transform);
   void check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer, Matrix& held);
   void check_attention();
@@ -88,7 +88,8 @@ void Verification::compare_codes(const std::string& tensor, std::int64_t codes, 
 
 // The runtime's own norm of residual_ goes to expected_.
 void Verification::check_norm(const std::string& tensor, std::span<const float> gamma) {
-  expected_ = Matrix(residual_.rows, residual_.columns);
+  expected_ = residual_;
+  if (gamma.empty()) return;
   const auto eps = static_cast<float>(spec().rms_norm_eps);
   std::vector<float> normed(gamma.size());
   for (std::int64_t i = 0; i < residual_.rows; ++i) {
@@ -152,9 +153,21 @@ void Verification::check_linear(LinearId id, const RowBuffer& out) {
 // residual_ + the layer's product is the residual stream now.
 void Verification::check_residual(LinearId id) {
   const LinearInput& input = id == LinearId::o ? packed().o_input : packed().down_input;
+  const NormId norm = id == LinearId::o ? NormId::attention_output : NormId::mlp_output;
   Matrix magnitude;
   Matrix reference = multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
   Matrix bound = product_bound(input, packed()[id], std::move(magnitude));
+  if (parts_.workspace_shape.branches) {
+    // The product on its own; then what is added, from the runtime's own product.
+    const Matrix product = matrix_of(work_.branch, count_, spec().hidden_size);
+    compare(std::string(tensor_names::linear_in_block(id)) + ", product", product, reference, bound);
+    reference = rms_norm(product, parameters().norms[norm], spec().rms_norm_eps);
+    bound = norm_bound(reference);
+    for (std::size_t i = 0; i < reference.values.size(); ++i) {
+      reference.values[i] *= spec().residual_scale;
+      bound.values[i] *= std::fabs(spec().residual_scale);
+    }
+  }
   for (std::size_t i = 0; i < reference.values.size(); ++i) {
     reference.values[i] += residual_.values[i];
     bound.values[i] += 2 * float_unit * (std::fabs(reference.values[i]) + std::fabs(residual_.values[i]));
@@ -163,14 +176,26 @@ void Verification::check_residual(LinearId id) {
   compare(std::string(tensor_names::linear_in_block(id)), residual_, reference, bound);
 }
 
-// RoPE and transform.
-void Verification::check_heads(const std::string& tensor, const Matrix& before, const RowBuffer& after,
+// Norm, RoPE and transform. The norm is the runtime's own, which is compared first.
+void Verification::check_heads(const std::string& tensor, const Matrix& product, NormId norm, const RowBuffer& after,
                                const SiteTransform& transform) {
+  Matrix before = product;
+  if (const std::vector<float>& gamma = parameters().norms[norm]; !gamma.empty()) {
+    const auto size = static_cast<std::int64_t>(gamma.size());
+    const std::vector<float> rows(product.values.begin(), product.values.end());
+    std::vector<float> normed(gamma.size());
+    for (std::size_t first = 0; first < rows.size(); first += gamma.size()) {
+      parts_.table.rms_norm(&rows[first], gamma.data(), static_cast<float>(spec().rms_norm_eps), size, normed.data());
+      std::copy(normed.begin(), normed.end(), before.values.begin() + static_cast<std::ptrdiff_t>(first));
+    }
+    const Matrix wanted = normed_heads(product, gamma, spec().rms_norm_eps);
+    compare(std::string(norm_row(spec(), norm).name), before, wanted, norm_bound(wanted));
+  }
   Matrix reference = before;
-  apply_rope(reference, spec().rope_frequencies(), parts_.prefix());
+  apply_rope(reference, spec(), block_, parts_.prefix());
   apply_transform(transform, reference.values, spec().head_dim);
   compare(tensor, matrix_of(after, before.rows, before.columns), reference,
-          heads_bound(before, spec().head_dim, transform));
+          heads_bound(before, spec(), block_, transform));
 }
 
 void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer,
@@ -199,8 +224,8 @@ void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& f
 
 void Verification::check_attention() {
   const SiteTransform& of_key = parameters().transforms[Site::k_cache];
-  check_heads("self_attn.query", query_, work_.query, inverse_transposed(of_key));
-  check_heads("self_attn.key", key_, work_.key, of_key);
+  check_heads("self_attn.query", query_, NormId::query, work_.query, inverse_transposed(of_key));
+  check_heads("self_attn.key", key_, NormId::key, work_.key, of_key);
   Matrix key;
   Matrix value;
   check_cache(Site::k_cache, KvCache::Part::key, work_.key, packed().key, key);
@@ -231,9 +256,10 @@ void Verification::check_product() {
   const Matrix up = linear(LinearId::up, up_magnitude);
   const Matrix gate_bound = product_bound(packed().gate_up_input, packed()[LinearId::gate], std::move(gate_magnitude));
   const Matrix up_bound = product_bound(packed().gate_up_input, packed()[LinearId::up], std::move(up_magnitude));
-  const Matrix reference = silu_product(gate, up);
+  const Matrix reference = gated_product(spec().activation, gate, up);
   product_ = matrix_of(work_.product, count_, spec().intermediate_size);
-  compare("mlp.down_product", product_, reference, gated_bound(gate, gate_bound, up, up_bound, reference));
+  compare("mlp.down_product", product_, reference,
+          gated_bound(spec().activation, gate, gate_bound, up, up_bound, reference));
 }
 
 // The runtime's own transform of expected_ takes its place.
@@ -256,8 +282,11 @@ void Verification::check_transform(const std::string& tensor, Site site, const O
 void Verification::stage(Stage stage, std::int64_t block) {
   const auto site = [&](Site of) -> const SiteQuantizer& { return parameters().sites[of]; };
   const auto norm = [&](NormId id) {
-    check_norm(std::string(tensor_names::norm_in_block(id)), parameters().norms[id]);
+    const bool there = has_norm(spec(), id);
+    check_norm(there ? std::string(norm_row(spec(), id).name) : std::string(), parameters().norms[id]);
+    return there ? &work_.linear.normed : &work_.branch;
   };
+  const RowBuffer* floats = nullptr;
   switch (stage) {
     case Stage::block_input:
       block_ = block;
@@ -265,10 +294,10 @@ void Verification::stage(Stage stage, std::int64_t block) {
       residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
       break;
     case Stage::qkv_input:
-      norm(NormId::attention_input);
+      floats = norm(NormId::attention_input);
       check_transform("self_attn.qkv_input, transformed", Site::qkv_input, packed().qkv_input.transform);
       check_input(std::string(site_name(Site::qkv_input)), Site::qkv_input, packed().qkv_input, site(Site::qkv_input),
-                  work_.linear.normed);
+                  *floats);
       break;
     case Stage::qkv:
       check_linear(LinearId::q, work_.query);
@@ -289,10 +318,10 @@ void Verification::stage(Stage stage, std::int64_t block) {
       check_residual(LinearId::o);
       break;
     case Stage::gate_up_input:
-      norm(NormId::mlp_input);
+      floats = norm(NormId::mlp_input);
       check_transform("mlp.gate_up_input, transformed", Site::gate_up_input, packed().gate_up_input.transform);
       check_input(std::string(site_name(Site::gate_up_input)), Site::gate_up_input, packed().gate_up_input,
-                  site(Site::gate_up_input), work_.linear.normed);
+                  site(Site::gate_up_input), *floats);
       break;
     case Stage::product:
       check_product();
@@ -322,7 +351,9 @@ void Verification::check_head(const std::vector<float>& logits) {
   const LinearShape shape{spec().vocab_size, spec().hidden_size, false};
   const ReferenceLinear head{&source_.lm_head, nullptr, shape, QuantizerFormat{}, parts_.options.lm_head_bits == 8};
   Matrix magnitude;
-  const Matrix reference = multiply(head, input_, &magnitude);
+  Matrix reference = multiply(head, input_, &magnitude);
+  for (double& value : reference.values) value *= spec().logit_scale;
+  for (double& value : magnitude.values) value *= std::fabs(spec().logit_scale);
   Matrix actual(count_, spec().vocab_size);
   std::copy(logits.begin(), logits.end(), actual.values.begin());
   compare("lm_head", actual, reference, product_bound(parts_.head_input, parts_.lm_head, std::move(magnitude)));

@@ -1,8 +1,8 @@
 #include <cmath>
 
 #include "base/half.h"
+#include "kernels/scalar/gate.h"
 #include "kernels/scalar/scalar.h"
-#include "numerics/activation.h"
 
 namespace pq::kernels::scalar {
 namespace {
@@ -41,7 +41,7 @@ void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t la
     const float* x = gemm.activations + row * gemm.row_stride;
     for (std::int64_t channel = first; channel < last; ++channel) {
       float value = product(gemm.weights, x, channel);
-      if (gemm.up != nullptr) value = silu(value) * product(*gemm.up, x, channel);
+      if (gemm.up != nullptr) value = gated(gemm.gate, value) * product(*gemm.up, x, channel);
       float& out = gemm.out[row * gemm.out_stride + channel];
       out = gemm.store == Store::add ? out + value : value;
     }

@@ -1,8 +1,8 @@
 #include <cmath>
 
+#include "kernels/scalar/gate.h"
 #include "kernels/scalar/scalar.h"
 #include "kernels/scalar/stored_code.h"
-#include "numerics/activation.h"
 
 namespace pq::kernels::scalar {
 namespace {
@@ -46,7 +46,7 @@ void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t last_p
     for (std::int64_t channel = first; channel < last; ++channel) {
       float value = product(gemm.weights, gemm.activations, row, channel);
       if (gemm.up != nullptr) {
-        value = silu(value) * product(*gemm.up, gemm.activations, row, channel);
+        value = gated(gemm.gate, value) * product(*gemm.up, gemm.activations, row, channel);
       }
       float& out = gemm.out[row * gemm.out_stride + channel];
       out = gemm.store == Store::add ? out + value : value;

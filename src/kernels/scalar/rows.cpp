@@ -92,8 +92,9 @@ void min_max(const float* x, std::int64_t n, float* min, float* max) noexcept {
   *max = bounds.max;
 }
 
-void rope(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept {
-  const std::int64_t half = head_dim / 2;
+void rope(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t width, const float* cos,
+          const float* sin) noexcept {
+  const std::int64_t half = width / 2;
   for (std::int64_t head = 0; head < heads; ++head) {
     float* lower = x + head * head_dim;
     float* upper = lower + half;

@@ -16,7 +16,8 @@ void norm_quantize(const float* x, const float* gamma, float eps, const Quantize
                    float* scratch) noexcept;
 void quantize_row(const float* x, const QuantizeRow& spec, const QuantizedRow& out) noexcept;
 void min_max(const float* x, std::int64_t n, float* min, float* max) noexcept;
-void rope(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept;
+void rope(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t width, const float* cos,
+          const float* sin) noexcept;
 void hadamard(float* row, const Hadamard& plan, float* scratch) noexcept;
 void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
 void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;

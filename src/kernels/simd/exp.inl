@@ -43,3 +43,11 @@ inline F f_silu(F x) {
   const F bounded = f_max(f_set(-88.0F), x);
   return f_div(bounded, f_add(f_set(1.0F), f_exp(f_sub(f_zero(), bounded))));
 }
+
+/// x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3); 2u is kept from falling below -88, where the quotient is less
+/// than 10^-36.
+inline F f_gelu_tanh(F x) {
+  const F cubic = f_fma(f_mul(f_set(0.044715F), f_mul(x, x)), x, x);
+  const F bounded = f_max(f_set(-88.0F), f_mul(f_set(1.5957691216F), cubic));
+  return f_div(x, f_add(f_set(1.0F), f_exp(f_sub(f_zero(), bounded))));
+}

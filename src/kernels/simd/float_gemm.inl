@@ -71,7 +71,7 @@ inline void float_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
   if (gemm.up != nullptr) {
     F up[R][P];
     values_of(*gemm.up, up_widened, up);
-    gate_values<R, P>(values, up);
+    gate_values<R, P>(gemm.gate, values, up);
   }
   store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
@@ -147,7 +147,7 @@ inline void streamed_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_
   if (gemm.up != nullptr) {
     F up[R][1];
     streamed_values<R>(*gemm.up, panel, rows, gemm.row_stride, up);
-    gate_values<R, 1>(values, up);
+    gate_values<R, 1>(gemm.gate, values, up);
   }
   store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
@@ -210,7 +210,7 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
   if (gemm.up != nullptr) {
     F up[R][P];
     values_of(*gemm.up, up_lines, up);
-    gate_values<R, P>(values, up);
+    gate_values<R, P>(gemm.gate, values, up);
   }
   store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
@@ -241,7 +241,7 @@ inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const
     if (gemm.up != nullptr) {
       F up[matrix_rows][tile_panels];
       float_matrix_values(gemm, *gemm.up, up_lines, panel, row, up);
-      gate_values<matrix_rows, tile_panels>(values, up);
+      gate_values<matrix_rows, tile_panels>(gemm.gate, values, up);
     }
     store_rows(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
   }

@@ -236,9 +236,12 @@ inline void store_values(const F (&values)[R][P], float* out, std::int64_t out_s
 }
 
 template <int R, int P>
-inline void gate_values(F (&gate)[R][P], const F (&up)[R][P]) {
+inline void gate_values(Gate kind, F (&gate)[R][P], const F (&up)[R][P]) {
   for (int r = 0; r < R; ++r) {
-    for (int p = 0; p < P; ++p) gate[r][p] = f_mul(f_silu(gate[r][p]), up[r][p]);
+    for (int p = 0; p < P; ++p) {
+      const F opened = kind == Gate::silu ? f_silu(gate[r][p]) : f_gelu_tanh(gate[r][p]);
+      gate[r][p] = f_mul(opened, up[r][p]);
+    }
   }
 }
 
@@ -250,7 +253,7 @@ inline void dense_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row
   if (gemm.up != nullptr) {
     F up[R][P];
     dense_values<R, P>(*gemm.up, up_bytes, panel, gemm.activations, row, up);
-    gate_values<R, P>(values, up);
+    gate_values<R, P>(gemm.gate, values, up);
   }
   store_values<R, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }
@@ -307,7 +310,7 @@ inline void matrix_blocks(const IntGemm& gemm, std::int64_t panel, const std::ui
     if (gemm.up != nullptr) {
       F up[matrix_rows][tile_panels];
       matrix_values(*gemm.up, up_bytes, panel, gemm.activations, row, up);
-      gate_values<matrix_rows, tile_panels>(values, up);
+      gate_values<matrix_rows, tile_panels>(gemm.gate, values, up);
     }
     store_rows(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
   }
@@ -326,7 +329,7 @@ inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t ro
   if (gemm.up != nullptr) {
     F up[R][1];
     packed_values<R>(*gemm.up, panel, gemm.activations, row, up);
-    gate_values<R, 1>(values, up);
+    gate_values<R, 1>(gemm.gate, values, up);
   }
   store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
 }

@@ -45,8 +45,9 @@ inline void rms_norm(const float* x, const float* gamma, float eps, std::int64_t
              __attribute__((always_inline)) { store(out + i, f_mul(f_mul(load(x + i), inverse), load(gamma + i))); });
 }
 
-inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, const float* cos, const float* sin) noexcept {
-  const std::int64_t half = head_dim / 2;
+inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t width, const float* cos,
+                 const float* sin) noexcept {
+  const std::int64_t half = width / 2;
   for (std::int64_t head = 0; head < heads; ++head) {
     float* lower = x + head * head_dim;
     float* upper = lower + half;
