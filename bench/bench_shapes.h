@@ -24,6 +24,7 @@ inline double median(std::vector<double> values) {
 inline ModelSpec tinyllama_shape() {
   ModelSpec spec;
   spec.hidden_size = 2048;
+  spec.block_count = 1;
   spec.intermediate_size = 5632;
   spec.head_count = 32;
   spec.kv_head_count = 4;

@@ -15,6 +15,7 @@
 
 #include "bench_shapes.h"
 #include "nn/block_for_test.h"
+#include "nn/model_context.h"
 
 namespace {
 
