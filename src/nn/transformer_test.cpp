@@ -126,8 +126,8 @@ TEST_P(FamilyTest, PinnedPrefixEqualsDenseMasks) {
     };
     qkv.k = behind(prefix[static_cast<std::size_t>(i)].key, qkv.k);
     qkv.v = behind(prefix[static_cast<std::size_t>(i)].value, qkv.v);
-    x = attention_output(block, context, x, o_input(context, dense_attention(qkv, length, spec.window_of_block(i))),
-                         {});
+    const at::Tensor mixed = dense_attention(qkv, length, spec.window_of_block(i), spec.score_scale());
+    x = attention_output(block, context, x, o_input(context, mixed), {});
     x = mlp_output(block, context, x, gated_product(block, context, gate_up_input(block, context, x, {}), {}), {});
   }
   x = rms_norm(x, load_tensor(checkpoint, tensor_names::final_norm, f64), spec.rms_norm_eps);

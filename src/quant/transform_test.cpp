@@ -29,7 +29,7 @@ class ChannelScaling : public Transform {
  public:
   explicit ChannelScaling(bool mistake = false) : mistake_(mistake) {}
   void transform_block(std::int64_t index, nn::Block& block, SiteTransforms& /*online*/) const override {
-    for (const NormId norm : norm_ids) {
+    for (const NormId norm : {NormId::attention_input, NormId::mlp_input}) {
       const at::Tensor smooth = factors(block.norms[norm].size(0), static_cast<std::uint64_t>(index) + 1);
       block.norms[norm] = block.norms[norm] / smooth;
       for (const LinearId id : all_linears) {
