@@ -67,6 +67,8 @@ class HfCheckpoint {
   /// config.json as it stands, of a GGUF file what it would be.
   const Json& config() const { return config_; }
   bool has(std::string_view name) const { return tensors_->has(name); }
+  /// A tensor as it stands in the file, whatever its type. Throws FormatError, UnsupportedError.
+  TensorView stored(std::string_view name) const { return tensors_->tensor(name); }
   /// Throws FormatError when the tensor is missing or has another shape, UnsupportedError when it is not a floating
   /// one.
   TensorView tensor(std::string_view name, std::span<const std::int64_t> expected_shape) const;

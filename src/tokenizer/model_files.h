@@ -1,14 +1,14 @@
 #pragma once
 
-#include <filesystem>
 #include <memory>
 
+#include "base/text_files.h"
 #include "tokenizer/tokenizer_parts.h"
 
 namespace pq {
 
-/// tokenizer.json of `model_dir`, with the special tokens and the chat template that the files beside it name. See
+/// tokenizer.json of `files`, with the special tokens and the chat template that those beside it name. See
 /// Tokenizer::load.
-std::shared_ptr<const TokenizerParts> load_model_dir(const std::filesystem::path& model_dir);
+std::shared_ptr<const TokenizerParts> load_model_files(const TextFiles& files);
 
 }  // namespace pq
