@@ -14,7 +14,6 @@
 
 #include "base/error.h"
 #include "io/gguf_config.h"
-#include "io/gguf_file.h"
 #include "io/gguf_metadata.h"
 #include "io/gguf_tokenizer.h"
 
@@ -134,7 +133,7 @@ std::vector<GgufFile> open_parts(const fs::path& path) {
 
 class GgufTensors : public TensorStore {
  public:
-  explicit GgufTensors(const fs::path& path) : parts_(open_parts(path)) {
+  explicit GgufTensors(std::vector<GgufFile> parts) : parts_(std::move(parts)) {
     const GgufArchitecture& architecture = metadata().architecture();
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       for (const std::string& name : parts_[i].tensor_names()) {
@@ -201,8 +200,10 @@ class GgufTensors : public TensorStore {
 
 }  // namespace
 
-GgufCheckpoint open_gguf(const fs::path& path) {
-  const auto tensors = std::make_shared<GgufTensors>(path);
+GgufCheckpoint open_gguf(const fs::path& path) { return gguf_checkpoint(open_parts(path), path); }
+
+GgufCheckpoint gguf_checkpoint(std::vector<GgufFile> parts, const fs::path& path) {
+  const auto tensors = std::make_shared<GgufTensors>(std::move(parts));
   const auto stored = [tensors](std::string_view name) { return tensors->stored(name); };
   check_gguf_tokenizer(tensors->metadata());
   const Json config = gguf_config(tensors->metadata(), stored);

@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "base/text_files.h"
+#include "io/gguf_file.h"
 #include "io/safetensors.h"
 
 namespace pq::io {
@@ -20,5 +22,7 @@ struct GgufCheckpoint {
 /// missing or not the first), FormatError, UnsupportedError (architecture, tokenizer, a tensor that has no place in the
 /// architecture).
 GgufCheckpoint open_gguf(const std::filesystem::path& path);
+/// The same of parts that are open; `path` names them in errors about the texts.
+GgufCheckpoint gguf_checkpoint(std::vector<GgufFile> parts, const std::filesystem::path& path);
 
 }  // namespace pq::io
