@@ -42,7 +42,7 @@ struct FamilyRow {
   bool rope_by_block = false;                ///< reads no_rope_layers
   bool multipliers = false;                  ///< reads Granite's multipliers
   bool scaled_embedding = false;             ///< the embedding times sqrt(hidden_size), scores by query_pre_attn_scalar
-  SlidingRule sliding;
+  SlidingRule sliding{};
   // Where config.json lacks a field, the defaults of `transformers`:
   std::int64_t kv_heads_by_default = 0;  ///< 0: as many as heads
   std::int64_t positions_by_default = 0;
