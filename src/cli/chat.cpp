@@ -48,7 +48,7 @@ class Chat {
   Chat(const Options& options, const CommonOptions& common)
       : options_(options),
         common_(common),
-        tokenizer_(Tokenizer::load(io::resolve_model_directory(options.model))),
+        tokenizer_(Tokenizer::load(io::model_texts(io::resolve_model(options.model)))),
         template_(options.chat_template.empty() ? ChatTemplate::of(tokenizer_, options.model)
                                                 : ChatTemplate::choose(options.chat_template)) {
     require_utf8(options.system, "--system");

@@ -71,11 +71,10 @@ double bits_per_weight(const CheckpointSizes& sizes, const ModelSpec& spec) {
 }
 
 std::vector<io::TensorSummary> tensors_of(const io::HfCheckpoint& checkpoint) {
-  const io::ShardedTensors stored(checkpoint.directory());
   std::vector<io::TensorSummary> tensors;
-  for (const std::string& name : stored.names()) {
+  for (const std::string& name : checkpoint.names()) {
     try {
-      const io::TensorView view = stored.tensor(name);
+      const io::TensorView view = checkpoint.stored(name);
       tensors.push_back({name, view.dtype, view.shape, view.bytes.size(), view.file});
     } catch (const UnsupportedError&) {
       continue;  // a tensor that the architecture does not use

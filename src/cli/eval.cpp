@@ -38,7 +38,7 @@ int evaluate(Options options, const CommonOptions& common) {
   Communicator::world();  // before threads are counted
   options.runtime.float_attention = options.attention == "float32";
   const auto model = runtime::Model::load(options.model, options.runtime);
-  const auto stream = options.text.load(Tokenizer::load(model->directory()), model->spec());
+  const auto stream = options.text.load(Tokenizer::load(io::model_texts(model->path())), model->spec());
   runtime::RuntimeModel language_model(model);
   const bool quantized =
       model->recipe().weight.enabled() || model->recipe().activation.enabled() || model->recipe().kv.enabled();

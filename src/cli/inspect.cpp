@@ -278,7 +278,7 @@ Verb inspect_verb() {
                 ->required();
             app.add_flag("--tensors", options->tensors, "List every tensor too");
             return [options, &common] {
-              if (io::is_quantized_checkpoint(io::resolve_model_directory(options->model))) {
+              if (io::is_quantized_checkpoint(io::resolve_model(options->model))) {
                 inspect_quantized(*options, common);
               } else {
                 inspect_unquantized(*options, common);

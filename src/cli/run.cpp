@@ -42,7 +42,7 @@ Prompt read_prompt(const Options& options) {
 
 int run(const Options& options, const CommonOptions& common) {
   options.validate();
-  const Tokenizer tokenizer = Tokenizer::load(io::resolve_model_directory(options.model));
+  const Tokenizer tokenizer = Tokenizer::load(io::model_texts(io::resolve_model(options.model)));
   const Prompt prompt = read_prompt(options);
   const std::vector<std::int32_t> tokens = tokenizer.encode(prompt.text, true);
   Generator generator(options, common, tokenizer);

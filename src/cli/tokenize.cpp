@@ -56,7 +56,7 @@ std::vector<std::vector<std::int32_t>> encode_all(const Tokenizer& tokenizer, co
 }
 
 int tokenize(const Options& options, const CommonOptions& common) {
-  const Tokenizer tokenizer = Tokenizer::load(io::resolve_model_directory(options.model));
+  const Tokenizer tokenizer = Tokenizer::load(io::model_texts(io::resolve_model(options.model)));
   std::ios::sync_with_stdio(false);
   std::size_t lines = 0;
   std::size_t tokens = 0;

@@ -34,7 +34,7 @@ std::vector<std::int32_t> choose_tokens(const Options& options, const runtime::M
   const auto count = static_cast<std::size_t>(options.tokens);
   std::vector<std::int32_t> tokens;
   if (!options.text.empty()) {
-    tokens = Tokenizer::load(source.directory).encode(read_text_file(options.text), true);
+    tokens = Tokenizer::load(io::model_texts(source.path)).encode(read_text_file(options.text), true);
     if (tokens.empty()) throw InputError(options.text, "holds no tokens", "give a text that is not empty");
     tokens.resize(std::min(tokens.size(), count));
     for (const std::int32_t token : tokens) check_token(token, source.spec, options.text);

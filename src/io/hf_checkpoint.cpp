@@ -12,6 +12,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "io/gguf_checkpoint.h"
+#include "io/gguf_file.h"
 #include "io/hf_config.h"
 
 namespace pq::io {
@@ -39,7 +41,7 @@ void refuse_other_formats(const fs::path& directory) {
   };
   for (const fs::path& file : files) {
     const std::string extension = file.extension().string();
-    if (extension == ".gguf") refuse("GGUF", file, "get the original checkpoint it was converted from");
+    if (extension == ".gguf") refuse("GGUF", file, fmt::format("name the file itself: {}", file.string()));
     if (extension == ".bin" && file.filename().string().starts_with("pytorch_model"))
       refuse("PyTorch pickle", file, convert);
     if (extension == ".pth") refuse("PyTorch pickle", file, "get the model's Hugging Face version, in safetensors");
@@ -103,25 +105,26 @@ std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec, std::span
 }
 
 HfCheckpoint HfCheckpoint::open(const std::string& model) {
-  const fs::path directory = resolve_model_directory(model);
-  refuse_other_formats(directory);
-  const fs::path config_path = directory / "config.json";
-  Json config = read_json_file(config_path);
-  ModelSpec spec = parse_config(config, config_path.string());
-  const fs::path generation_path = directory / "generation_config.json";
-  std::error_code code;
-  if (fs::exists(generation_path, code)) {
-    add_generation_config(spec, read_json_file(generation_path), generation_path.string());
+  const fs::path path = resolve_model(model);
+  if (is_gguf_file(path)) {
+    GgufCheckpoint gguf = open_gguf(path);
+    return {path, std::move(gguf.texts), std::move(gguf.tensors)};
   }
-  return {directory, std::move(config), std::move(spec)};
+  refuse_other_formats(path);
+  return {path, TextFiles(path), nullptr};
 }
 
-HfCheckpoint::HfCheckpoint(fs::path directory, Json config, ModelSpec spec)
-    : directory_(std::move(directory)),
-      name_(model_name(directory_)),
-      config_(std::move(config)),
-      spec_(std::move(spec)),
-      tensors_(directory_) {
+HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const TensorStore> tensors)
+    : path_(std::move(path)),
+      name_(model_name(path_)),
+      texts_(std::move(texts)),
+      config_(texts_.json("config.json")),
+      spec_(parse_config(config_, texts_.place("config.json"))) {
+  constexpr std::string_view generation = "generation_config.json";
+  if (texts_.has(generation)) add_generation_config(spec_, texts_.json(generation), texts_.place(generation));
+  // GGUF has norms as they multiply.
+  if (tensors != nullptr) spec_.norm_offset = false;
+  tensors_ = tensors != nullptr ? std::move(tensors) : std::make_shared<ShardedTensors>(path_);
   check_tensors();
   // As transformers does: a head that stands in the file and differs from the embedding is not tied, whatever
   // config.json says.
@@ -131,7 +134,7 @@ HfCheckpoint::HfCheckpoint(fs::path directory, Json config, ModelSpec spec)
     if (embedded.dtype != head.dtype || !std::equal(embedded.bytes.begin(), embedded.bytes.end(), head.bytes.begin())) {
       spec_.tied_embeddings = false;
       log_warning("{}: lm_head.weight differs from the embedding, so they are not tied, although config.json says so",
-                  tensors_.file());
+                  tensors_->file());
     }
   }
 }
@@ -140,7 +143,7 @@ void HfCheckpoint::check_tensors() const {
   std::unordered_set<std::string> required;
   for (const TensorDeclaration& declaration : required_tensors(spec_)) {
     if (!has(declaration.name)) {
-      throw FormatError(tensors_.file(),
+      throw FormatError(tensors_->file(),
                         fmt::format("there is no tensor '{}' (config.json asks for {})", declaration.name,
                                     shape_text(declaration.shape)),
                         "the checkpoint is incomplete, or config.json is of another model");
@@ -150,10 +153,10 @@ void HfCheckpoint::check_tensors() const {
   }
   std::size_t ignored = 0;
   std::string example;
-  for (const std::string& name : tensors_.names()) {
+  for (const std::string& name : tensors_->names()) {
     if (block_of(name) >= spec_.block_count) {
       throw FormatError(
-          tensors_.file(),
+          tensors_->file(),
           fmt::format("holds tensor '{}', but config.json says num_hidden_layers = {}", name, spec_.block_count),
           "fetch the config.json that belongs to this checkpoint");
     }
@@ -163,13 +166,13 @@ void HfCheckpoint::check_tensors() const {
     if (!expected && ++ignored == 1) example = name;
   }
   if (ignored > 0) {
-    log_warning("{}: {} tensor{} not part of the {} architecture and ignored (for example {})", tensors_.file(),
+    log_warning("{}: {} tensor{} not part of the {} architecture and ignored (for example {})", tensors_->file(),
                 ignored, ignored == 1 ? " is" : "s are", spec_.family->model_type, example);
   }
 }
 
 TensorView HfCheckpoint::tensor(std::string_view name, std::span<const std::int64_t> expected_shape) const {
-  TensorView view = tensors_.tensor(name);
+  TensorView view = tensors_->tensor(name);
   if (!is_floating(view.dtype)) {
     throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, name),
                            fmt::format("is {}, not a floating-point tensor", dtype_name(view.dtype)),

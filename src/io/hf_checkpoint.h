@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -10,20 +11,24 @@
 #include <vector>
 
 #include "base/json.h"
+#include "base/text_files.h"
 #include "io/safetensors.h"
 #include "model/block_layout.h"
 
 namespace pq::io {
 
-/// The directory that `model` means: a directory, or an `org/name` in the local Hugging Face cache ($HF_HUB_CACHE,
+/// What `model` means: a directory, a GGUF file, or an `org/name` in the local Hugging Face cache ($HF_HUB_CACHE,
 /// $HUGGINGFACE_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub; the revision in
 /// refs/main, else the newest snapshot). Nothing is downloaded. Throws InputError that says where it looked and how to
 /// get the model.
-std::filesystem::path resolve_model_directory(const std::string& model);
+std::filesystem::path resolve_model(const std::string& model);
 
-/// Whether config.json of `directory` says that this program quantized it. Throws InputError without a config.json,
-/// FormatError when it is not JSON.
-bool is_quantized_checkpoint(const std::filesystem::path& directory);
+/// The texts beside the weights of a model that resolve_model found. Throws what opening a GGUF file throws.
+TextFiles model_texts(const std::filesystem::path& path);
+
+/// Whether config.json of a directory says that this program quantized it; no GGUF file was. Throws InputError without
+/// a config.json, FormatError when it is not JSON.
+bool is_quantized_checkpoint(const std::filesystem::path& path);
 
 /// A linear layer as the file has it: a whole tensor, or the rows of one that several layers share.
 struct LinearView {
@@ -43,21 +48,27 @@ using TensorLookup = std::function<TensorView(std::string_view name, std::span<c
 LinearView linear_view(const TensorLookup& tensor, const ModelSpec& spec, std::int64_t block, LinearId id,
                        std::span<const FusedLinears> fused);
 
-/// An unquantized Hugging Face checkpoint, mapped: config.json and safetensors. Opening reads headers only, and checks
-/// that every tensor of required_tensors is there with its shape. Values are not looked at.
+/// An unquantized checkpoint as Hugging Face has it, mapped: config.json and safetensors, or a GGUF file that is seen as
+/// such. Opening reads headers only, and checks that every tensor of required_tensors is there with its shape. Values
+/// are not looked at.
 class HfCheckpoint {
  public:
-  /// `model` as for resolve_model_directory. Throws InputError (no such model, no safetensors in it), UnsupportedError
+  /// `model` as for resolve_model. Throws InputError (no such model, no safetensors in it), UnsupportedError
   /// (other architecture, already quantized), FormatError (missing or misshapen tensor, damaged file).
   static HfCheckpoint open(const std::string& model);
 
-  const std::filesystem::path& directory() const { return directory_; }
-  /// "org/name" for a model of the Hugging Face cache, else the directory's own name without its parents.
+  /// The directory, or the GGUF file.
+  const std::filesystem::path& path() const { return path_; }
+  /// What else the directory holds: tokenizer, generation settings.
+  const TextFiles& texts() const { return texts_; }
+  /// "org/name" for a model of the Hugging Face cache, else the path's last part.
   const std::string& name() const { return name_; }
   const ModelSpec& spec() const { return spec_; }
-  /// config.json as it stands.
+  /// config.json as it stands, of a GGUF file what it would be.
   const Json& config() const { return config_; }
-  bool has(std::string_view name) const { return tensors_.has(name); }
+  bool has(std::string_view name) const { return tensors_->has(name); }
+  /// A tensor as it stands in the file, whatever its type. Throws FormatError, UnsupportedError.
+  TensorView stored(std::string_view name) const { return tensors_->tensor(name); }
   /// Throws FormatError when the tensor is missing or has another shape, UnsupportedError when it is not a floating
   /// one.
   TensorView tensor(std::string_view name, std::span<const std::int64_t> expected_shape) const;
@@ -68,17 +79,18 @@ class HfCheckpoint {
   TensorView final_norm() const;                         ///< [hidden]
   TensorView lm_head() const;                            ///< [vocab, hidden]: the embedding where they are tied
   /// Names of all tensors, also those that the architecture does not use.
-  const std::vector<std::string>& names() const { return tensors_.names(); }
+  const std::vector<std::string>& names() const { return tensors_->names(); }
 
  private:
-  HfCheckpoint(std::filesystem::path directory, Json config, ModelSpec spec);
+  HfCheckpoint(std::filesystem::path path, TextFiles texts, std::shared_ptr<const TensorStore> tensors);
   void check_tensors() const;
 
-  std::filesystem::path directory_;
+  std::filesystem::path path_;
   std::string name_;
+  TextFiles texts_;
   Json config_;
   ModelSpec spec_;
-  ShardedTensors tensors_;
+  std::shared_ptr<const TensorStore> tensors_;
 };
 
 }  // namespace pq::io

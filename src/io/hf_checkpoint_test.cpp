@@ -239,7 +239,7 @@ class HubCache : public ::testing::Test {
 TEST_F(HubCache, FindsTheModelInEveryPlace) {
   const auto& root = directory_.path();
   ::setenv("HOME", root.c_str(), 1);
-  const auto found = [&] { return resolve_model_directory(model_).filename().string(); };
+  const auto found = [&] { return resolve_model(model_).filename().string(); };
   add_snapshot(root / ".cache/huggingface/hub", "home");
   EXPECT_EQ(found(), "home");
   add_snapshot(root / "xdg/huggingface/hub", "xdg");
@@ -260,18 +260,18 @@ TEST_F(HubCache, RefsMainGoesBeforeTheNewest) {
   add_snapshot(root, "aaa");
   add_snapshot(root, "bbb");
   fs::last_write_time(repository / "snapshots" / "aaa", fs::file_time_type::clock::now() + std::chrono::hours(1));
-  EXPECT_EQ(resolve_model_directory(model_).filename(), "aaa");
+  EXPECT_EQ(resolve_model(model_).filename(), "aaa");
   write_bytes(repository / "refs" / "main", "bbb\n");
-  EXPECT_EQ(resolve_model_directory(model_).filename(), "bbb");
+  EXPECT_EQ(resolve_model(model_).filename(), "bbb");
   write_bytes(repository / "refs" / "main", "../../elsewhere");
-  EXPECT_EQ(resolve_model_directory(model_).filename(), "aaa");
+  EXPECT_EQ(resolve_model(model_).filename(), "aaa");
 }
 
 TEST_F(HubCache, NamesTheModelByItsRepository) {
   ::setenv("HF_HUB_CACHE", directory_.path().c_str(), 1);
   add_snapshot(directory_.path(), "0123abcd");
   const Json config = small_config();
-  write_checkpoint(resolve_model_directory(model_), config, tensors_for(config));
+  write_checkpoint(resolve_model(model_), config, tensors_for(config));
   EXPECT_EQ(HfCheckpoint::open(model_).name(), model_);
 }
 

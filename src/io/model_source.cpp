@@ -102,7 +102,7 @@ QuantizedBlock whole_block(BlockSource source) {
 ModelSource source_of(const QuantizedCheckpoint& checkpoint) {
   return {.spec = checkpoint.spec(),
           .recipe = checkpoint.recipe(),
-          .directory = checkpoint.directory(),
+          .path = checkpoint.directory(),
           .files = {},
           .embedding = checkpoint.embedding(),
           .lm_head = checkpoint.lm_head(),
@@ -116,7 +116,7 @@ ModelSource source_of(const HfCheckpoint& checkpoint) {
   source.spec = checkpoint.spec();
   source.recipe.name = "unquantized";
   source.recipe.rotate = {false, false, false, false};
-  source.directory = checkpoint.directory();
+  source.path = checkpoint.path();
   source.embedding = checkpoint.embedding();
   source.lm_head = checkpoint.lm_head();
   source.final_norm = norm_of(checkpoint.final_norm(), source.spec.norm_offset);
@@ -132,7 +132,7 @@ ModelSource open_model_source(const std::string& model) {
     source.block = [checkpoint, block = std::move(source.block)](std::int64_t index) { return block(index); };
     return source;
   };
-  return is_quantized_checkpoint(resolve_model_directory(model)) ? keep(QuantizedCheckpoint::open(model))
+  return is_quantized_checkpoint(resolve_model(model)) ? keep(QuantizedCheckpoint::open(model))
                                                                  : keep(HfCheckpoint::open(model));
 }
 

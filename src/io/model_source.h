@@ -27,7 +27,7 @@ struct BlockSource {
 struct ModelSource {
   ModelSpec spec;
   Recipe recipe;  ///< 16 bits everywhere for an unquantized model
-  std::filesystem::path directory;
+  std::filesystem::path path;  ///< the directory, or the GGUF file
   std::shared_ptr<const void> files;  ///< keeps alive what the views look into
   TensorView embedding;               ///< [vocab, hidden]
   TensorView lm_head;                 ///< [vocab, hidden]

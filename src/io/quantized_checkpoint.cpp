@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/block_tensors.h"
+#include "io/gguf_file.h"
 #include "io/hf_config.h"
 
 namespace pq::io {
@@ -25,7 +26,11 @@ Json without_quantization(Json config) {
 }  // namespace
 
 QuantizedCheckpoint QuantizedCheckpoint::open(const std::string& model) {
-  const fs::path directory = resolve_model_directory(model);
+  const fs::path directory = resolve_model(model);
+  if (is_gguf_file(directory)) {
+    throw InputError(directory.string(), "is a GGUF file, not a checkpoint that this program quantized",
+                     "quantize it first with pq quantize");
+  }
   const fs::path config_path = directory / "config.json";
   Json config = read_json_file(config_path);
   const Json* block =

@@ -117,7 +117,7 @@ struct TensorSummary {
 /// checkpoint_layout, and loads the prefix; block() copies and checks one block.
 class QuantizedCheckpoint {
  public:
-  /// `model` as for resolve_model_directory. Throws InputError when it is not a quantized checkpoint, UnsupportedError
+  /// `model` as for resolve_model. Throws InputError when it is not a quantized checkpoint, UnsupportedError
   /// for another format version, FormatError for anything that breaks the format.
   static QuantizedCheckpoint open(const std::string& model);
 

@@ -24,13 +24,9 @@ static_assert(std::endian::native == std::endian::little, "tensors are written a
 constexpr std::array companion_files{"tokenizer.json",         "tokenizer_config.json", "special_tokens_map.json",
                                      "generation_config.json", "chat_template.json",    "chat_template.jinja"};
 
-std::uint64_t companion_bytes(const fs::path& directory) {
+std::uint64_t companion_bytes(const TextFiles& texts) {
   std::uint64_t sum = 0;
-  for (const char* name : companion_files) {
-    std::error_code code;
-    const std::uintmax_t size = fs::file_size(directory / name, code);
-    if (!code) sum += size;
-  }
+  for (const char* name : companion_files) sum += texts.has(name) ? texts.read(name).size() : 0;
   return sum;
 }
 
@@ -90,7 +86,7 @@ void QuantizedCheckpointWriter::check_output(const HfCheckpoint& source, const f
   std::error_code code;
   if (replace && fs::exists(out, code)) {
     const fs::path target = fs::canonical(out, code);
-    const fs::path origin = fs::canonical(source.directory(), code);
+    const fs::path origin = fs::canonical(source.path(), code);
     if (std::mismatch(target.begin(), target.end(), origin.begin(), origin.end()).first == target.end()) {
       throw InputError(out.string(), "holds the model that is being quantized and will not be replaced",
                        "choose another -o");
@@ -119,7 +115,7 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
   constexpr std::uint64_t header_bytes_a_tensor = 256;  // a generous estimate, index included
   require_free_space(
       directory_->partial(),
-      tensor_bytes_ + layout_.size() * header_bytes_a_tensor + companion_bytes(source.directory()) + (1U << 16),
+      tensor_bytes_ + layout_.size() * header_bytes_a_tensor + companion_bytes(source.texts()) + (1U << 16),
       "the checkpoint");
   plan_shards(max_shard_bytes);
   write_json_files(source);
@@ -180,10 +176,9 @@ void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source) {
   write_json(directory_->partial() / "config.json", config);
 
   for (const char* name : companion_files) {
-    std::error_code code;
-    if (!fs::exists(source.directory() / name, code)) continue;
-    const MappedFile file(source.directory() / name);
-    write_whole_file(directory_->partial() / name, file.bytes());
+    if (!source.texts().has(name)) continue;
+    const std::string text = source.texts().read(name);
+    write_whole_file(directory_->partial() / name, std::as_bytes(std::span(text)));
   }
   if (shards_.size() == 1) return;
   Json weight_map = Json::object();

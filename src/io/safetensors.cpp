@@ -249,6 +249,9 @@ TensorView TensorView::rows(std::int64_t first, std::int64_t count) const {
   if (shape.empty() || first < 0 || count < 0 || first > shape.front() - count) {
     throw std::out_of_range(fmt::format("tensor '{}' has no rows {} to {}", name, first, first + count - 1));
   }
+  if (rope_pairs > 0 && (first % rope_pairs != 0 || count % rope_pairs != 0)) {
+    throw std::logic_error(fmt::format("rows {} to {} of tensor '{}' are not whole heads", first, first + count, name));
+  }
   TensorView part = *this;
   part.shape.front() = count;
   const std::size_t row_bytes = shape.front() == 0 ? 0 : bytes.size() / static_cast<std::size_t>(shape.front());

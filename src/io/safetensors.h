@@ -25,10 +25,15 @@ struct TensorView {
   std::vector<std::int64_t> shape;
   std::span<const std::byte> bytes;
   std::string file;  ///< for error messages
+  /// Not 0: `bytes` has the rows of each head of so many channels in the order 0, d/2, 1, d/2 + 1, … (GGUF keeps the Q
+  /// and K of some architectures so); row numbers, and what to_float32 gives, are Hugging Face's.
+  std::int64_t rope_pairs = 0;
 
-  std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype)); }
+  std::int64_t size() const {
+    return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype) * dtype_block(dtype));
+  }
   /// Rows [first, first + count) of the first dimension, in place; `name` stays that of the whole. Throws
-  /// std::out_of_range for rows that the tensor does not have.
+  /// std::out_of_range for rows that the tensor does not have, std::logic_error for parts of heads under rope_pairs.
   TensorView rows(std::int64_t first, std::int64_t count) const;
 };
 
@@ -100,21 +105,38 @@ class SafetensorsWriter {
   std::uint64_t left_ = 0;  // bytes still to come of declarations_[current_]
 };
 
+/// The tensors of a model, by their Hugging Face names.
+class TensorStore {
+ public:
+  TensorStore() = default;
+  TensorStore(const TensorStore&) = default;
+  TensorStore& operator=(const TensorStore&) = default;
+  TensorStore(TensorStore&&) = default;
+  TensorStore& operator=(TensorStore&&) = default;
+  virtual ~TensorStore() = default;
+
+  virtual bool has(std::string_view name) const = 0;
+  /// Throws FormatError naming the file when there is no such tensor.
+  virtual TensorView tensor(std::string_view name) const = 0;
+  /// In the order of the files.
+  virtual const std::vector<std::string>& names() const = 0;
+  /// The file to name in messages about the whole.
+  virtual const std::string& file() const = 0;
+};
+
 /// The safetensors of a directory: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
-class ShardedTensors {
+class ShardedTensors : public TensorStore {
  public:
   /// Opens every shard and checks it and the index: shard names are plain file names inside the directory, every listed
   /// tensor is in its shard. Throws InputError when the directory holds neither file, FormatError naming index, shard
   /// and tensor.
   explicit ShardedTensors(const std::filesystem::path& directory);
 
-  bool has(std::string_view name) const { return shard_of_.contains(std::string(name)); }
-  /// Throws FormatError naming the file (the directory's index when sharded) when there is no such tensor.
-  TensorView tensor(std::string_view name) const;
-  /// Names, shard by shard in file order.
-  const std::vector<std::string>& names() const { return names_; }
-  /// model.safetensors or the index: the file to name in messages about the whole.
-  const std::string& file() const { return where_; }
+  bool has(std::string_view name) const override { return shard_of_.contains(std::string(name)); }
+  TensorView tensor(std::string_view name) const override;
+  const std::vector<std::string>& names() const override { return names_; }
+  /// model.safetensors or the index.
+  const std::string& file() const override { return where_; }
 
  private:
   std::string where_;
@@ -126,7 +148,7 @@ class ShardedTensors {
 /// Throws FormatError "FILE: tensor 'NAME' is F16 [2, 3], expected F32 [3]" when they differ.
 void expect_tensor(const TensorView& view, const TensorDeclaration& declaration);
 
-/// F32, F16, BF16 or F64 to float32 (F64 rounds); `out` holds exactly view.size() elements. Runs on thread_count()
+/// A floating tensor to float32 (F64 rounds, block types are dequantized); `out` holds exactly view.size() elements. Runs on thread_count()
 /// threads. Throws UnsupportedError for an integer tensor, std::logic_error when `out` has another size.
 void to_float32(const TensorView& view, std::span<float> out);
 /// Rows [first_row, first_row + row_count) of the first dimension; out [row_count, product of the other dimensions].

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "base/half.h"
 #include "base/json.h"
 #include "base/parallel_for.h"
+#include "io/ggml_blocks.h"
 #include "io/safetensors.h"
 
 namespace pq::io {
@@ -15,34 +17,64 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Converts elements [first, first + out.size()); the bytes may stand at any address.
 template <typename Element, typename Convert>
-void convert(std::span<const std::byte> bytes, std::size_t first, std::span<float> out, Convert to_float) {
-  const std::byte* source = bytes.data() + first * sizeof(Element);
-  parallel_for(out.size(), std::size_t{1} << 16, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = begin; i < end; ++i) {
-      Element element;
-      std::memcpy(&element, source + i * sizeof(Element), sizeof(Element));
-      out[i] = to_float(element);
-    }
-  });
+void convert(std::span<const std::byte> bytes, std::span<float> out, Convert to_float) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    Element element;
+    std::memcpy(&element, bytes.data() + i * sizeof(Element), sizeof(Element));
+    out[i] = to_float(element);
+  }
 }
 
-void convert_range(const TensorView& view, std::size_t first, std::span<float> out) {
+/// Elements [first, first + out.size()) in the order of the bytes, which may stand at any address; whole blocks.
+void convert_elements(const TensorView& view, std::size_t first, std::span<float> out) {
+  const std::size_t block = dtype_block(view.dtype);
+  const auto bytes = view.bytes.subspan(first / block * dtype_size(view.dtype), out.size() / block * dtype_size(view.dtype));
   switch (view.dtype) {
     case DType::f32:
-      return convert<float>(view.bytes, first, out, [](float value) { return value; });
+      return convert<float>(bytes, out, [](float value) { return value; });
     case DType::f16:
-      return convert<std::uint16_t>(view.bytes, first, out, [](std::uint16_t bits) { return f16_to_float(bits); });
+      return convert<std::uint16_t>(bytes, out, [](std::uint16_t bits) { return f16_to_float(bits); });
     case DType::bf16:
-      return convert<std::uint16_t>(view.bytes, first, out, [](std::uint16_t bits) { return bf16_to_float(bits); });
+      return convert<std::uint16_t>(bytes, out, [](std::uint16_t bits) { return bf16_to_float(bits); });
     case DType::f64:
-      return convert<double>(view.bytes, first, out, [](double value) { return static_cast<float>(value); });
+      return convert<double>(bytes, out, [](double value) { return static_cast<float>(value); });
     default:
-      throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, view.name),
-                             fmt::format("is {}, not a floating-point tensor", dtype_name(view.dtype)),
-                             "use an unquantized checkpoint in F32, F16 or BF16");
+      return dequantize_blocks(view.dtype, bytes, out);
   }
+}
+
+/// Where row `row` stands in the bytes.
+std::int64_t stored_row(const TensorView& view, std::int64_t row) {
+  if (view.rope_pairs == 0) return row;
+  const std::int64_t half = view.rope_pairs / 2;
+  const std::int64_t channel = row % view.rope_pairs;
+  return row - channel + 2 * (channel % half) + channel / half;
+}
+
+void convert_rows(const TensorView& view, std::int64_t first_row, std::int64_t row_size, std::span<float> out) {
+  if (!is_floating(view.dtype)) {
+    throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, view.name),
+                           fmt::format("is {}, not a floating-point tensor", dtype_name(view.dtype)),
+                           "use an unquantized checkpoint in F32, F16 or BF16");
+  }
+  if (out.empty()) return;
+  constexpr std::size_t piece = std::size_t{1} << 16;
+  if (view.rope_pairs == 0) {
+    const auto first = static_cast<std::size_t>(first_row * row_size);
+    const std::size_t block = dtype_block(view.dtype);
+    parallel_for(out.size() / block, piece / block, [&](std::size_t begin, std::size_t end) {
+      convert_elements(view, first + begin * block, out.subspan(begin * block, (end - begin) * block));
+    });
+    return;
+  }
+  const auto size = static_cast<std::size_t>(row_size);
+  parallel_for(out.size() / size, std::max<std::size_t>(1, piece / size), [&](std::size_t begin, std::size_t end) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::int64_t row = stored_row(view, first_row + static_cast<std::int64_t>(i));
+      convert_elements(view, static_cast<std::size_t>(row) * size, out.subspan(i * size, size));
+    }
+  });
 }
 
 /// A shard's name must not lead out of the directory.
@@ -111,7 +143,8 @@ void to_float32(const TensorView& view, std::span<float> out) {
   if (static_cast<std::int64_t>(out.size()) != view.size()) {
     throw std::logic_error(fmt::format("tensor '{}' has {} elements, not {}", view.name, view.size(), out.size()));
   }
-  convert_range(view, 0, out);
+  const std::int64_t rows = view.shape.empty() ? 1 : view.shape[0];
+  convert_rows(view, 0, rows == 0 ? 0 : view.size() / rows, out);
 }
 
 void rows_to_float32(const TensorView& view, std::int64_t first_row, std::int64_t row_count, std::span<float> out) {
@@ -122,7 +155,7 @@ void rows_to_float32(const TensorView& view, std::int64_t first_row, std::int64_
     throw std::logic_error(fmt::format("tensor '{}' {}: {} rows from row {} do not fill {} elements", view.name,
                                        shape_text(view.shape), row_count, first_row, out.size()));
   }
-  convert_range(view, static_cast<std::size_t>(first_row * row_size), out);
+  convert_rows(view, first_row, row_size, out);
 }
 
 }  // namespace pq::io

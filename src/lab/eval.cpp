@@ -32,8 +32,7 @@ class Evaluation {
 
   int run() {
     const at::NoGradGuard no_grad;
-    const auto directory = io::resolve_model_directory(options_.model);
-    const bool quantized = io::is_quantized_checkpoint(directory);
+    const bool quantized = io::is_quantized_checkpoint(io::resolve_model(options_.model));
     std::vector<std::int32_t> prefix;
     bool want_prefix_row = false;
     std::vector<std::int32_t> stream;

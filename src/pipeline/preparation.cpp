@@ -22,7 +22,7 @@ std::string file_name(const std::filesystem::path& path) {
 
 Preparation::Preparation(const std::string& model, std::string calibration, const at::TensorOptions& options)
     : checkpoint_(io::HfCheckpoint::open(model)),
-      tokenizer_(Tokenizer::load(checkpoint_.directory())),
+      tokenizer_(Tokenizer::load(checkpoint_.texts())),
       options_(options),
       calibration_path_(std::move(calibration)),
       calibration_name_(calibration_path_ == "self" ? calibration_path_ : file_name(calibration_path_)) {

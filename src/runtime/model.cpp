@@ -61,7 +61,7 @@ const ModelSpec& Model::spec() const { return parts_->spec; }
 const Recipe& Model::recipe() const { return parts_->recipe; }
 const ModelOptions& Model::options() const { return parts_->options; }
 std::int64_t Model::prefix_length() const { return parts_->prefix(); }
-const std::filesystem::path& Model::directory() const { return parts_->directory; }
+const std::filesystem::path& Model::path() const { return parts_->path; }
 const kernels::KernelTable& Model::kernels() const { return parts_->table; }
 
 std::uint64_t Model::weight_bytes_per_token() const {

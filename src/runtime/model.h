@@ -40,7 +40,7 @@ class Model {
   /// Tokens of the prefix in front of every session; they do not count against its capacity.
   std::int64_t prefix_length() const;
   /// Where the model was loaded from; empty for a random one.
-  const std::filesystem::path& directory() const;
+  const std::filesystem::path& path() const;
   const kernels::KernelTable& kernels() const;
   /// Bytes of weights, scales and head that generating one token reads (batch 1).
   std::uint64_t weight_bytes_per_token() const;

@@ -154,7 +154,7 @@ void set_ropes(ModelParts& parts) {
 std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& options,
                                         const kernels::KernelTable& table) {
   auto parts = std::make_unique<ModelParts>(source.spec, source.recipe, options, table);
-  parts->directory = source.directory;
+  parts->path = source.path;
   parts->files = source.files;
   parts->embedding = source.embedding;
   parts->final_norm = std::move(source.final_norm);

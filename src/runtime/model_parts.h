@@ -52,7 +52,7 @@ struct ModelParts {
   ModelSpec spec;
   Recipe recipe;
   ModelOptions options;
-  std::filesystem::path directory;
+  std::filesystem::path path;
   const kernels::KernelTable& table;
   std::shared_ptr<const void> files;  ///< keeps alive what `embedding` looks into
   io::TensorView embedding;           ///< [vocab, hidden]

@@ -17,7 +17,7 @@ void check_shape(const ModelSpec& spec, std::string_view where) {
 
 ModelSource open_model(const std::string& model) {
   ModelSource source = io::open_model_source(model);
-  check_shape(source.spec, source.directory.string());
+  check_shape(source.spec, source.path.string());
   return source;
 }
 

@@ -7,8 +7,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/text_files.h"
 #include "text/unicode.h"
-#include "tokenizer/model_dir.h"
+#include "tokenizer/model_files.h"
 
 namespace pq {
 namespace {
@@ -64,7 +65,9 @@ Tokenizer Tokenizer::parse(std::string_view tokenizer_json, std::string_view whe
   return Tokenizer(TokenizerParts::parse(tokenizer_json, where));
 }
 
-Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) { return Tokenizer(load_model_dir(model_dir)); }
+Tokenizer Tokenizer::load(const std::filesystem::path& model_dir) { return load(TextFiles(model_dir)); }
+
+Tokenizer Tokenizer::load(const TextFiles& files) { return Tokenizer(load_model_files(files)); }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens) const {
   if (utf8.size() > max_text_bytes)

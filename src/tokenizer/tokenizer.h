@@ -11,6 +11,7 @@
 
 namespace pq {
 
+class TextFiles;
 struct TokenizerParts;
 
 /// Text to token ids and back, as Hugging Face `tokenizers` does it for a tokenizer.json of model type BPE.
@@ -22,6 +23,8 @@ class Tokenizer {
   /// InputError (no tokenizer.json), FormatError (damaged, contradicts itself), UnsupportedError (a part of the format,
   /// named, that is not computed here).
   static Tokenizer load(const std::filesystem::path& model_dir);
+  /// The same of files that may stand in memory.
+  static Tokenizer load(const TextFiles& files);
   /// The same from the text of a tokenizer.json; `where` names it in errors. The BOS is what the post-processor puts in
   /// front.
   static Tokenizer parse(std::string_view tokenizer_json, std::string_view where);

@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "io/gguf_checkpoint.h"
+#include "io/gguf_file.h"
 #include "io/hf_checkpoint.h"
 
 namespace pq::io {
@@ -75,19 +77,17 @@ std::optional<fs::path> find_snapshot(const fs::path& repository) {
 
 }  // namespace
 
-fs::path resolve_model_directory(const std::string& model) {
+fs::path resolve_model(const std::string& model) {
   if (model.empty())
-    throw InputError("", "the model's name is empty", "name a directory, or org/name of the Hugging Face cache");
+    throw InputError("", "the model's name is empty", "name a directory, a GGUF file, or org/name of the Hugging Face cache");
   std::error_code code;
-  if (fs::is_directory(model, code)) return model;
+  if (fs::is_directory(model, code) || is_gguf_file(model)) return model;
   if (fs::exists(model, code)) {
-    const bool gguf = fs::path(model).extension() == ".gguf";
-    throw InputError(
-        model, gguf ? "is a GGUF file; only Hugging Face checkpoints in safetensors can be read" : "is not a directory",
-        gguf ? "get the original checkpoint it was converted from" : "name the directory that holds config.json");
+    throw InputError(model, "is neither a directory nor a GGUF file", "name the directory that holds config.json");
   }
-  if (!is_repository_name(model)) {
-    throw InputError(model, "no such directory", "name a directory, or org/name of the Hugging Face cache");
+  if (!is_repository_name(model) || fs::path(model).extension() == ".gguf") {
+    throw InputError(model, "there is no such directory or file",
+                     "name a directory, a GGUF file, or org/name of the Hugging Face cache");
   }
   const auto slash = model.find('/');
   const std::string repository = fmt::format("models--{}--{}", model.substr(0, slash), model.substr(slash + 1));
@@ -103,8 +103,13 @@ fs::path resolve_model_directory(const std::string& model) {
       fmt::format("get it with: huggingface-cli download {}", model));
 }
 
-bool is_quantized_checkpoint(const fs::path& directory) {
-  const Json config = read_json_file(directory / "config.json");
+TextFiles model_texts(const fs::path& path) {
+  return is_gguf_file(path) ? open_gguf(path).texts : TextFiles(path);
+}
+
+bool is_quantized_checkpoint(const fs::path& path) {
+  if (is_gguf_file(path)) return false;
+  const Json config = read_json_file(path / "config.json");
   if (!config.is_object() || !config.contains("quantization_config")) return false;
   const Json& block = config["quantization_config"];
   return block.is_object() && block.contains("quant_method") && block["quant_method"] == "prefixquant";

@@ -1,19 +1,18 @@
-#include "tokenizer/model_dir.h"
+#include "tokenizer/model_files.h"
 
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/files.h"
 #include "base/json.h"
 
 namespace pq {
 namespace {
 
-/// A file of the model directory, if it is there.
+/// A file of the model, if it is there.
 class OptionalFile {
  public:
-  OptionalFile(const std::filesystem::path& dir, std::string_view name) : path_((dir / name).string()) {
-    if (std::filesystem::exists(path_)) json_ = nlohmann::json(read_json_file(path_));
+  OptionalFile(const TextFiles& files, std::string_view name) : path_(files.place(name)) {
+    if (files.has(name)) json_ = nlohmann::json(files.json(name));
   }
   bool present() const { return !json_.is_null(); }
   bool has(std::string_view key) const { return present() && json_.is_object() && json_.contains(std::string(key)); }
@@ -43,9 +42,8 @@ std::optional<std::int32_t> numbered_token(const JsonFields& fields, std::string
       json_number(value->is_array() ? value->front() : *value, max_id, fields.file(), fields.path(key)));
 }
 
-std::optional<std::string> read_chat_template(const std::filesystem::path& dir, const OptionalFile& config) {
-  if (const std::filesystem::path file = dir / "chat_template.jinja"; std::filesystem::exists(file))
-    return read_text_file(file);
+std::optional<std::string> read_chat_template(const TextFiles& files, const OptionalFile& config) {
+  if (files.has("chat_template.jinja")) return files.read("chat_template.jinja");
   if (!config.present()) return std::nullopt;
   const JsonFields fields = config.fields();
   const nlohmann::json* value = fields.find("chat_template");
@@ -59,17 +57,18 @@ std::optional<std::string> read_chat_template(const std::filesystem::path& dir, 
 
 }  // namespace
 
-std::shared_ptr<const TokenizerParts> load_model_dir(const std::filesystem::path& model_dir) {
-  const std::filesystem::path path = model_dir / "tokenizer.json";
-  if (!std::filesystem::exists(path)) {
-    throw InputError(path.string(), "there is no such file",
+std::shared_ptr<const TokenizerParts> load_model_files(const TextFiles& files) {
+  constexpr std::string_view name = "tokenizer.json";
+  const std::string place = files.place(name);
+  if (!files.has(name)) {
+    throw InputError(place, "there is no such file",
                      "copy the model's tokenizer.json there, or make one with "
                      "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR) of Python's transformers");
   }
-  const std::shared_ptr<TokenizerParts> parts = TokenizerParts::parse(read_text_file(path), path.string());
-  const OptionalFile config(model_dir, "tokenizer_config.json");
-  const OptionalFile special_tokens(model_dir, "special_tokens_map.json");
-  const OptionalFile generation(model_dir, "generation_config.json");
+  const std::shared_ptr<TokenizerParts> parts = TokenizerParts::parse(files.read(name), place);
+  const OptionalFile config(files, "tokenizer_config.json");
+  const OptionalFile special_tokens(files, "special_tokens_map.json");
+  const OptionalFile generation(files, "generation_config.json");
   const auto look_up = [&](const std::string& key, std::optional<std::int32_t> fallback) {
     for (const OptionalFile* file : {&config, &special_tokens}) {
       if (file->has(key)) return named_token(file->fields(), key, *parts);
@@ -79,7 +78,7 @@ std::shared_ptr<const TokenizerParts> load_model_dir(const std::filesystem::path
   };
   parts->bos_id = look_up("bos_token", parts->bos_id);
   parts->eos_id = look_up("eos_token", std::nullopt);
-  parts->chat_template = read_chat_template(model_dir, config);
+  parts->chat_template = read_chat_template(files, config);
   return parts;
 }
 

@@ -1,0 +1,32 @@
+#include "base/text_files.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace pq {
+
+TextFiles::TextFiles(std::filesystem::path directory) : path_(std::move(directory)), in_directory_(true) {}
+TextFiles::TextFiles(std::filesystem::path file, Texts texts)
+    : path_(std::move(file)), in_directory_(false), texts_(std::move(texts)) {}
+
+bool TextFiles::has(std::string_view name) const {
+  std::error_code code;
+  return in_directory_ ? std::filesystem::exists(path_ / name, code) : texts_.contains(name);
+}
+
+std::string TextFiles::read(std::string_view name) const {
+  if (!has(name)) throw InputError(place(name), "there is no such file", "name the directory of a whole model");
+  return in_directory_ ? read_text_file(path_ / name) : texts_.find(name)->second();
+}
+
+Json TextFiles::json(std::string_view name) const { return parse_json(read(name), place(name)); }
+
+std::string TextFiles::place(std::string_view name) const {
+  return in_directory_ ? (path_ / name).string() : fmt::format("{} ({})", path_.string(), name);
+}
+
+}  // namespace pq
