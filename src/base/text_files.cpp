@@ -19,8 +19,10 @@ bool TextFiles::has(std::string_view name) const {
 }
 
 std::string TextFiles::read(std::string_view name) const {
-  if (!has(name)) throw InputError(place(name), "there is no such file", "name the directory of a whole model");
-  return in_directory_ ? read_text_file(path_ / name) : texts_.find(name)->second();
+  if (in_directory_) return read_text_file(path_ / name);
+  const auto found = texts_.find(name);
+  if (found == texts_.end()) throw InputError(place(name), "no such file", "name the directory of a whole model");
+  return found->second();
 }
 
 Json TextFiles::json(std::string_view name) const { return parse_json(read(name), place(name)); }

@@ -21,7 +21,7 @@ class TextFiles {
   TextFiles(std::filesystem::path file, Texts texts);
 
   bool has(std::string_view name) const;
-  /// Throws InputError when there is no such file, SystemError when it cannot be read.
+  /// Throws what read_text_file throws.
   std::string read(std::string_view name) const;
   /// Throws FormatError too.
   Json json(std::string_view name) const;

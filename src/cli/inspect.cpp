@@ -89,7 +89,11 @@ std::string mode_text(const QuantizerFormat& format) { return format.is_static()
 
 std::string rotations_text(const RotationSettings& rotate) {
   std::vector<std::string_view> names;
-  if (rotate.r1) names.push_back("R1 (residual stream)");
+  if (rotate.r1 == ResidualRotation::online) {
+    names.push_back("R1 (inputs of q, k, v and of gate, up, online)");
+  } else if (rotate.r1 != ResidualRotation::none) {
+    names.push_back("R1 (residual stream)");
+  }
   if (rotate.r2) names.push_back("R2 (V and o_proj)");
   if (rotate.r3) names.push_back("R3 (Q and K)");
   if (rotate.r4) names.push_back("R4 (input of down_proj)");

@@ -160,8 +160,8 @@ class Converter {
     const double width = static_cast<double>(2 * factors.size());
     const double theta = json_["rope_theta"].get<double>();
     if (std::all_of(factors.begin(), factors.end(), [](double x) { return x == 1; })) return;
-    for (const double old : {8192.0, static_cast<double>(integer("rope.scaling.original_context_length").value_or(0))}) {
-      if (old <= 0) continue;
+    // The context of the first training is not in the file: some power of two (8192 for all of Llama 3).
+    for (double old = 32; old <= 1 << 20; old *= 2) {
       const auto expected = [&](std::size_t i) {
         constexpr double low = 1;
         constexpr double high = 4;

@@ -86,7 +86,8 @@ TEST(GgmlBlocks, NamesTheTypesThatItDoesNotRead) {
 
 struct Model {
   const char* golden;
-  bool rows_move;
+  bool rows_move = false;
+  const char* unsaid = "";  ///< a field of this odd checkpoint that GGUF has no key for
 };
 
 class GgufModel : public ::testing::TestWithParam<Model> {};
@@ -100,7 +101,8 @@ TEST_P(GgufModel, IsTheDirectoryThatItWasMadeFrom) {
   EXPECT_NEAR(file.spec().rms_norm_eps, spec.rms_norm_eps, 1e-12);
   spec.rms_norm_eps = file.spec().rms_norm_eps;
   for (const ModelSpecField& field : model_spec_fields()) {
-    EXPECT_TRUE(field.equal(file.spec(), spec)) << field.name;
+    if (field.key == GetParam().unsaid) continue;
+    EXPECT_EQ(field.get(file.spec()), field.get(spec)) << field.key;
   }
 
   const float offset = directory.spec().norm_offset ? 1 : 0;
@@ -130,10 +132,10 @@ TEST_P(GgufModel, IsTheDirectoryThatItWasMadeFrom) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, GgufModel,
-                         ::testing::Values(Model{"llama-rope-llama3", true}, Model{"qwen2-yarn", false},
-                                           Model{"qwen3", false}, Model{"phi3-longrope-short", false},
-                                           Model{"smollm3", true}, Model{"granite", true},
-                                           Model{"gemma3-window", false}, Model{"olmo2", false}),
+                         ::testing::Values(Model{"llama-rope-llama3", true}, Model{"qwen2-yarn"}, Model{"qwen3"},
+                                           Model{"phi3-longrope-short"}, Model{"smollm3", true, "block_pattern"},
+                                           Model{"granite", true}, Model{"gemma3-window", false, "attention_scale"},
+                                           Model{"olmo2"}),
                          [](const auto& instance) {
                            std::string name = instance.param.golden;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -255,10 +257,10 @@ TEST(GgufCheckpoint, RefusesByName) {
   GgufBuilder moe;
   moe.text("general.architecture", "qwen3moe").text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "qwen2");
   EXPECT_THAT(open_error<UnsupportedError>(moe), AllOf(HasSubstr("'qwen3moe'"), HasSubstr("gemma3")));
-  EXPECT_THAT(with([](auto& f) { f.u32("llama.expert_count", 8); }), HasSubstr("8 experts"));
-  EXPECT_THAT(with([](auto& f) { f.text("llama.rope.scaling.type", "dynamic"); }), HasSubstr("'dynamic'"));
-  EXPECT_THAT(with([](auto& f) { f.floats("blk.0.attn_gate.weight", {8}); }), HasSubstr("blk.0.attn_gate.weight"));
-  EXPECT_THAT(with([](auto& f) { f.numbers<std::int32_t>("llama.attention.head_count_kv", 5, {2, 1}); }),
+  EXPECT_THAT(with([](GgufBuilder& f) { f.u32("llama.expert_count", 8); }), HasSubstr("8 experts"));
+  EXPECT_THAT(with([](GgufBuilder& f) { f.text("llama.rope.scaling.type", "dynamic"); }), HasSubstr("'dynamic'"));
+  EXPECT_THAT(with([](GgufBuilder& f) { f.floats("blk.0.attn_gate.weight", {8}); }), HasSubstr("blk.0.attn_gate.weight"));
+  EXPECT_THAT(with([](GgufBuilder& f) { f.numbers<std::int32_t>("llama.attention.head_count_kv", 5, {2, 1}); }),
               HasSubstr("differs from block to block"));
 
   GgufBuilder unknown;

@@ -193,7 +193,7 @@ TEST(HfCheckpoint, SaysWhichOtherFormatIsThere) {
               AllOf(HasSubstr("PyTorch pickle"), HasSubstr("save_pretrained")));
   write_bytes(directory.path() / "model.gguf", "x");
   EXPECT_THAT(open_error<UnsupportedError>(directory.path()), AllOf(HasSubstr("GGUF"), HasSubstr("model.gguf")));
-  EXPECT_THAT(open_error<InputError>(directory.path() / "model.gguf"), HasSubstr("is a GGUF file"));
+  EXPECT_THAT(open_error<FormatError>(directory.path() / "model.gguf"), HasSubstr("does not begin with 'GGUF'"));
 }
 
 TEST(HfCheckpoint, RefusesDamagedFiles) {

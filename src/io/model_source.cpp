@@ -115,7 +115,7 @@ ModelSource source_of(const HfCheckpoint& checkpoint) {
   ModelSource source;
   source.spec = checkpoint.spec();
   source.recipe.name = "unquantized";
-  source.recipe.rotate = {false, false, false, false};
+  source.recipe.rotate = {ResidualRotation::none, false, false, false};
   source.path = checkpoint.path();
   source.embedding = checkpoint.embedding();
   source.lm_head = checkpoint.lm_head();

@@ -31,7 +31,7 @@ Recipe bench_recipe(const std::string& name) {
   if (name == unquantized_name) {
     Recipe recipe;
     recipe.name = name;
-    recipe.rotate = {false, false, false, false};
+    recipe.rotate = {ResidualRotation::none, false, false, false};
     return recipe;
   }
   const std::vector<std::string> names = bench_recipe_names();

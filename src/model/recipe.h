@@ -38,12 +38,17 @@ struct QuantizerFormat {
 };
 
 /// Which rotations are applied (ALGORITHM.md section 4).
+/// R1: fused into the weights around the residual stream, or a Hadamard transform of the inputs of q, k, v and of gate,
+/// up. Fusing needs a stream on which everything is a linear map or a norm whose weight only linears read: the norms
+/// behind a block that Gemma and OLMo 2 have are not (ALGORITHM.md section 4).
+enum class ResidualRotation { automatic, fused, online, none };
+
 struct RotationSettings {
-  bool r1 = true;  ///< residual stream, fused
+  ResidualRotation r1 = ResidualRotation::automatic;  ///< automatic: fused where the family allows it, else online
   bool r2 = true;  ///< V and o_proj, per head, fused
   bool r3 = true;  ///< Q and K after RoPE, online
   bool r4 = true;  ///< input of down_proj, online
-  bool any() const { return r1 || r2 || r3 || r4; }
+  bool any() const { return r1 != ResidualRotation::none || r2 || r3 || r4; }
   bool operator==(const RotationSettings&) const = default;
 };
 

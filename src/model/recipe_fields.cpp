@@ -67,11 +67,13 @@ RecipeField word(std::string key, std::string values, std::string help, Access a
 }
 
 template <typename E, typename Access>
-RecipeField choice(std::string key, std::string help, Access access, std::vector<std::pair<std::string, E>> options) {
+RecipeField choice(std::string key, std::string help, Access access, std::vector<std::pair<std::string, E>> options,
+                   const std::vector<std::pair<std::string, E>>& other_spellings = {}) {
   std::vector<std::string> names;
   for (const auto& option : options) names.push_back(option.first);
   std::string allowed = names[0];
   for (std::size_t i = 1; i < names.size(); ++i) allowed += ", " + names[i];
+  options.insert(options.end(), other_spellings.begin(), other_spellings.end());
   return {key, allowed, std::move(help),
           [=](Recipe& recipe, std::string_view text) {
             for (const auto& [name, value] : options) {
@@ -136,8 +138,14 @@ std::vector<RecipeField> make_fields() {
           [](auto& r) -> auto& { return r.kv.group; }, 1, big),
       flag(
           "kv.symmetric", "no zero points for the KV cache", [](auto& r) -> auto& { return r.kv.symmetric; }),
-      flag(
-          "rotate.r1", "rotate the residual stream (fused)", [](auto& r) -> auto& { return r.rotate.r1; }),
+      choice<ResidualRotation>(
+          "rotate.r1", "rotate the residual stream: fused into the weights, or online at the inputs that read it",
+          [](auto& r) -> auto& { return r.rotate.r1; },
+          {{"auto", ResidualRotation::automatic},
+           {"fused", ResidualRotation::fused},
+           {"online", ResidualRotation::online},
+           {"none", ResidualRotation::none}},
+          {{"true", ResidualRotation::automatic}, {"false", ResidualRotation::none}}),
       flag(
           "rotate.r2", "rotate V and o_proj per head (fused)", [](auto& r) -> auto& { return r.rotate.r2; }),
       flag(

@@ -74,8 +74,25 @@ std::optional<std::int64_t> transform_size(const ModelSpec& spec, Site site) {
   }
 }
 
+ResidualRotation residual_rotation(const ModelSpec& spec, ResidualRotation wanted) {
+  const bool fusable = spec.norm_placement == NormPlacement::pre;
+  if (wanted == ResidualRotation::automatic) return fusable ? ResidualRotation::fused : ResidualRotation::online;
+  if (wanted == ResidualRotation::fused && !fusable) {
+    throw UnsupportedError(
+        "recipe field rotate.r1",
+        fmt::format("cannot be fused into a {} model, whose norms stand behind attention and MLP", spec.family->model_type),
+        "use --set rotate.r1=online or rotate.r1=none");
+  }
+  return wanted;
+}
+
 SiteTransforms online_rotations(const ModelSpec& spec, const RotationSettings& rotate) {
   SiteTransforms transforms;
+  if (residual_rotation(spec, rotate.r1) == ResidualRotation::online) {
+    for (const Site site : {Site::qkv_input, Site::gate_up_input}) {
+      transforms[site].steps = {HadamardStep{spec.hidden_size}};
+    }
+  }
   if (rotate.r3) transforms[Site::k_cache].steps = {HadamardStep{spec.head_dim}};
   if (rotate.r4) transforms[Site::down_input].steps = {HadamardStep{spec.intermediate_size}};
   return transforms;

@@ -23,7 +23,12 @@ using SiteTransforms = PerSite<SiteTransform>;
 /// transform can be: one of V would be part of v_proj's and o_proj's weights.
 std::optional<std::int64_t> transform_size(const ModelSpec& spec, Site site);
 
-/// R3 at k_cache and R4 at down_input, as far as they are switched on.
+/// What R1 is for this model: fused, online or none. Throws UnsupportedError where fused is asked for and the family's
+/// norms do not allow it.
+ResidualRotation residual_rotation(const ModelSpec& spec, ResidualRotation wanted);
+
+/// R1 at qkv_input and gate_up_input (where it is online), R3 at k_cache and R4 at down_input, as far as they are
+/// switched on.
 SiteTransforms online_rotations(const ModelSpec& spec, const RotationSettings& rotate);
 
 /// `more` is computed after what is there.

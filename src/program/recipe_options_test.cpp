@@ -45,7 +45,7 @@ TEST(RecipeOptions, SettingsStandInFrontOfPositionals) {
 TEST(RecipeOptions, ShortcutsComeBeforeSettingsWhateverTheirPlace) {
   const Recipe recipe = parsed({"m", "--set", "rotate.r2=true", "--no-rotate", "--no-search", "--prefix", "none",
                                 "--prefix-count", "-1", "--seed", "18446744073709551615"});
-  EXPECT_FALSE(recipe.rotate.r1);
+  EXPECT_EQ(recipe.rotate.r1, ResidualRotation::none);
   EXPECT_TRUE(recipe.rotate.r2);
   EXPECT_FALSE(recipe.search.weight || recipe.search.activation || recipe.search.kv);
   EXPECT_EQ(recipe.prefix.tokens, "none");

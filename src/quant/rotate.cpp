@@ -7,19 +7,22 @@ namespace pq::quant {
 Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed,
                    const at::Device& device)
     : spec_(spec), settings_(settings) {
+  settings_.r1 = residual_rotation(spec, settings.r1);
   const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
-  if (settings.r1) {
+  if (settings_.r1 == ResidualRotation::fused) {
     Random random(seed, "rotation R1");
     at::Tensor signs = at::empty({spec.hidden_size}, at::kDouble);
     for (std::int64_t i = 0; i < spec.hidden_size; ++i) signs.data_ptr<double>()[i] = random.sign();
     signs_ = signs.to(device);
-    hidden_ = std::make_unique<nn::Hadamard>(spec.hidden_size, options);
   }
+  if (settings_.r1 != ResidualRotation::none) hidden_ = std::make_unique<nn::Hadamard>(spec.hidden_size, options);
   if (settings.r2) head_ = std::make_unique<nn::Hadamard>(spec.head_dim, options);
   if (settings.r4) intermediate_ = std::make_unique<nn::Hadamard>(spec.intermediate_size, options);
 }
 
-at::Tensor Rotation::times_r1(const at::Tensor& rows) const { return hidden_->apply(rows * signs_); }
+at::Tensor Rotation::times_r1(const at::Tensor& rows) const {
+  return hidden_->apply(signs_.defined() ? rows * signs_ : rows);
+}
 
 SiteTransforms Rotation::online() const { return online_rotations(spec_, settings_); }
 
@@ -33,11 +36,11 @@ void Rotation::transform_block(std::int64_t /*index*/, nn::Block& block, SiteTra
     at::Tensor weight = linear.weight.to(at::kDouble);
     at::Tensor bias = linear.bias.defined() ? linear.bias.to(at::kDouble) : at::Tensor();
     const bool writes_residual = id == LinearId::o || id == LinearId::down;
-    if (settings_.r1) {
-      if (writes_residual) {
+    if (settings_.r1 != ResidualRotation::none) {
+      if (writes_residual && settings_.r1 == ResidualRotation::fused) {
         weight = times_r1(weight.t().contiguous()).t().contiguous();
         if (bias.defined()) bias = times_r1(bias);
-      } else {
+      } else if (!writes_residual) {
         if (const auto norm = norm_read_by(spec_, id)) weight = weight * block.norms[*norm].to(at::kDouble);
         weight = times_r1(weight);
       }
@@ -54,7 +57,7 @@ void Rotation::transform_block(std::int64_t /*index*/, nn::Block& block, SiteTra
     linear.weight = weight.to(dtype).contiguous();
     if (bias.defined()) linear.bias = bias.to(dtype).contiguous();
   }
-  if (settings_.r1) {
+  if (settings_.r1 != ResidualRotation::none) {
     for (const NormRow& norm : all_norms(spec_)) {
       if (!norm.readers.empty()) block.norms[norm.id] = at::ones_like(block.norms[norm.id]);
     }
@@ -62,15 +65,17 @@ void Rotation::transform_block(std::int64_t /*index*/, nn::Block& block, SiteTra
 }
 
 at::Tensor Rotation::embedding_rows(const at::Tensor& rows) const {
-  if (!settings_.r1) return rows;
+  if (settings_.r1 != ResidualRotation::fused) return rows;
   return times_r1(rows.to(at::kDouble)).to(rows.scalar_type());
 }
 
 at::Tensor Rotation::lm_head_rows(const at::Tensor& rows, const at::Tensor& norm) const {
-  if (!settings_.r1) return rows;
+  if (settings_.r1 != ResidualRotation::fused) return rows;
   return times_r1(rows.to(at::kDouble) * norm.to(at::kDouble)).to(rows.scalar_type());
 }
 
-at::Tensor Rotation::final_norm(const at::Tensor& norm) const { return settings_.r1 ? at::ones_like(norm) : norm; }
+at::Tensor Rotation::final_norm(const at::Tensor& norm) const {
+  return settings_.r1 == ResidualRotation::fused ? at::ones_like(norm) : norm;
+}
 
 }  // namespace pq::quant

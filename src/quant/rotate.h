@@ -13,28 +13,30 @@
 namespace pq::quant {
 
 /// The rotations of one model (ALGORITHM.md section 4; QuaRot and SpinQuant naming). R1 is diag(signs) H / sqrt(hidden)
-/// with signs from the seed; R2, R3 and R4 are H / sqrt(n). All is fused in float64.
+/// with signs from the seed where it is fused, H / sqrt(hidden) where it is online; R2, R3 and R4 are H / sqrt(n). All
+/// is fused in float64.
 class Rotation : public Transform {
  public:
   Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed, const at::Device& device);
 
-  /// R3 and R4.
+  /// R1 where it is online, R3 and R4.
   SiteTransforms online() const override;
-  /// Fuses the norms' weights into the linears that read them (then gamma = 1) and applies R1, R2 and R4 to the weights
-  /// and biases, as far as they are switched on.
+  /// Fuses the weights of norms that only linears read into these (then gamma = 1; with R1), and applies R1, R2 and R4
+  /// to weights and biases, as far as they are switched on. An online R1 leaves the residual stream and what writes it
+  /// alone.
   void transform_block(std::int64_t index, nn::Block& block, SiteTransforms& online) const override;
-  /// rows * R1.
+  /// rows * R1 where that is fused, else unchanged.
   at::Tensor embedding_rows(const at::Tensor& rows) const override;
-  /// rows * diag(norm) * R1.
+  /// rows * diag(norm) * R1 where that is fused, else unchanged.
   at::Tensor lm_head_rows(const at::Tensor& rows, const at::Tensor& norm) const override;
-  /// Ones with R1, else unchanged.
+  /// Ones with a fused R1, else unchanged.
   at::Tensor final_norm(const at::Tensor& norm) const override;
 
  private:
   at::Tensor times_r1(const at::Tensor& rows) const;
 
   ModelSpec spec_;
-  RotationSettings settings_;
+  RotationSettings settings_;  // with r1 as it is for this model
   at::Tensor signs_;  // [hidden] float64, +-1
   std::unique_ptr<nn::Hadamard> hidden_;
   std::unique_ptr<nn::Hadamard> head_;

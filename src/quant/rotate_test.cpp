@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
 #include "quant/transform_for_test.h"
 
 namespace pq::quant {
@@ -29,9 +33,94 @@ TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
        {Size{32, 88, 8, false}, Size{48, 44, 12, true}, Size{56, 36, 16, true}, Size{36, 46, 20, false}}) {
     const auto parts = random_parts(family_spec(size.hidden, size.ffn, size.head_dim, size.bias));
     for (int mask = 1; mask < 16; ++mask) {
-      const RotationSettings settings{(mask & 1) != 0, (mask & 2) != 0, (mask & 4) != 0, (mask & 8) != 0};
-      EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
+      for (const ResidualRotation r1 : {ResidualRotation::fused, ResidualRotation::online}) {
+        const RotationSettings settings{(mask & 1) != 0 ? r1 : ResidualRotation::none, (mask & 2) != 0, (mask & 4) != 0,
+                                        (mask & 8) != 0};
+        EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
+      }
     }
+  }
+}
+
+/// The arithmetic of each kind of family on 36 channels: what no other test of this folder has.
+std::vector<ModelSpec> kinds_of_families() {
+  const ModelSpec llama = family_spec(36, 44, 12, false);
+  ModelSpec qwen3 = llama;
+  qwen3.family = find_family("qwen3");
+  qwen3.qk_norm = QkNorm::per_head;
+  ModelSpec smollm3 = llama;
+  smollm3.family = find_family("smollm3");
+  smollm3.block_pattern = {{0, PlainRope{10000}}, {0, NoRope{}}};
+  ModelSpec phi3 = llama;
+  phi3.family = find_family("phi3");
+  phi3.rotary_width = 8;
+  ModelSpec granite = llama;
+  granite.family = find_family("granite");
+  granite.embedding_scale = 12;
+  granite.residual_scale = 0.22;
+  granite.attention_scale = 0.05;
+  granite.logit_scale = 0.125;
+  ModelSpec gemma3 = qwen3;
+  gemma3.family = find_family("gemma3_text");
+  gemma3.norm_placement = NormPlacement::sandwich;
+  gemma3.activation = Activation::gelu_tanh;
+  gemma3.embedding_scale = 6;
+  gemma3.block_pattern = {{5, PlainRope{10000}}, {0, LinearRope{1000000, 8}}};
+  ModelSpec olmo2 = llama;
+  olmo2.family = find_family("olmo2");
+  olmo2.norm_placement = NormPlacement::post;
+  olmo2.qk_norm = QkNorm::all_heads;
+  return {qwen3, smollm3, phi3, granite, gemma3, olmo2};
+}
+
+TEST(Rotation, LeavesEveryFamilyUnchanged) {
+  for (const ModelSpec& spec : kinds_of_families()) {
+    const auto parts = random_parts(spec);
+    for (const ResidualRotation r1 : {ResidualRotation::automatic, ResidualRotation::online, ResidualRotation::none}) {
+      EXPECT_LT(largest_difference(parts, rotated(parts, {r1, true, true, true})), 1e-9) << spec.family->model_type;
+    }
+    const bool fusable = spec.norm_placement == NormPlacement::pre;
+    EXPECT_EQ(residual_rotation(spec, ResidualRotation::automatic),
+              fusable ? ResidualRotation::fused : ResidualRotation::online);
+    if (fusable) continue;
+    EXPECT_THROW(rotated(parts, {ResidualRotation::fused, false, false, false}), UnsupportedError);
+  }
+}
+
+TEST(Rotation, MistakesInOtherFamiliesShow) {
+  for (const ModelSpec& spec : kinds_of_families()) {
+    const auto parts = random_parts(spec);
+    const RotationSettings online{ResidualRotation::online, false, false, false};
+    if (spec.norm_placement != NormPlacement::pre) {
+      // R1 fused through norms that stand behind attention and MLP: what must not be allowed.
+      ModelSpec pretended = spec;
+      pretended.norm_placement = NormPlacement::pre;
+      const Rotation fused(pretended, {ResidualRotation::fused, false, false, false}, 3, at::kCPU);
+      auto broken = parts;
+      if (spec.norm_placement == NormPlacement::post) {
+        for (nn::Block& block : broken.blocks) {
+          block.norms[NormId::attention_input] = at::ones({spec.hidden_size}, at::kDouble);
+          block.norms[NormId::mlp_input] = at::ones({spec.hidden_size}, at::kDouble);
+        }
+      }
+      EXPECT_GT(largest_difference(parts, testing::transformed(broken, fused)), 1e-2) << spec.family->model_type;
+    } else {
+      // A norm's weight fused and kept, too.
+      auto broken = rotated(parts, online);
+      const auto right = parts.blocks[0].norms[NormId::attention_input];
+      broken.blocks[0].norms[NormId::attention_input] = right;
+      EXPECT_GT(largest_difference(parts, broken), 1e-3) << spec.family->model_type;
+    }
+    auto forgotten = rotated(parts, online);
+    for (SiteTransforms& transforms : forgotten.transforms) transforms[Site::gate_up_input] = {};
+    EXPECT_GT(largest_difference(parts, forgotten), 1e-2) << spec.family->model_type;
+    ModelSpec inverted = spec;
+    for (BlockSpec& block : inverted.block_pattern) {
+      block.rope = std::holds_alternative<NoRope>(block.rope) ? RopeSpec(PlainRope{10000}) : RopeSpec(NoRope{});
+    }
+    auto without_rope = parts;
+    without_rope.spec = inverted;
+    EXPECT_GT(largest_difference(parts, without_rope), 1e-3) << spec.family->model_type;
   }
 }
 
@@ -40,7 +129,7 @@ TEST(Rotation, AWrongDirectionOrAMissingOnlineRotationShows) {
   auto broken = rotated(parts, {});
   for (SiteTransforms& online : broken.transforms) online[Site::down_input] = {};
   EXPECT_GT(largest_difference(parts, broken), 1e-3);
-  broken = rotated(parts, {false, false, false, true});
+  broken = rotated(parts, {ResidualRotation::none, false, false, true});
   const nn::Hadamard r4(44, at::TensorOptions().dtype(at::kDouble));
   for (std::size_t i = 0; i < parts.blocks.size(); ++i) {
     broken.blocks[i][LinearId::down].weight = r4.apply_transposed(parts.blocks[i][LinearId::down].weight);

@@ -128,7 +128,7 @@ TEST(MakeTransforms, RotationsAreTheOnesThatARecipeAsksFor) {
   const ModelSpec spec = family_spec(32, 44, 8, false);
   Recipe recipe = named_recipe("w4a4kv4-static");
   EXPECT_EQ(TransformList(make_transforms(spec, recipe, at::kCPU)).online(), online_rotations(spec, recipe.rotate));
-  recipe.rotate = {false, false, false, false};
+  recipe.rotate = {ResidualRotation::none, false, false, false};
   EXPECT_TRUE(make_transforms(spec, recipe, at::kCPU).empty());
 }
 

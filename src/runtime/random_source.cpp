@@ -145,7 +145,7 @@ ModelSource random_source(const ModelSpec& model_spec, const Recipe& model_recip
   source.recipe = model_recipe;
   Recipe& recipe = source.recipe;
   const bool plain = !recipe.weight.enabled() && !recipe.activation.enabled() && !recipe.kv.enabled();
-  if (plain) recipe.rotate = {false, false, false, false};
+  if (plain) recipe.rotate = {ResidualRotation::none, false, false, false};
   const ModelSpec& spec = source.spec;
   auto buffers = std::make_shared<std::array<AlignedBuffer, 2>>();
   source.embedding = random_halves((*buffers)[0], "embedding", io::DType::f16, spec.vocab_size, spec.hidden_size,

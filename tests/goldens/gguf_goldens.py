@@ -28,7 +28,8 @@ def add_vocabulary(writer, size):
     alphabet += [chr(256 + i) for i in range(256 - len(alphabet))]
     letters = "etaoinshrdlu"
     pairs = [(a, b) for a in letters for b in letters]
-    tokens = (alphabet + [a + b for a, b in pairs])[:size]
+    singles = list(letters) + [c for c in alphabet if c not in letters]
+    tokens = singles[:size - 20] + [a + b for a, b in pairs[:20]]
     merges = [f"{a} {b}" for a, b in pairs if a + b in tokens]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
