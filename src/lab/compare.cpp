@@ -151,6 +151,7 @@ class Comparison {
 
   std::unique_ptr<nn::Transformer> model_of(Row& row, nn::Transformer& reference) {
     const Stopwatch stopwatch;
+    if (row.quantized) row.recipe = preparation_.settled(row.recipe);
     const std::vector<std::int32_t> prefix = preparation_.prefix(row.recipe);
     row.prefix_text = quant::prefix_text(prefix, preparation_.tokenizer());
     if (!row.quantized) {

@@ -98,7 +98,7 @@ int quantize(const Options& options, const CommonOptions& common) {
                                               options.restart);
   recipe.calibration.source = preparation.calibration_name();
   const ModelSpec& spec = preparation.checkpoint().spec();
-  recipe.rotate.r1 = residual_rotation(spec, recipe.rotate.r1);
+  recipe = preparation.settled(std::move(recipe));
   const quant::CalibrationData& data = preparation.calibration(recipe);
   const std::vector<std::int32_t> prefix = preparation.prefix(recipe);
   log_info("{}: {} {} blocks, hidden {}, ffn {}; recipe {} ({}), calibration {}", options.model, spec.block_count,

@@ -124,6 +124,7 @@ struct Recipe {
   QuantizerFormat weight{16, true, ScaleMode::static_scale, Granularity::channel, 0};
   QuantizerFormat activation{16, true, ScaleMode::dynamic_scale, Granularity::token, 128};
   QuantizerFormat kv{16, true, ScaleMode::dynamic_scale, Granularity::group, 128};
+  bool kv_symmetry_by_calibration = false;  ///< kv.symmetric is still to be decided
   RotationSettings rotate;
   PrefixSettings prefix;
   SearchSettings search;

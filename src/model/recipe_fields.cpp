@@ -48,14 +48,16 @@ RecipeField bits(std::string key, std::string help, Access access) {
           [=](const Recipe& recipe) { return Json(access(recipe)); }};
 }
 
+void set_flag(bool& target, const std::string& key, std::string_view text, const std::string& allowed) {
+  if (text != "true" && text != "false" && text != "1" && text != "0") refuse(key, text, allowed);
+  target = text == "true" || text == "1";
+}
+
 template <typename Access>
 RecipeField flag(std::string key, std::string help, Access access) {
   const std::string allowed = "true or false";
   return {key, allowed, std::move(help),
-          [=](Recipe& recipe, std::string_view text) {
-            if (text != "true" && text != "false" && text != "1" && text != "0") refuse(key, text, allowed);
-            access(recipe) = text == "true" || text == "1";
-          },
+          [=](Recipe& recipe, std::string_view text) { set_flag(access(recipe), key, text, allowed); },
           [=](const Recipe& recipe) { return Json(access(recipe)); }};
 }
 
@@ -136,8 +138,14 @@ std::vector<RecipeField> make_fields() {
       number<int64_t>(
           "kv.group", "channels in a KV group (a head's, where it is smaller)",
           [](auto& r) -> auto& { return r.kv.group; }, 1, big),
-      flag(
-          "kv.symmetric", "no zero points for the KV cache", [](auto& r) -> auto& { return r.kv.symmetric; }),
+      {"kv.symmetric", "true, false or auto", "no zero points for the KV cache; auto: calibration decides",
+       [](Recipe& recipe, std::string_view text) {
+         recipe.kv_symmetry_by_calibration = text == "auto";
+         if (text != "auto") set_flag(recipe.kv.symmetric, "kv.symmetric", text, "true, false or auto");
+       },
+       [](const Recipe& recipe) {
+         return recipe.kv_symmetry_by_calibration ? Json("auto") : Json(recipe.kv.symmetric);
+       }},
       choice<ResidualRotation>(
           "rotate.r1", "rotate the residual stream: fused into the weights, or online at the inputs that read it",
           [](auto& r) -> auto& { return r.rotate.r1; },

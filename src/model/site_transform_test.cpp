@@ -42,7 +42,7 @@ TEST(SiteTransforms, RotationsAreHadamardSteps) {
   EXPECT_EQ(
       site_transforms_to_json(both).dump(),
       R"({"self_attn.k_cache":[{"step":"hadamard","order":12}],"mlp.down_input":[{"step":"hadamard","order":88}]})");
-  EXPECT_EQ(online_rotations(small, {true, true, false, false}), SiteTransforms{});
+  EXPECT_EQ(online_rotations(small, {ResidualRotation::fused, true, false, false}), SiteTransforms{});
 }
 
 TEST(SiteTransforms, AppendingPutsStepsBehind) {

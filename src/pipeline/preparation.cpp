@@ -6,7 +6,10 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/phase_timer.h"
+#include "model/site_transform.h"
+#include "pipeline/kv_symmetry.h"
 #include "pipeline/prefix.h"
 #include "pipeline/self_calibration.h"
 
@@ -44,6 +47,17 @@ const CalibrationData& Preparation::calibration(const Recipe& recipe) {
     calibration_key_ = key;
   }
   return calibration_;
+}
+
+Recipe Preparation::settled(Recipe recipe) {
+  recipe.rotate.r1 = residual_rotation(checkpoint_.spec(), recipe.rotate.r1);
+  if (!recipe.kv_symmetry_by_calibration) return recipe;
+  const KvSymmetry found = measure_kv_symmetry(checkpoint_, calibration(recipe).detection, recipe, options_);
+  recipe.kv_symmetry_by_calibration = false;
+  recipe.kv.symmetric = found.symmetric_suffices();
+  log_info("KV cache: {} (a symmetric scale has {:.2f} times the squared error, in the worst block, {})",
+           recipe.kv.symmetric ? "symmetric" : "with zero points", found.worst_ratio, found.worst_block);
+  return recipe;
 }
 
 const OutlierReport& Preparation::outliers(const Recipe& recipe) {

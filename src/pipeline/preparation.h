@@ -30,6 +30,9 @@ class Preparation {
   /// "self", or the last name of the calibration text's path.
   const std::string& calibration_name() const { return calibration_name_; }
 
+  /// The recipe with what it leaves to this model decided: where R1 is, and with kv.symmetric = auto whether K and V
+  /// need zero points. Throws UnsupportedError as residual_rotation does.
+  Recipe settled(Recipe recipe);
   /// Sequences as the recipe asks; drawn again only when its seed or shapes changed.
   const CalibrationData& calibration(const Recipe& recipe);
   /// The outlier report behind a recipe's prefix; made again only when what it depends on changed.
