@@ -99,7 +99,7 @@ Verb bench_verb() {
   return {"bench", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
             app.add_option("MODEL", options->models,
-                           "Checkpoints, quantized or not: directories, or org/name in the Hugging Face cache");
+                           "Checkpoints, quantized or not: directories, GGUF files, or org/name in the Hugging Face cache");
             app.add_option("--shape", options->shapes,
                            fmt::format("Random weights of this shape: {}", fmt::join(shape_names(), ", ")))
                 ->delimiter(',')

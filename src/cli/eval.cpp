@@ -66,7 +66,7 @@ Verb eval_verb(int argc, char** argv) {
             auto options = std::make_shared<Options>();
             app.add_option(
                    "MODEL", options->model,
-                   "A quantized checkpoint or an unquantized model: a directory, or org/name in the Hugging Face cache")
+                   "A quantized checkpoint or an unquantized model: a directory, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             options->text.add_options(app);
             app.add_option("--lm-head-bits", options->runtime.lm_head_bits,

@@ -59,7 +59,7 @@ void GenerationOptions::validate() const {
 
 void add_generation_options(CLI::App& app, GenerationOptions& options) {
   app.add_option("MODEL", options.model,
-                 "Quantized checkpoint or Hugging Face model: a directory, or org/name in the local cache")
+                 "Quantized checkpoint or Hugging Face model: a directory, a GGUF file, or org/name in the local cache")
       ->required();
   app.add_option("-n,--max-tokens", options.text.max_tokens, "Tokens to generate at most; 0: until the context is full")
       ->option_text(fmt::format("N (default {})", options.text.max_tokens));
@@ -126,7 +126,7 @@ Generator::Generator(const GenerationOptions& options, const CommonOptions& comm
     : options_(options),
       shows_text_(!common.json),
       tokenizer_(std::move(tokenizer)),
-      model_(runtime::Model::load(options.model, {.lm_head_bits = options.lm_head_bits})),
+      model_(runtime::Model::load(options.model, {.lm_head_bits = options.lm_head_bits, .context = options.context})),
       session_(new_session(model_, options)),
       end_tokens_(end_tokens(model_->spec().eos_token_ids, model_->spec().vocab_size, tokenizer_)) {}
 

@@ -278,7 +278,7 @@ Verb inspect_verb() {
   return {"inspect", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
             app.add_option("MODEL", options->model,
-                           "A quantized checkpoint or a model: a directory, or org/name in the Hugging Face cache")
+                           "A quantized checkpoint or a model: a directory, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             app.add_flag("--tensors", options->tensors, "List every tensor too");
             return [options, &common] {

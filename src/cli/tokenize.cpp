@@ -89,7 +89,7 @@ Verb tokenize_verb() {
   return {"tokenize", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
             app.add_option("MODEL", options->model,
-                           "Directory with a tokenizer.json, or org/name in the Hugging Face cache")
+                           "Directory with a tokenizer.json, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             app.add_flag("--special", options->special,
                          "Add the special tokens that the tokenizer puts around a text (BOS)");

@@ -15,6 +15,7 @@
 #include "io/gguf_checkpoint.h"
 #include "io/gguf_file.h"
 #include "io/hf_config.h"
+#include "io/text_model.h"
 
 namespace pq::io {
 namespace {
@@ -104,27 +105,29 @@ std::vector<TensorDeclaration> required_tensors(const ModelSpec& spec, std::span
   return tensors;
 }
 
-HfCheckpoint HfCheckpoint::open(const std::string& model) {
+HfCheckpoint HfCheckpoint::open(const std::string& model, std::int64_t context) {
   const fs::path path = resolve_model(model);
   if (is_gguf_file(path)) {
     GgufCheckpoint gguf = open_gguf(path);
-    return {path, std::move(gguf.texts), std::move(gguf.tensors)};
+    return {path, std::move(gguf.texts), std::move(gguf.tensors), context};
   }
   refuse_other_formats(path);
-  return {path, TextFiles(path), nullptr};
+  return {path, TextFiles(path), nullptr, context};
 }
 
-HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const TensorStore> tensors)
+HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const TensorStore> gguf,
+                           std::int64_t context)
     : path_(std::move(path)),
       name_(model_name(path_)),
       texts_(std::move(texts)),
-      config_(texts_.json("config.json")),
-      spec_(parse_config(config_, texts_.place("config.json"))) {
+      config_(text_model_config(texts_.json("config.json"))) {
+  if (context > 0 && config_.is_object()) config_[std::string(context_key)] = context;
+  spec_ = parse_config(config_, texts_.place("config.json"));
   constexpr std::string_view generation = "generation_config.json";
   if (texts_.has(generation)) add_generation_config(spec_, texts_.json(generation), texts_.place(generation));
   // GGUF has norms as they multiply.
-  if (tensors != nullptr) spec_.norm_offset = false;
-  tensors_ = tensors != nullptr ? std::move(tensors) : std::make_shared<ShardedTensors>(path_);
+  if (gguf != nullptr) spec_.norm_offset = false;
+  tensors_ = gguf != nullptr ? std::move(gguf) : text_model_tensors(std::make_shared<ShardedTensors>(path_));
   check_tensors();
   // As transformers does: a head that stands in the file and differs from the embedding is not tied, whatever
   // config.json says.

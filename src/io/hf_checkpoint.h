@@ -55,7 +55,9 @@ class HfCheckpoint {
  public:
   /// `model` as for resolve_model. Throws InputError (no such model, no safetensors in it), UnsupportedError
   /// (other architecture, already quantized), FormatError (missing or misshapen tensor, damaged file).
-  static HfCheckpoint open(const std::string& model);
+  /// `context`: the tokens that the model is to be used with, where its rotary embedding depends on them (LongRoPE);
+  /// 0: what it was first trained with.
+  static HfCheckpoint open(const std::string& model, std::int64_t context = 0);
 
   /// The directory, or the GGUF file.
   const std::filesystem::path& path() const { return path_; }
@@ -64,7 +66,8 @@ class HfCheckpoint {
   /// "org/name" for a model of the Hugging Face cache, else the path's last part.
   const std::string& name() const { return name_; }
   const ModelSpec& spec() const { return spec_; }
-  /// config.json as it stands, of a GGUF file what it would be.
+  /// config.json as it stands (the part of the language model, where that has images too), of a GGUF file what it would
+  /// be, with context_key where a context was asked for.
   const Json& config() const { return config_; }
   bool has(std::string_view name) const { return tensors_->has(name); }
   /// A tensor as it stands in the file, whatever its type. Throws FormatError, UnsupportedError.
@@ -82,7 +85,8 @@ class HfCheckpoint {
   const std::vector<std::string>& names() const { return tensors_->names(); }
 
  private:
-  HfCheckpoint(std::filesystem::path path, TextFiles texts, std::shared_ptr<const TensorStore> tensors);
+  HfCheckpoint(std::filesystem::path path, TextFiles texts, std::shared_ptr<const TensorStore> gguf,
+               std::int64_t context);
   void check_tensors() const;
 
   std::filesystem::path path_;

@@ -208,7 +208,7 @@ void check_layer_types(const Fields& fields, const ModelSpec& spec) {
 /// Windows and rotary embeddings of the blocks.
 void read_blocks(const Fields& fields, ModelSpec& spec) {
   const SlidingRule& rule = spec.family->sliding;
-  const RopeSettings ropes = read_ropes(fields, spec);
+  const RopeSettings ropes = read_ropes(fields, spec, fields.integer(context_key, 0, max_positions, 0));
   spec.max_positions = ropes.max_positions;
   spec.rotary_width = ropes.width;
   const bool on = !rule.switched_on || fields.boolean("use_sliding_window", *rule.switched_on);
@@ -292,8 +292,8 @@ ModelSpec parse_config(const Json& config, std::string_view where) {
   spec.hidden_size = fields.integer("hidden_size", 1, max_size);
   spec.intermediate_size = fields.integer("intermediate_size", 1, max_size);
   spec.block_count = fields.integer("num_hidden_layers", 1, max_blocks);
-  spec.vocab_size = fields.integer("vocab_size", 1, max_vocab);
-  spec.head_count = fields.integer("num_attention_heads", 1, max_size);
+  spec.vocab_size = fields.integer("vocab_size", 1, max_vocab, row.vocab_by_default);
+  spec.head_count = fields.integer("num_attention_heads", 1, max_size, row.heads_by_default);
 
   const bool as_heads = fields.contains("num_key_value_heads") || row.kv_heads_by_default == 0;
   spec.kv_head_count =

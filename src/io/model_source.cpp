@@ -124,7 +124,7 @@ ModelSource source_of(const HfCheckpoint& checkpoint) {
   return source;
 }
 
-ModelSource open_model_source(const std::string& model) {
+ModelSource open_model_source(const std::string& model, std::int64_t context) {
   const auto keep = [](auto opened) {
     const auto checkpoint = std::make_shared<const decltype(opened)>(std::move(opened));
     ModelSource source = source_of(*checkpoint);
@@ -133,7 +133,7 @@ ModelSource open_model_source(const std::string& model) {
     return source;
   };
   return is_quantized_checkpoint(resolve_model(model)) ? keep(QuantizedCheckpoint::open(model))
-                                                                 : keep(HfCheckpoint::open(model));
+                                                                 : keep(HfCheckpoint::open(model, context));
 }
 
 }  // namespace pq::io

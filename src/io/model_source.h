@@ -45,7 +45,8 @@ QuantizedBlock whole_block(BlockSource source);
 /// The checkpoint has to outlive the source, unless `files` holds it.
 ModelSource source_of(const QuantizedCheckpoint& checkpoint);
 ModelSource source_of(const HfCheckpoint& checkpoint);
-/// A quantized or an unquantized checkpoint, kept open. Throws what opening them throws.
-ModelSource open_model_source(const std::string& model);
+/// A quantized or an unquantized checkpoint, kept open; `context` as for HfCheckpoint::open, and without meaning for a
+/// quantized one, which was made for a context. Throws what opening them throws.
+ModelSource open_model_source(const std::string& model, std::int64_t context = 0);
 
 }  // namespace pq::io

@@ -93,24 +93,25 @@ YarnRope read_yarn(const Fields& config, const RopeFields& rope, const ModelSpec
 }
 
 LongRope read_long(const Fields& config, const RopeFields& rope, const ModelSpec& spec, std::int64_t width,
-                   std::int64_t& positions) {
+                   std::int64_t context, std::int64_t& positions) {
   constexpr std::array<std::string_view, 5> known{"short_factor", "long_factor", "attention_factor", "factor",
                                                   "original_max_position_embeddings"};
   rope.refuse_others(known);
   const std::int64_t original = original_positions(config, rope, spec.max_positions);
   const auto pairs = static_cast<std::size_t>(width / 2);
-  LongRope own{.theta = rope.theta(), .factors = rope.factors("short_factor", pairs)};
-  rope.factors("long_factor", pairs);
+  const bool beyond = context > original;
+  LongRope own{.theta = rope.theta(), .factors = rope.factors(beyond ? "long_factor" : "short_factor", pairs)};
+  rope.factors(beyond ? "short_factor" : "long_factor", pairs);  // both must be right
   const double stretch =
       rope.fields().positive("factor", static_cast<double>(spec.max_positions) / static_cast<double>(original));
   if (stretch > 1) own.amplitude = std::sqrt(1 + std::log(stretch) / std::log(static_cast<double>(original)));
   own.amplitude = rope.fields().positive("attention_factor", own.amplitude);
-  positions = std::min(positions, original);
+  if (!beyond) positions = std::min(positions, original);
   return own;
 }
 
 RopeSpec read_rope(const Fields& config, const RopeFields& rope, const ModelSpec& spec, std::int64_t width,
-                   std::int64_t& positions) {
+                   std::int64_t context, std::int64_t& positions) {
   const std::string kind = rope.kind();
   if (kind == "default") {
     rope.refuse_others({});
@@ -134,7 +135,7 @@ RopeSpec read_rope(const Fields& config, const RopeFields& rope, const ModelSpec
     return scaled;
   }
   if (kind == "yarn") return read_yarn(config, rope, spec);
-  if (kind == "longrope" || kind == "su") return read_long(config, rope, spec, width, positions);
+  if (kind == "longrope" || kind == "su") return read_long(config, rope, spec, width, context, positions);
   throw UnsupportedError(rope.fields().where(), fmt::format("field 'rope_type' = \"{}\" is not supported", kind),
                          "supported: default, linear, llama3, yarn, longrope");
 }
@@ -177,7 +178,7 @@ std::optional<std::int64_t> read_width(const Fields& fields, const Json* setting
 
 }  // namespace
 
-RopeSettings read_ropes(const Fields& fields, const ModelSpec& spec) {
+RopeSettings read_ropes(const Fields& fields, const ModelSpec& spec, std::int64_t context) {
   const Spelling spelling = spelling_of(fields);
   RopeSettings settings;
   settings.max_positions = spec.max_positions;
@@ -186,7 +187,7 @@ RopeSettings read_ropes(const Fields& fields, const ModelSpec& spec) {
   const double theta = fields.positive("rope_theta", spec.family->theta_by_default);
   const std::string where = fmt::format("{}: {}", fields.where(), spelling.key);
   const auto rope = [&](const Json* object, const std::string& name, double outer_theta) {
-    return read_rope(fields, RopeFields(object, name, outer_theta), spec, width, settings.max_positions);
+    return read_rope(fields, RopeFields(object, name, outer_theta), spec, width, context, settings.max_positions);
   };
   const Json* object = spelling.object;
   const bool by_type = spec.family->local_rope && object != nullptr && object->contains("full_attention");

@@ -245,6 +245,13 @@ TensorView SafetensorsFile::tensor(std::string_view name) const {
   return {found->first, *dtype, entry.shape, data_.subspan(entry.begin, entry.end - entry.begin), where_};
 }
 
+std::int64_t TensorView::stored_row(std::int64_t row) const {
+  if (rope_pairs == 0) return row;
+  const std::int64_t half = rope_pairs / 2;
+  const std::int64_t channel = row % rope_pairs;
+  return row - channel + 2 * (channel % half) + channel / half;
+}
+
 TensorView TensorView::rows(std::int64_t first, std::int64_t count) const {
   if (shape.empty() || first < 0 || count < 0 || first > shape.front() - count) {
     throw std::out_of_range(fmt::format("tensor '{}' has no rows {} to {}", name, first, first + count - 1));

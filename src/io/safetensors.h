@@ -32,6 +32,8 @@ struct TensorView {
   std::int64_t size() const {
     return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype) * dtype_block(dtype));
   }
+  /// Where a row stands in `bytes`, counted in rows.
+  std::int64_t stored_row(std::int64_t row) const;
   /// Rows [first, first + count) of the first dimension, in place; `name` stays that of the whole. Throws
   /// std::out_of_range for rows that the tensor does not have, std::logic_error for parts of heads under rope_pairs.
   TensorView rows(std::int64_t first, std::int64_t count) const;

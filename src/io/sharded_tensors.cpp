@@ -44,14 +44,6 @@ void convert_elements(const TensorView& view, std::size_t first, std::span<float
   }
 }
 
-/// Where row `row` stands in the bytes.
-std::int64_t stored_row(const TensorView& view, std::int64_t row) {
-  if (view.rope_pairs == 0) return row;
-  const std::int64_t half = view.rope_pairs / 2;
-  const std::int64_t channel = row % view.rope_pairs;
-  return row - channel + 2 * (channel % half) + channel / half;
-}
-
 void convert_rows(const TensorView& view, std::int64_t first_row, std::int64_t row_size, std::span<float> out) {
   if (!is_floating(view.dtype)) {
     throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, view.name),
@@ -71,7 +63,7 @@ void convert_rows(const TensorView& view, std::int64_t first_row, std::int64_t r
   const auto size = static_cast<std::size_t>(row_size);
   parallel_for(out.size() / size, std::max<std::size_t>(1, piece / size), [&](std::size_t begin, std::size_t end) {
     for (std::size_t i = begin; i < end; ++i) {
-      const std::int64_t row = stored_row(view, first_row + static_cast<std::int64_t>(i));
+      const std::int64_t row = view.stored_row(first_row + static_cast<std::int64_t>(i));
       convert_elements(view, static_cast<std::size_t>(row) * size, out.subspan(i * size, size));
     }
   });

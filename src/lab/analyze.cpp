@@ -73,7 +73,7 @@ Verb analyze_verb() {
   return {"analyze", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
             app.add_option("MODEL", options->model,
-                           "The unquantized model: a directory, or org/name in the Hugging Face cache")
+                           "The unquantized model: a directory, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             add_calibration_option(app, options->calibration);
             add_recipe_options(app, options->recipe);

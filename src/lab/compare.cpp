@@ -250,7 +250,7 @@ Verb compare_verb() {
       "compare", [](CLI::App& app, const CommonOptions& common) -> Action {
         auto options = std::make_shared<Options>();
         app.add_option("MODEL", options->model,
-                       "The unquantized model: a directory, or org/name in the Hugging Face cache")
+                       "The unquantized model: a directory, a GGUF file, or org/name in the Hugging Face cache")
             ->required();
         options->text.add_options(app);
         add_calibration_option(app, options->calibration);

@@ -34,6 +34,7 @@ struct Options {
   bool restart = false;
   std::string stream_dir;
   RecipeOptions recipe;
+  std::int64_t context = 0;
 };
 
 std::uint64_t directory_bytes(const std::filesystem::path& directory) {
@@ -93,7 +94,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   const Unfinished unfinished = recipe.finetune.enabled() ? Unfinished::keep : Unfinished::discard;
   OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_marker, options.force, unfinished,
                          options.restart);
-  quant::Preparation preparation(options.model, options.calibration, tensor_options(common));
+  quant::Preparation preparation(options.model, options.calibration, tensor_options(common), options.context);
   io::QuantizedCheckpointWriter::check_output(preparation.checkpoint(), options.out, options.force, unfinished,
                                               options.restart);
   recipe.calibration.source = preparation.calibration_name();
@@ -174,11 +175,15 @@ Verb quantize_verb() {
   return {"quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
             app.add_option("MODEL", options->model,
-                           "The model: a directory in Hugging Face layout, or org/name in the Hugging Face cache")
+                           "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
                 ->required()
                 ->option_text("OUT");
+            app.add_option("--context", options->context,
+                           "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
+                           "of Phi); 0: what it was first trained with")
+                ->check(CLI::NonNegativeNumber);
             add_calibration_option(app, options->calibration);
             app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
             app.add_flag(

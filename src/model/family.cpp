@@ -71,6 +71,8 @@ const std::vector<FamilyRow>& families() {
        .local_rope = true,
        .scaled_embedding = true,
        .sliding = {.supported = true, .by_layer_types = true, .pattern = 6, .window_by_default = 4096},
+       .heads_by_default = 8,
+       .vocab_by_default = 262208,
        .kv_heads_by_default = 4,
        .positions_by_default = 131072,
        .head_dim_by_default = 256,

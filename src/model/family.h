@@ -44,6 +44,8 @@ struct FamilyRow {
   bool scaled_embedding = false;             ///< the embedding times sqrt(hidden_size), scores by query_pre_attn_scalar
   SlidingRule sliding{};
   // Where config.json lacks a field, the defaults of `transformers`:
+  std::optional<std::int64_t> heads_by_default{};
+  std::optional<std::int64_t> vocab_by_default{};
   std::int64_t kv_heads_by_default = 0;  ///< 0: as many as heads
   std::int64_t positions_by_default = 0;
   std::int64_t head_dim_by_default = 0;  ///< 0: hidden_size / heads

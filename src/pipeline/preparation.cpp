@@ -23,8 +23,9 @@ std::string file_name(const std::filesystem::path& path) {
 
 }  // namespace
 
-Preparation::Preparation(const std::string& model, std::string calibration, const at::TensorOptions& options)
-    : checkpoint_(io::HfCheckpoint::open(model)),
+Preparation::Preparation(const std::string& model, std::string calibration, const at::TensorOptions& options,
+                         std::int64_t context)
+    : checkpoint_(io::HfCheckpoint::open(model, context)),
       tokenizer_(Tokenizer::load(checkpoint_.texts())),
       options_(options),
       calibration_path_(std::move(calibration)),

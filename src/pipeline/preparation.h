@@ -21,8 +21,9 @@ class Preparation {
  public:
   /// `model` is a directory or a name in the Hugging Face cache, `calibration` a path, or "self" for sequences sampled
   /// from the model. Throws what opening checkpoint and tokenizer throw, and InputError for a calibration text that is
-  /// not there.
-  Preparation(const std::string& model, std::string calibration, const at::TensorOptions& options);
+  /// not there. `context` as for HfCheckpoint::open.
+  Preparation(const std::string& model, std::string calibration, const at::TensorOptions& options,
+              std::int64_t context = 0);
 
   const io::HfCheckpoint& checkpoint() const { return checkpoint_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }

@@ -46,7 +46,7 @@ std::shared_ptr<const Model> pack(const std::function<ModelSource()>& open, cons
 }  // namespace
 
 std::shared_ptr<const Model> Model::load(const std::string& model, const ModelOptions& options) {
-  return pack([&] { return open_model(model); }, options);
+  return pack([&] { return open_model(model, options.context); }, options);
 }
 
 std::shared_ptr<const Model> Model::random(const ModelSpec& spec, const Recipe& recipe, std::int64_t prefix_tokens,

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 namespace pq::runtime {
 
 /// Choices at load that the checkpoint leaves open.
@@ -13,6 +15,8 @@ struct ModelOptions {
   /// Attention in float32 over the values that the KV codes stand for, instead of 16-bit integer codes of Q and of the
   /// probabilities over the packed cache: slower, for comparing with a float32 reference.
   bool float_attention = false;
+  /// Tokens that an unquantized model is to be used with, where its rotary embedding depends on them; 0: its own.
+  std::int64_t context = 0;
 };
 
 }  // namespace pq::runtime

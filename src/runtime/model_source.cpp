@@ -15,8 +15,8 @@ void check_shape(const ModelSpec& spec, std::string_view where) {
   }
 }
 
-ModelSource open_model(const std::string& model) {
-  ModelSource source = io::open_model_source(model);
+ModelSource open_model(const std::string& model, std::int64_t context) {
+  ModelSource source = io::open_model_source(model, context);
   check_shape(source.spec, source.path.string());
   return source;
 }

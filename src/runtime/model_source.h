@@ -14,7 +14,7 @@ using io::BlockSource;
 using io::ModelSource;
 
 /// A checkpoint whose shape is within the runtime's limits. Throws as Model::load.
-ModelSource open_model(const std::string& model);
+ModelSource open_model(const std::string& model, std::int64_t context = 0);
 /// Throws as Model::random.
 ModelSource random_source(const ModelSpec& spec, const Recipe& recipe, std::int64_t prefix_tokens);
 

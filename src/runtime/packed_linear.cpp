@@ -307,7 +307,7 @@ PackedLinear PackedLinear::pack_elements(const io::TensorView& weight, FloatForm
   packed.storage_ = AlignedBuffer::of<T>(index(panels * even * panel_channels));
   T* values = packed.storage_.as<T>().data();
   const bool pairs = format == FloatFormat::bf16;
-  const bool convert = weight.dtype == io::DType::f64;
+  const bool convert = weight.dtype == io::DType::f64 || io::is_block_type(weight.dtype);
   std::atomic<bool> finite = true;
   const auto pack = [&](std::size_t begin, std::size_t end, std::size_t /*thread*/) {
     using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>;
@@ -318,10 +318,12 @@ PackedLinear PackedLinear::pack_elements(const io::TensorView& weight, FloatForm
       T* out = values + panel * even * panel_channels;
       for (std::int64_t i = 0; i < panel_channels && panel * panel_channels + i < channels; ++i) {
         const std::int64_t channel = panel * panel_channels + i;
-        const std::byte* source = weight.bytes.data() + channel * columns * static_cast<std::int64_t>(sizeof(T));
+        const std::byte* source = nullptr;
         if (convert) {
           io::rows_to_float32(weight, channel, 1, row);
           source = reinterpret_cast<const std::byte*>(row.data());
+        } else {
+          source = weight.bytes.data() + weight.stored_row(channel) * columns * static_cast<std::int64_t>(sizeof(T));
         }
         for (std::int64_t first = 0; first < columns; first += tile) {
           std::array<T, tile> part{};
@@ -392,7 +394,8 @@ PackedLinear PackedLinear::pack_rows_to_8_bits(const io::TensorView& weight, con
     float* values = row.as<float>().data();
     for (std::size_t channel = begin; channel < end; ++channel) {
       if (weight.dtype == io::DType::f16 || weight.dtype == io::DType::bf16) {
-        std::memcpy(halves.data(), weight.bytes.data() + channel * halves.size(), halves.size());
+        const auto stored = index(weight.stored_row(static_cast<std::int64_t>(channel)));
+        std::memcpy(halves.data(), weight.bytes.data() + stored * halves.size(), halves.size());
         const auto convert = weight.dtype == io::DType::f16 ? table.f16_to_float : table.bf16_to_float;
         convert(halves.as<std::uint16_t>().data(), columns, values);
       } else {

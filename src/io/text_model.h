@@ -1,0 +1,18 @@
+#pragma once
+
+#include <memory>
+
+#include "base/json.h"
+#include "io/safetensors.h"
+
+namespace pq::io {
+
+/// The language model's config.json where `config` is of a model for text and images that holds one (`text_config`, as
+/// Gemma 3 from 4B on has it); else `config` as it is.
+Json text_model_config(Json config);
+
+/// The language model's tensors by the names that they have when it stands alone; `tensors` as they are where the file
+/// holds nothing else.
+std::shared_ptr<const TensorStore> text_model_tensors(std::shared_ptr<const TensorStore> tensors);
+
+}  // namespace pq::io
