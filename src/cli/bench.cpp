@@ -101,7 +101,8 @@ Verb bench_verb() {
             app.add_option("MODEL", options->models,
                            "Checkpoints, quantized or not: directories, GGUF files, or org/name in the Hugging Face cache");
             app.add_option("--shape", options->shapes,
-                           fmt::format("Random weights of this shape: {}", fmt::join(shape_names(), ", ")))
+                           fmt::format("Random weights of this shape: {}; NAME/llama has its sizes and Llama's arithmetic",
+                                       fmt::join(shape_names(), ", ")))
                 ->delimiter(',')
                 ->option_text("NAME,...");
             app.add_option("--recipe", options->recipes,

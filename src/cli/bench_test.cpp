@@ -60,7 +60,7 @@ TEST_F(BenchProgram, MistakesAreOneLine) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> rows{
       {{},
        "error: pq bench: there is nothing to measure; give a MODEL, --shape (llama-3.2-1b, smollm-135m, "
-       "tinyllama-1.1b, llama-3-8b) or --linear\n"},
+       "tinyllama-1.1b, llama-3-8b, qwen3-0.6b, phi-4-mini, gemma-3-270m, gemma-3-1b) or --linear\n"},
       {{"--shape", "llama-3.2-1"},
        "error: --shape llama-3.2-1: there is no shape of this name; did you mean 'llama-3.2-1b'?\n"},
       {{"--shape", "smollm-135m", "--recipe", "w4a8kv4-statik"},

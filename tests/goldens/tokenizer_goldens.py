@@ -231,4 +231,5 @@ def main():
     (here / "variants.json").write_text(json.dumps(rows, separators=(",", ":")) + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
