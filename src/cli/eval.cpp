@@ -8,6 +8,7 @@
 #include "cli/verbs.h"
 #include "eval/evaluation_text.h"
 #include "eval/report.h"
+#include "io/hf_checkpoint.h"
 #include "program/output.h"
 #include "program/run_in_lab.h"
 #include "runtime/model_parts.h"

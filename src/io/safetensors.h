@@ -28,6 +28,8 @@ struct TensorView {
   /// Not 0: `bytes` has the rows of each head of so many channels in the order 0, d/2, 1, d/2 + 1, … (GGUF keeps the Q
   /// and K of some architectures so); row numbers, and what to_float32 gives, are Hugging Face's.
   std::int64_t rope_pairs = 0;
+  /// Of a block type: values are rounded to bfloat16, as loaders that dequantize into a 16-bit model have them.
+  bool round_to_bf16 = false;
 
   std::int64_t size() const {
     return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype) * dtype_block(dtype));

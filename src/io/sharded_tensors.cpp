@@ -40,7 +40,9 @@ void convert_elements(const TensorView& view, std::size_t first, std::span<float
     case DType::f64:
       return convert<double>(bytes, out, [](double value) { return static_cast<float>(value); });
     default:
-      return dequantize_blocks(view.dtype, bytes, out);
+      dequantize_blocks(view.dtype, bytes, out);
+      if (!view.round_to_bf16) return;
+      for (float& value : out) value = bf16_to_float(float_to_bf16(value));
   }
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "base/index.h"
 #include "base/parallel_for.h"
 #include "numerics/packing.h"
@@ -313,6 +314,7 @@ PackedLinear PackedLinear::pack_elements(const io::TensorView& weight, FloatForm
     using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint16_t>;
     const auto exponent = static_cast<Bits>(exponent_mask(format));
     std::vector<float> row(convert ? index(columns) : 0);
+    std::vector<T> converted(row.size());
     bool bad = false;
     for (auto panel = static_cast<std::int64_t>(begin); panel < static_cast<std::int64_t>(end); ++panel) {
       T* out = values + panel * even * panel_channels;
@@ -321,7 +323,11 @@ PackedLinear PackedLinear::pack_elements(const io::TensorView& weight, FloatForm
         const std::byte* source = nullptr;
         if (convert) {
           io::rows_to_float32(weight, channel, 1, row);
-          source = reinterpret_cast<const std::byte*>(row.data());
+          std::transform(row.begin(), row.end(), converted.begin(), [](float value) {
+            if constexpr (sizeof(T) == 2) return float_to_bf16(value);
+            return static_cast<T>(value);
+          });
+          source = reinterpret_cast<const std::byte*>(converted.data());
         } else {
           source = weight.bytes.data() + weight.stored_row(channel) * columns * static_cast<std::int64_t>(sizeof(T));
         }
@@ -349,6 +355,7 @@ PackedLinear PackedLinear::pack_elements(const io::TensorView& weight, FloatForm
 
 PackedLinear PackedLinear::pack_floats(const io::TensorView& weight, std::span<const float> bias) {
   check_weight_shape(weight, bias);
+  if (weight.round_to_bf16) return pack_elements<std::uint16_t>(weight, FloatFormat::bf16, bias);
   switch (weight.dtype) {
     case io::DType::f16:
       return pack_elements<std::uint16_t>(weight, FloatFormat::f16, bias);
