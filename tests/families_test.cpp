@@ -97,6 +97,7 @@ TEST_P(FamilyPath, RuntimeAgreesWithTheLibTorchHalf) {
   const eval::PerplexityOptions chunks{.length = 40};
   EXPECT_LT(eval::compare_models(*reference, unquantized_models, stream, chunks)[1].kl_divergence, 1e-6);
 
+  reference->set_prefix(reference->prefix_key_values({7, 3}));
   const std::string path = quantized(quick("w8a8kv8-dynamic")).string();
   const auto opened = io::QuantizedCheckpoint::open(path);
   const auto simulated = quant::load_quantized(opened, floats);
@@ -121,6 +122,52 @@ TEST_P(FamilyPath, GgufOfTheSameWeightsGivesTheSameLogits) {
   const auto results = eval::compare_models(a, models, stream, {.length = 40});
   EXPECT_LT(results[1].kl_divergence, 1e-8);
   EXPECT_EQ(results[1].top1_agreement, 1);
+}
+
+/// The Qwen2 of the goldens with this much added to the K biases of channels that RoPE hardly turns: Qwen2.5's are
+/// largest there.
+fs::path with_key_biases(float bias) {
+  const fs::path out = fs::path(testing::TempDir()) / "family_key_biases";
+  fs::remove_all(out);
+  fs::create_directories(out);
+  const fs::path original = goldens / "nn" / "qwen2-window";
+  fs::copy_file(original / "config.json", out / "config.json");
+  const auto checkpoint = io::HfCheckpoint::open(original.string());
+  std::vector<io::TensorDeclaration> declarations;
+  for (const std::string& name : checkpoint.names()) {
+    const io::TensorView view = checkpoint.stored(name);
+    declarations.push_back({name, io::DType::f32, view.shape});
+  }
+  io::SafetensorsWriter writer(out / "model.safetensors", declarations);
+  for (const io::TensorDeclaration& declaration : declarations) {
+    const io::TensorView view = checkpoint.stored(declaration.name);
+    std::vector<float> values(static_cast<std::size_t>(view.size()));
+    io::to_float32(view, values);
+    if (declaration.name.ends_with("k_proj.bias")) {
+      const auto half = static_cast<std::size_t>(checkpoint.spec().head_dim / 2);
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] += i % half >= half / 2 ? bias : 0;
+    }
+    writer.append(declaration.name, std::as_bytes(std::span(values)));
+  }
+  writer.finish();
+  return out;
+}
+
+TEST(KvSymmetry, CalibrationAsksForZeroPointsWhereKeyBiasesAreLarge) {
+  for (const char* name : {"w4a4kv4-static", "w4a4kv4-dynamic"}) {
+    SCOPED_TRACE(name);
+    Recipe recipe = named_recipe(name);
+    apply_setting(recipe, "kv.symmetric=auto");
+    EXPECT_TRUE(recipe.kv_symmetry_by_calibration);
+    recipe.rotate.r3 = false;  // a rotation would spread the bias over the head
+    const auto symmetry = [&](float bias) {
+      const auto checkpoint = io::HfCheckpoint::open(with_key_biases(bias).string());
+      const auto set = random_sequences(4, 24, checkpoint.spec().vocab_size);
+      return quant::measure_kv_symmetry(checkpoint, set, recipe, at::TensorOptions().dtype(at::kFloat));
+    };
+    EXPECT_TRUE(symmetry(0).symmetric_suffices()) << symmetry(0).worst_ratio;
+    EXPECT_FALSE(symmetry(30).symmetric_suffices()) << symmetry(30).worst_ratio;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, FamilyPath,
