@@ -1,5 +1,5 @@
-// Every family that is read, through the whole program: a small random checkpoint is quantized, and the runtime on it held
-// against the reference arithmetic and the LibTorch half. Its logits against transformers are nn's tests.
+// Every family that is read, through the whole program: a small random checkpoint is quantized, and the runtime on it
+// held against the reference arithmetic and the LibTorch half. Its logits against transformers are nn's tests.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -171,9 +171,9 @@ TEST(KvSymmetry, CalibrationAsksForZeroPointsWhereKeyBiasesAreLarge) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, FamilyPath,
-                         ::testing::Values("llama-gqa", "llama-rope-llama3", "mistral-window", "qwen2-tied", "qwen2-yarn",
-                                           "qwen3", "ministral-window", "phi3-longrope-short", "phi3-window", "smollm3",
-                                           "granite", "gemma3-window", "olmo2"),
+                         ::testing::Values("llama-gqa", "llama-rope-llama3", "mistral-window", "qwen2-tied",
+                                           "qwen2-yarn", "qwen3", "ministral-window", "phi3-longrope-short",
+                                           "phi3-window", "smollm3", "granite", "gemma3-window", "olmo2"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -50,8 +50,8 @@ TEST_P(GgufTokenizer, VocabularyOfTheFileGivesTheLibrarysIds) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GgufTokenizer,
-                         ::testing::Values("qwen3", "phi-4-mini", "smollm3", "mistral-nemo", "granite", "olmo2", "gpt-2",
-                                           "gemma", "llama-2"),
+                         ::testing::Values("qwen3", "phi-4-mini", "smollm3", "mistral-nemo", "granite", "olmo2",
+                                           "gpt-2", "gemma", "llama-2"),
                          [](const auto& instance) {
                            std::string name = instance.param;
                            std::erase(name, '-');

@@ -32,7 +32,7 @@ printf '{"text": "a"}\n{"body": "b"}\n' >no_text.jsonl
 printf 'Only a few words.' >short.txt
 cp -r "$model" truncated && truncate -s 1000000 truncated/model.safetensors
 cp -r "$model" lying && sed -i 's/"hidden_size": 256/"hidden_size": 512/' lying/config.json
-cp -r "$model" scaled && sed -i 's/"rope_scaling": null/"rope_scaling": {"type": "yarn", "factor": 4.0}/' scaled/config.json
+cp -r "$model" scaled && sed -i 's/"rope_scaling": null/"rope_scaling": {"type": "dynamic", "factor": 4.0}/' scaled/config.json
 cp -r "$model" gelu && sed -i 's/"hidden_act": "silu"/"hidden_act": "gelu"/' gelu/config.json
 cp -r "$model" bert && sed -i 's/"model_type": "llama"/"model_type": "bert"/' bert/config.json
 cp -r "$model" unigram && echo '{"model": {"type": "Unigram", "vocab": []}}' >unigram/tokenizer.json
@@ -46,7 +46,9 @@ refused "nowhere.txt: no such calibration text" quantize "$model" -o out --calib
 refused "outside the vocabulary of 8192" quantize "$model" -o out --prefix ids:9000 --calibration "$prose"
 refused "truncated/model.safetensors" quantize truncated -o out
 refused "lying/model.safetensors" quantize lying -o out
-refused "yarn" quantize scaled -o out
+refused "dynamic" quantize scaled -o out
+head -c 5000 "$source/tests/goldens/gguf/qwen3.gguf" >cut.gguf
+refused "cut.gguf" quantize cut.gguf -o out
 refused "gelu" quantize gelu -o out
 refused "bert" quantize bert -o out
 refused "Unigram" quantize unigram -o out

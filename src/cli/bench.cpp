@@ -96,38 +96,39 @@ constexpr std::string_view help =
 }  // namespace
 
 Verb bench_verb() {
-  return {"bench", [](CLI::App& app, const CommonOptions& common) -> Action {
-            auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->models,
-                           "Checkpoints, quantized or not: directories, GGUF files, or org/name in the Hugging Face cache");
-            app.add_option("--shape", options->shapes,
-                           fmt::format("Random weights of this shape: {}; NAME/llama has its sizes and Llama's arithmetic",
-                                       fmt::join(shape_names(), ", ")))
-                ->delimiter(',')
-                ->option_text("NAME,...");
-            app.add_option("--recipe", options->recipes,
-                           fmt::format("For --shape: {} (default: bf16 and w4a8kv4, w4a4kv4, each static and dynamic)",
-                                       fmt::join(bench_recipe_names(), ", ")))
-                ->delimiter(',')
-                ->option_text("NAME,...");
-            app.add_option("--test", options->tests,
-                           fmt::format("What to time (default: {})", fmt::join(default_tests(), ",")))
-                ->delimiter(',')
-                ->option_text("TEST,...");
-            app.add_option("--reps", options->repetitions, "Runs of each test (default: 5; 3 with --quick)")
-                ->check(CLI::Range(1, 1000))
-                ->option_text("N");
-            app.add_option("--lm-head-bits", options->lm_head_bits,
-                           "Bits of embedding and lm_head of quantized models: 8 or 16; others keep theirs")
-                ->check(CLI::IsMember({8, 16}))
-                ->option_text("N (default 8)");
-            app.add_flag("--linear", options->linear,
-                         "Measure single linear layers at the sizes of a 70B model (8192x8192, 8192x28672)");
-            app.add_flag("--quick", options->quick,
-                         fmt::format("Only {}, unless --test says otherwise", fmt::join(quick_tests(), ",")));
-            add_help_text(app, help);
-            return [options, &common] { return bench(*options, common); };
-          }};
+  return {
+      "bench", [](CLI::App& app, const CommonOptions& common) -> Action {
+        auto options = std::make_shared<Options>();
+        app.add_option("MODEL", options->models,
+                       "Checkpoints, quantized or not: directories, GGUF files, or org/name in the Hugging Face cache");
+        app.add_option("--shape", options->shapes,
+                       fmt::format("Random weights of this shape: {}; NAME/llama has its sizes and Llama's arithmetic",
+                                   fmt::join(shape_names(), ", ")))
+            ->delimiter(',')
+            ->option_text("NAME,...");
+        app.add_option("--recipe", options->recipes,
+                       fmt::format("For --shape: {} (default: bf16 and w4a8kv4, w4a4kv4, each static and dynamic)",
+                                   fmt::join(bench_recipe_names(), ", ")))
+            ->delimiter(',')
+            ->option_text("NAME,...");
+        app.add_option("--test", options->tests,
+                       fmt::format("What to time (default: {})", fmt::join(default_tests(), ",")))
+            ->delimiter(',')
+            ->option_text("TEST,...");
+        app.add_option("--reps", options->repetitions, "Runs of each test (default: 5; 3 with --quick)")
+            ->check(CLI::Range(1, 1000))
+            ->option_text("N");
+        app.add_option("--lm-head-bits", options->lm_head_bits,
+                       "Bits of embedding and lm_head of quantized models: 8 or 16; others keep theirs")
+            ->check(CLI::IsMember({8, 16}))
+            ->option_text("N (default 8)");
+        app.add_flag("--linear", options->linear,
+                     "Measure single linear layers at the sizes of a 70B model (8192x8192, 8192x28672)");
+        app.add_flag("--quick", options->quick,
+                     fmt::format("Only {}, unless --test says otherwise", fmt::join(quick_tests(), ",")));
+        add_help_text(app, help);
+        return [options, &common] { return bench(*options, common); };
+      }};
 }
 
 }  // namespace pq::cli

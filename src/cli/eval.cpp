@@ -65,9 +65,9 @@ int evaluate(Options options, const CommonOptions& common) {
 Verb eval_verb(int argc, char** argv) {
   return {"eval", [argc, argv](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            app.add_option(
-                   "MODEL", options->model,
-                   "A quantized checkpoint or an unquantized model: a directory, a GGUF file, or org/name in the Hugging Face cache")
+            app.add_option("MODEL", options->model,
+                           "A quantized checkpoint or an unquantized model: a directory, a GGUF file, or org/name in "
+                           "the Hugging Face cache")
                 ->required();
             options->text.add_options(app);
             app.add_option("--lm-head-bits", options->runtime.lm_head_bits,

@@ -277,8 +277,9 @@ void inspect_unquantized(const Options& options, const CommonOptions& common) {
 Verb inspect_verb() {
   return {"inspect", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->model,
-                           "A quantized checkpoint or a model: a directory, a GGUF file, or org/name in the Hugging Face cache")
+            app.add_option(
+                   "MODEL", options->model,
+                   "A quantized checkpoint or a model: a directory, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             app.add_flag("--tensors", options->tensors, "List every tensor too");
             return [options, &common] {

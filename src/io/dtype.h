@@ -10,9 +10,29 @@
 
 namespace pq::io {
 
-/// Element types of the safetensors format that are read here (others may stand in a file, but cannot be asked for), and
-/// the block types of GGUF, which keep some consecutive elements of a row together with their scale.
-enum class DType { f32, f16, bf16, f64, u8, i8, i16, i32, i64, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k };
+/// Element types of the safetensors format that are read here (others may stand in a file, but cannot be asked for),
+/// and the block types of GGUF, which keep some consecutive elements of a row together with their scale.
+enum class DType {
+  f32,
+  f16,
+  bf16,
+  f64,
+  u8,
+  i8,
+  i16,
+  i32,
+  i64,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k
+};
 
 /// Name as it stands in a safetensors header, e.g. "BF16"; of a block type ggml's, e.g. "Q4_K".
 std::string_view dtype_name(DType dtype);

@@ -20,20 +20,24 @@ struct GgmlType {
 };
 
 constexpr std::array<GgmlType, 38> ggml_types{{
-    {0, "F32", DType::f32},      {1, "F16", DType::f16},    {2, "Q4_0", DType::q4_0},    {3, "Q4_1", DType::q4_1},
-    {6, "Q5_0", DType::q5_0},    {7, "Q5_1", DType::q5_1},  {8, "Q8_0", DType::q8_0},    {9, "Q8_1", std::nullopt},
-    {10, "Q2_K", DType::q2_k},   {11, "Q3_K", DType::q3_k}, {12, "Q4_K", DType::q4_k},   {13, "Q5_K", DType::q5_k},
-    {14, "Q6_K", DType::q6_k},   {15, "Q8_K", std::nullopt}, {16, "IQ2_XXS", std::nullopt}, {17, "IQ2_XS", std::nullopt},
-    {18, "IQ3_XXS", std::nullopt}, {19, "IQ1_S", std::nullopt}, {20, "IQ4_NL", std::nullopt}, {21, "IQ3_S", std::nullopt},
-    {22, "IQ2_S", std::nullopt}, {23, "IQ4_XS", std::nullopt}, {24, "I8", DType::i8},       {25, "I16", DType::i16},
-    {26, "I32", DType::i32},     {27, "I64", DType::i64},   {28, "F64", DType::f64},      {29, "IQ1_M", std::nullopt},
-    {30, "BF16", DType::bf16},   {31, "Q4_0_4_4", std::nullopt}, {32, "Q4_0_4_8", std::nullopt}, {33, "Q4_0_8_8", std::nullopt},
-    {34, "TQ1_0", std::nullopt}, {35, "TQ2_0", std::nullopt}, {39, "MXFP4", std::nullopt}, {40, "NVFP4", std::nullopt},
-    {41, "Q1_0", std::nullopt},  {42, "Q2_0", std::nullopt},
+    {0, "F32", DType::f32},         {1, "F16", DType::f16},         {2, "Q4_0", DType::q4_0},
+    {3, "Q4_1", DType::q4_1},       {6, "Q5_0", DType::q5_0},       {7, "Q5_1", DType::q5_1},
+    {8, "Q8_0", DType::q8_0},       {9, "Q8_1", std::nullopt},      {10, "Q2_K", DType::q2_k},
+    {11, "Q3_K", DType::q3_k},      {12, "Q4_K", DType::q4_k},      {13, "Q5_K", DType::q5_k},
+    {14, "Q6_K", DType::q6_k},      {15, "Q8_K", std::nullopt},     {16, "IQ2_XXS", std::nullopt},
+    {17, "IQ2_XS", std::nullopt},   {18, "IQ3_XXS", std::nullopt},  {19, "IQ1_S", std::nullopt},
+    {20, "IQ4_NL", std::nullopt},   {21, "IQ3_S", std::nullopt},    {22, "IQ2_S", std::nullopt},
+    {23, "IQ4_XS", std::nullopt},   {24, "I8", DType::i8},          {25, "I16", DType::i16},
+    {26, "I32", DType::i32},        {27, "I64", DType::i64},        {28, "F64", DType::f64},
+    {29, "IQ1_M", std::nullopt},    {30, "BF16", DType::bf16},      {31, "Q4_0_4_4", std::nullopt},
+    {32, "Q4_0_4_8", std::nullopt}, {33, "Q4_0_8_8", std::nullopt}, {34, "TQ1_0", std::nullopt},
+    {35, "TQ2_0", std::nullopt},    {39, "MXFP4", std::nullopt},    {40, "NVFP4", std::nullopt},
+    {41, "Q1_0", std::nullopt},     {42, "Q2_0", std::nullopt},
 }};
 
 const GgmlType* find_type(std::uint32_t type) {
-  const auto* found = std::find_if(ggml_types.begin(), ggml_types.end(), [&](const auto& row) { return row.id == type; });
+  const auto* found =
+      std::find_if(ggml_types.begin(), ggml_types.end(), [&](const auto& row) { return row.id == type; });
   return found == ggml_types.end() ? nullptr : found;
 }
 
@@ -240,10 +244,12 @@ void dequantize_blocks(DType dtype, std::span<const std::byte> blocks, std::span
   const Dequantize dequantize = dequantizer(dtype);
   const std::size_t count = out.size() / dtype_block(dtype);
   if (count * dtype_block(dtype) != out.size() || count * dtype_size(dtype) != blocks.size()) {
-    throw std::logic_error(fmt::format("{} bytes of {} are not {} values", blocks.size(), dtype_name(dtype), out.size()));
+    throw std::logic_error(
+        fmt::format("{} bytes of {} are not {} values", blocks.size(), dtype_name(dtype), out.size()));
   }
   const auto* bytes = reinterpret_cast<Bytes>(blocks.data());
-  for (std::size_t i = 0; i < count; ++i) dequantize(bytes + i * dtype_size(dtype), out.data() + i * dtype_block(dtype));
+  for (std::size_t i = 0; i < count; ++i)
+    dequantize(bytes + i * dtype_size(dtype), out.data() + i * dtype_block(dtype));
 }
 
 }  // namespace pq::io

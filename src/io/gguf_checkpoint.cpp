@@ -57,7 +57,8 @@ constexpr std::array<NameRow, 16> block_names{{
 constexpr std::array<std::string_view, 3> rope_names{"rope_freqs.weight", "rope_factors_long.weight",
                                                      "rope_factors_short.weight"};
 
-std::optional<std::string> row_name(std::span<const NameRow> rows, std::string_view part, std::string_view architecture) {
+std::optional<std::string> row_name(std::span<const NameRow> rows, std::string_view part,
+                                    std::string_view architecture) {
   for (const NameRow& row : rows) {
     if (row.gguf == part && (row.architecture.empty() || row.architecture == architecture)) {
       return std::string(row.hugging_face);
@@ -102,24 +103,28 @@ std::vector<GgufFile> open_parts(const fs::path& path) {
   const std::int64_t number = first.integer("split.no").value_or(0);
   if (number < 0 || number >= count) first.fail("split.no", fmt::format("is {}, of {} parts", number, count));
   if (!name.ends_with(ending(number + 1))) {
-    throw InputError(name, fmt::format("is part {} of {}, but its name does not end in {}", number + 1, count, ending(number + 1)),
-                     "give the parts the names that they were made with");
+    throw InputError(
+        name, fmt::format("is part {} of {}, but its name does not end in {}", number + 1, count, ending(number + 1)),
+        "give the parts the names that they were made with");
   }
   const std::string stem = name.substr(0, name.size() - ending(number + 1).size());
   if (number != 0) {
-    throw InputError(name, fmt::format("is part {} of {}", number + 1, count), fmt::format("name the first: {}", stem + ending(1)));
+    throw InputError(name, fmt::format("is part {} of {}", number + 1, count),
+                     fmt::format("name the first: {}", stem + ending(1)));
   }
   std::size_t tensors = parts.front().tensor_names().size();
   for (std::int64_t i = 1; i < count; ++i) {
     const fs::path part = stem + ending(i + 1);
     std::error_code code;
     if (!fs::exists(part, code)) {
-      throw InputError(part.string(), fmt::format("part {} of {} is missing", i + 1, count), "download all parts into one folder");
+      throw InputError(part.string(), fmt::format("part {} of {} is missing", i + 1, count),
+                       "download all parts into one folder");
     }
     parts.emplace_back(part);
     const GgufMetadata metadata(parts.back());
     if (metadata.integer("split.no") != i || metadata.integer("split.count") != count) {
-      throw FormatError(part.string(), fmt::format("is not part {} of {}, which its name says", i + 1, count), "download it again");
+      throw FormatError(part.string(), fmt::format("is not part {} of {}, which its name says", i + 1, count),
+                        "download it again");
     }
     tensors += parts.back().tensor_names().size();
   }
@@ -140,9 +145,10 @@ class GgufTensors : public TensorStore {
         if (std::find(rope_names.begin(), rope_names.end(), name) != rope_names.end()) continue;
         const auto known = hugging_face_name(name, architecture.name);
         if (!known) {
-          throw UnsupportedError(fmt::format("{}: tensor '{}'", parts_[i].file(), name),
-                                 fmt::format("has no place in the {} architecture as it is known here", architecture.name),
-                                 "leaving it out would change what the model computes");
+          throw UnsupportedError(
+              fmt::format("{}: tensor '{}'", parts_[i].file(), name),
+              fmt::format("has no place in the {} architecture as it is known here", architecture.name),
+              "leaving it out would change what the model computes");
         }
         if (!places_.emplace(*known, Place{i, name}).second) {
           throw FormatError(fmt::format("{}: tensor '{}'", parts_[i].file(), name), "stands in two parts",
@@ -171,13 +177,14 @@ class GgufTensors : public TensorStore {
     }
     TensorView view = parts_[found->second.part].tensor(found->second.name);
     if (view.shape.size() == 1 && is_block_type(view.dtype)) {
-      throw UnsupportedError(fmt::format("{}: tensor '{}'", view.file, view.name),
-                             fmt::format("is {}, and norms and biases are read in F32, F16 and BF16", dtype_name(view.dtype)),
-                             "convert the model again");
+      throw UnsupportedError(
+          fmt::format("{}: tensor '{}'", view.file, view.name),
+          fmt::format("is {}, and norms and biases are read in F32, F16 and BF16", dtype_name(view.dtype)),
+          "convert the model again");
     }
-    const bool paired = metadata().architecture().rope_pairs &&
-                        (found->second.name.find(".attn_q.") != std::string::npos ||
-                         found->second.name.find(".attn_k.") != std::string::npos);
+    const bool paired =
+        metadata().architecture().rope_pairs && (found->second.name.find(".attn_q.") != std::string::npos ||
+                                                 found->second.name.find(".attn_k.") != std::string::npos);
     if (paired) view.rope_pairs = head_dim_;
     return view;
   }

@@ -16,8 +16,8 @@ namespace pq::io {
 namespace {
 
 /// Chat models end a turn with one of these, though many files name another token as their EOS.
-constexpr std::array<std::string_view, 7> end_of_turn_texts{"<|eot_id|>", "<|im_end|>",     "<|end|>",      "<end_of_turn>",
-                                                            "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>"};
+constexpr std::array<std::string_view, 7> end_of_turn_texts{
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>"};
 
 class Converter {
  public:
@@ -31,7 +31,8 @@ class Converter {
     if (heads < 1) metadata_.fail(metadata_.key("attention.head_count"), "is not positive");
     head_dim_ = integer("attention.key_length").value_or(hidden / heads);
     if (integer("attention.value_length").value_or(head_dim_) != head_dim_) {
-      throw UnsupportedError(metadata_.file().file(), "K and V heads differ in size", "no supported family has such heads");
+      throw UnsupportedError(metadata_.file().file(), "K and V heads differ in size",
+                             "no supported family has such heads");
     }
     blocks_ = required("block_count");
     json_["architectures"] = Json::array({std::string(row_.architecture)});
@@ -40,7 +41,8 @@ class Converter {
     json_["intermediate_size"] = required("feed_forward_length");
     json_["num_hidden_layers"] = blocks_;
     json_["num_attention_heads"] = heads;
-    json_["num_key_value_heads"] = metadata_.integer_of_blocks(metadata_.key("attention.head_count_kv")).value_or(heads);
+    json_["num_key_value_heads"] =
+        metadata_.integer_of_blocks(metadata_.key("attention.head_count_kv")).value_or(heads);
     json_["head_dim"] = head_dim_;
     json_["max_position_embeddings"] = required("context_length");
     json_["vocab_size"] = vocab_size();
@@ -122,7 +124,8 @@ class Converter {
     } else if (type == "yarn") {
       add_yarn(factor);
     } else if (type != "none" && type != "linear") {
-      throw UnsupportedError(metadata_.file().file(), fmt::format("key '{}' asks for '{}', which is not known", key, type),
+      throw UnsupportedError(metadata_.file().file(),
+                             fmt::format("key '{}' asks for '{}', which is not known", key, type),
                              "none, linear, yarn, and the factors of Llama 3 and Phi are");
     }
   }
@@ -172,7 +175,8 @@ class Converter {
         return 1 / ((1 - smooth) / factor + smooth);
       };
       bool alike = true;
-      for (std::size_t i = 0; i < factors.size(); ++i) alike &= std::abs(factors[i] - expected(i)) <= 1e-4 * expected(i);
+      for (std::size_t i = 0; i < factors.size(); ++i)
+        alike &= std::abs(factors[i] - expected(i)) <= 1e-4 * expected(i);
       if (!alike) continue;
       json_["rope_scaling"] = {{"rope_type", "llama3"},
                                {"factor", factor},
@@ -244,7 +248,9 @@ class Converter {
 
 }  // namespace
 
-Json gguf_config(const GgufMetadata& metadata, const GgufTensor& tensor) { return Converter(metadata, tensor).config(); }
+Json gguf_config(const GgufMetadata& metadata, const GgufTensor& tensor) {
+  return Converter(metadata, tensor).config();
+}
 
 Json gguf_generation_config(const GgufMetadata& metadata) {
   Json json = Json::object();

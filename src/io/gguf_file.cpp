@@ -151,9 +151,11 @@ class GgufFile::Reader {
     if (type == GgufType::array) {
       throw UnsupportedError(where_, fmt::format("key '{}' is an array of arrays", key), "no model needs one");
     }
-    const std::size_t least = type == GgufType::string ? sizeof(std::uint64_t) : type_sizes[static_cast<std::size_t>(type)];
+    const std::size_t least =
+        type == GgufType::string ? sizeof(std::uint64_t) : type_sizes[static_cast<std::size_t>(type)];
     if (count > left() / least) {
-      throw FormatError(where_, fmt::format("key '{}' has {} elements, more than the file can hold", key, count), damaged);
+      throw FormatError(where_, fmt::format("key '{}' has {} elements, more than the file can hold", key, count),
+                        damaged);
     }
     const std::size_t begin = at_;
     if (type == GgufType::string) {
@@ -274,10 +276,10 @@ GgufFile::Entry GgufFile::read_entry(Reader& reader, const std::string& name, co
   }
   const auto block = static_cast<std::int64_t>(dtype_block(*dtype));
   if (shape.back() % block != 0) {
-    throw FormatError(place,
-                      fmt::format("has rows of {} elements, not of whole blocks of {} ({})", shape.back(), block,
-                                  dtype_name(*dtype)),
-                      damaged);
+    throw FormatError(
+        place,
+        fmt::format("has rows of {} elements, not of whole blocks of {} ({})", shape.back(), block, dtype_name(*dtype)),
+        damaged);
   }
   const auto count = element_count(shape);
   const auto block_bytes = static_cast<std::int64_t>(dtype_size(*dtype));

@@ -14,9 +14,7 @@ std::string bytes_of(T value) {
   return {reinterpret_cast<const char*>(&value), sizeof(T)};
 }
 
-inline std::string gguf_text(std::string_view text) {
-  return bytes_of(std::uint64_t{text.size()}) + std::string(text);
-}
+inline std::string gguf_text(std::string_view text) { return bytes_of(std::uint64_t{text.size()}) + std::string(text); }
 
 /// A file in the making; every member may be made to lie before bytes().
 struct GgufBuilder {
@@ -104,7 +102,8 @@ inline GgufBuilder small_llama_keys() {
 inline void add_small_block(GgufBuilder& file, int block) {
   const std::string start = "blk." + std::to_string(block) + ".";
   file.floats(start + "attn_norm.weight", {8}).floats(start + "ffn_norm.weight", {8});
-  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"}) file.floats(start + name + ".weight", {8, 8}, 0.5F);
+  for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"})
+    file.floats(start + name + ".weight", {8, 8}, 0.5F);
   for (const char* name : {"ffn_gate", "ffn_up"}) file.floats(start + name + ".weight", {8, 12}, 0.25F);
   file.floats(start + "ffn_down.weight", {12, 8}, 0.25F);
 }

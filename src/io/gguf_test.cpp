@@ -16,12 +16,12 @@
 namespace pq::io {
 namespace {
 
-using ::testing::AllOf;
-using ::testing::HasSubstr;
 using testing::add_small_block;
+using ::testing::AllOf;
 using testing::bytes_of;
 using testing::gguf_text;
 using testing::GgufBuilder;
+using ::testing::HasSubstr;
 using testing::message_of;
 using testing::small_llama;
 using testing::small_llama_keys;
@@ -238,7 +238,8 @@ TEST(GgufFile, RefusesTensorsThatDoNotFit) {
   EXPECT_THAT(error([](auto& f) { f.info("t", {8}, 0, 64); }), HasSubstr("hole"));
   EXPECT_THAT(error([](auto& f) { f.info("t", {8}, 0, 32); }), HasSubstr("behind the end of the file"));
   EXPECT_THAT(error([](auto& f) { f.floats("first", {8}); }), HasSubstr("twice"));
-  EXPECT_THAT(error([](auto& f) { f.tensor("t", {33}, 8, std::string(68, 'x')); }), HasSubstr("whole blocks of 32 (Q8_0)"));
+  EXPECT_THAT(error([](auto& f) { f.tensor("t", {33}, 8, std::string(68, 'x')); }),
+              HasSubstr("whole blocks of 32 (Q8_0)"));
   EXPECT_THAT(error([](auto& f) { f.info("t", {}, 0, 32); }), HasSubstr("0 dimensions"));
   EXPECT_THAT(error([](auto& f) { f.info("t", {1, 1, 1, 1, 1}, 0, 32); }), HasSubstr("5 dimensions"));
   EXPECT_THAT(error([](auto& f) { f.info("t", {0}, 0, 32); }), HasSubstr("dimension of 0"));
@@ -259,12 +260,17 @@ TEST(GgufCheckpoint, RefusesByName) {
   EXPECT_THAT(open_error<UnsupportedError>(moe), AllOf(HasSubstr("'qwen3moe'"), HasSubstr("gemma3")));
   EXPECT_THAT(with([](GgufBuilder& f) { f.u32("llama.expert_count", 8); }), HasSubstr("8 experts"));
   EXPECT_THAT(with([](GgufBuilder& f) { f.text("llama.rope.scaling.type", "dynamic"); }), HasSubstr("'dynamic'"));
-  EXPECT_THAT(with([](GgufBuilder& f) { f.floats("blk.0.attn_gate.weight", {8}); }), HasSubstr("blk.0.attn_gate.weight"));
-  EXPECT_THAT(with([](GgufBuilder& f) { f.numbers<std::int32_t>("llama.attention.head_count_kv", 5, {2, 1}); }),
+  EXPECT_THAT(with([](GgufBuilder& f) { f.floats("blk.0.attn_gate.weight", {8}); }),
+              HasSubstr("blk.0.attn_gate.weight"));
+  EXPECT_THAT(with([](GgufBuilder& f) {
+                f.numbers<std::int32_t>("llama.attention.head_count_kv", 5, {2, 1});
+              }),
               HasSubstr("differs from block to block"));
 
   GgufBuilder unknown;
-  unknown.text("general.architecture", "llama").text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "my-bpe");
+  unknown.text("general.architecture", "llama")
+      .text("tokenizer.ggml.model", "gpt2")
+      .text("tokenizer.ggml.pre", "my-bpe");
   EXPECT_THAT(open_error<UnsupportedError>(unknown), AllOf(HasSubstr("'my-bpe'"), HasSubstr("llama-bpe")));
   GgufBuilder pieces;
   pieces.text("general.architecture", "llama").text("tokenizer.ggml.model", "t5");
@@ -308,10 +314,12 @@ TEST(GgufCheckpoint, JoinsTheParts) {
   add_small_block(second, 1);
   write_bytes(part(1), first.bytes());
   const auto open = [&](int number) { HfCheckpoint::open(part(number).string()); };
-  EXPECT_THAT(message_of<InputError>([&] { open(1); }), AllOf(HasSubstr("m-00002-of-00002.gguf"), HasSubstr("missing")));
+  EXPECT_THAT(message_of<InputError>([&] { open(1); }),
+              AllOf(HasSubstr("m-00002-of-00002.gguf"), HasSubstr("missing")));
   write_bytes(part(2), second.bytes());
   EXPECT_EQ(HfCheckpoint::open(part(1).string()).spec().block_count, 2);
-  EXPECT_THAT(message_of<InputError>([&] { open(2); }), AllOf(HasSubstr("part 2 of 2"), HasSubstr("m-00001-of-00002.gguf")));
+  EXPECT_THAT(message_of<InputError>([&] { open(2); }),
+              AllOf(HasSubstr("part 2 of 2"), HasSubstr("m-00001-of-00002.gguf")));
   write_bytes(part(2), first.bytes());
   EXPECT_THAT(message_of<FormatError>([&] { open(1); }), HasSubstr("is not part 2 of 2"));
   second.floats("blk.0.attn_norm.weight", {8});

@@ -1,15 +1,19 @@
 #include "io/gguf_tokenizer.h"
 
 #include <fmt/format.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cctype>
+#include <cmath>
+#include <iterator>
 #include <tuple>
-#include <unordered_map>
 #include <vector>
 
 #include "base/error.h"
+#include "base/parallel_for.h"
 
 namespace pq::io {
 namespace {
@@ -41,15 +45,21 @@ constexpr std::string_view tekken_pattern =
 constexpr std::string_view gpt4o_pattern =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-constexpr std::array<PreTokenizerRow, 8> pre_tokenizers{{
-    {.names = "llama-bpe llama3 llama-v3 falcon3 pixtral", .pattern = llama3_pattern, .ignore_merges = true, .bos_by_default = true},
+constexpr std::array<PreTokenizerRow, 9> pre_tokenizers{{
+    {.names = "llama-bpe llama3 llama-v3 falcon3 pixtral",
+     .pattern = llama3_pattern,
+     .ignore_merges = true,
+     .bos_by_default = true},
     {.names = "smaug-bpe dbrx", .pattern = llama3_pattern},
     {.names = "qwen2 deepseek-r1-qwen megrez", .pattern = qwen2_pattern, .nfc = true},
     {.names = "stablelm2", .pattern = qwen2_pattern},
     {.names = "tekken", .pattern = tekken_pattern, .ignore_merges = true, .bos_by_default = true},
     {.names = "gpt-4o", .pattern = gpt4o_pattern},
-    {.names = "smollm starcoder refact", .pattern = {}, .digits = true},
+    {.names = "starcoder refact", .pattern = {}, .digits = true},
     {.names = "gpt-2 olmo", .pattern = {}},
+    // transformers 5 loads SmolLM2's tokenizer without the split at digits that llama.cpp makes; as no token joins two
+    // digits, they differ at characters like a half alone.
+    {.names = "smollm", .pattern = {}},
 }};
 
 bool names_contain(std::string_view names, std::string_view name) {
@@ -90,7 +100,9 @@ GgufArray required_array(const GgufMetadata& metadata, std::string_view key, boo
 
 struct Vocab {
   explicit Vocab(const GgufMetadata& metadata) {
-    required_array(metadata, tokens_key, true).for_each_string([&](std::string_view token) { tokens.push_back(token); });
+    required_array(metadata, tokens_key, true).for_each_string([&](std::string_view token) {
+      tokens.push_back(token);
+    });
     types.assign(tokens.size(), TokenType::normal);
     if (!metadata.has(types_key)) return;
     const GgufArray numbers = required_array(metadata, types_key, false);
@@ -103,16 +115,15 @@ struct Vocab {
 
 void append_text(std::string& out, std::string_view text) {
   out += '"';
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
+  std::size_t begin = 0;  // of what is not yet appended
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c != '"' && c != '\\' && static_cast<unsigned char>(c) >= 0x20) continue;
+    out += text.substr(begin, i - begin);
+    out += static_cast<unsigned char>(c) < 0x20 ? fmt::format("\\u{:04x}", static_cast<unsigned>(c)) : std::string{'\\', c};
+    begin = i + 1;
   }
+  out += text.substr(begin);
   out += '"';
 }
 
@@ -121,52 +132,97 @@ std::size_t code_points(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
-/// "a b" of every merge, first the one that is applied first, in the order of Hugging Face's converter of SentencePiece
-/// models (convert_slow_tokenizer.py, generate_merges): every way to put a token together of two others, by the
-/// token's score and then by the lengths of the parts.
-std::vector<std::pair<std::string_view, std::string_view>> merges_of_scores(const GgufMetadata& metadata,
-                                                                            const Vocab& vocab) {
-  const GgufArray scores = required_array(metadata, scores_key, false);
-  std::unordered_map<std::string_view, std::size_t> ids;
-  ids.reserve(vocab.tokens.size());
-  for (std::size_t id = 0; id < vocab.tokens.size(); ++id) ids.emplace(vocab.tokens[id], id);
-  struct Merge {
-    double score;
-    std::size_t left_length, right_length;
-    std::size_t token, left, right;
-  };
-  std::vector<Merge> merges;
-  bool ordered = false;
-  std::optional<double> first_score;
-  for (std::size_t id = 0; id < vocab.tokens.size(); ++id) {
-    const TokenType type = vocab.types[id];
-    if (type != TokenType::normal && type != TokenType::user_defined) continue;
-    const std::string_view token = vocab.tokens[id];
-    const double score = scores.number(id);
-    if (type == TokenType::normal) {
-      if (!first_score) first_score = score;
-      ordered |= score != *first_score;
-    }
-    for (std::size_t cut = 1; cut < token.size(); ++cut) {
-      if ((static_cast<unsigned char>(token[cut]) & 0xC0U) == 0x80U) continue;
-      const auto left = ids.find(token.substr(0, cut));
-      if (left == ids.end()) continue;
-      const auto right = ids.find(token.substr(cut));
-      if (right == ids.end()) continue;
-      merges.push_back({score, code_points(left->first), code_points(right->first), id, left->second, right->second});
+/// Ids by text, open addressing: a vocabulary is asked some millions of times.
+class TokenIndex {
+ public:
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+  explicit TokenIndex(const std::vector<std::string_view>& tokens)
+      : tokens_(tokens), slots_(std::bit_ceil(2 * tokens.size() + 2), none) {
+    for (std::size_t id = 0; id < tokens.size(); ++id) {
+      std::uint32_t& slot = slots_[place(tokens[id])];
+      if (slot == none) slot = static_cast<std::uint32_t>(id);
     }
   }
-  if (!ordered && vocab.tokens.size() > 1) {
+  std::uint32_t find(std::string_view text) const { return slots_[place(text)]; }
+
+ private:
+  std::size_t place(std::string_view text) const {
+    std::size_t at = ::XXH3_64bits(text.data(), text.size()) & (slots_.size() - 1);
+    while (slots_[at] != none && tokens_[slots_[at]] != text) at = (at + 1) & (slots_.size() - 1);
+    return at;
+  }
+
+  const std::vector<std::string_view>& tokens_;
+  std::vector<std::uint32_t> slots_;
+};
+
+struct Merge {
+  std::uint32_t token, left, right;
+};
+
+/// Every way to put a token together of two others, token by token.
+std::vector<std::vector<Merge>> merges_of_tokens(const Vocab& vocab) {
+  const TokenIndex ids(vocab.tokens);
+  std::vector<std::vector<Merge>> merges(vocab.tokens.size());
+  parallel_for(vocab.tokens.size(), 4096, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t id = begin; id < end; ++id) {
+      if (vocab.types[id] != TokenType::normal && vocab.types[id] != TokenType::user_defined) continue;
+      const std::string_view token = vocab.tokens[id];
+      for (std::size_t cut = 1; cut < token.size(); ++cut) {
+        if ((static_cast<unsigned char>(token[cut]) & 0xC0U) == 0x80U) continue;
+        const std::uint32_t left = ids.find(token.substr(0, cut));
+        if (left == TokenIndex::none) continue;
+        const std::uint32_t right = ids.find(token.substr(cut));
+        if (right == TokenIndex::none) continue;
+        merges[id].push_back({static_cast<std::uint32_t>(id), left, right});
+      }
+    }
+  });
+  return merges;
+}
+
+/// Merges, first the one that is applied first, in the order of Hugging Face's converter of SentencePiece models
+/// (convert_slow_tokenizer.py, generate_merges): by the token's score and then by the lengths of the parts.
+std::vector<Merge> merges_of_scores(const GgufMetadata& metadata, const Vocab& vocab) {
+  const GgufArray numbers = required_array(metadata, scores_key, false);
+  std::vector<double> scores(vocab.tokens.size());
+  std::vector<std::uint32_t> order(vocab.tokens.size());
+  for (std::size_t id = 0; id < scores.size(); ++id) {
+    scores[id] = numbers.number(id);
+    if (std::isnan(scores[id])) metadata.fail(scores_key, fmt::format("gives token {} no number", id));
+    order[id] = static_cast<std::uint32_t>(id);
+  }
+  std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return scores[a] > scores[b]; });
+  const std::vector<std::vector<Merge>> by_token = merges_of_tokens(vocab);
+
+  std::vector<Merge> merges;
+  std::size_t runs_with_normal_tokens = 0;
+  for (std::size_t begin = 0; begin < order.size();) {
+    std::size_t end = begin;
+    const std::size_t first = merges.size();
+    bool normal = false;
+    for (; end < order.size() && scores[order[end]] == scores[order[begin]]; ++end) {
+      merges.insert(merges.end(), by_token[order[end]].begin(), by_token[order[end]].end());
+      normal |= vocab.types[order[end]] == TokenType::normal;
+    }
+    runs_with_normal_tokens += normal ? 1 : 0;
+    const auto lengths = [&](const Merge& merge) {
+      return std::pair(code_points(vocab.tokens[merge.left]), code_points(vocab.tokens[merge.right]));
+    };
+    std::stable_sort(merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(),
+                     [&](const Merge& a, const Merge& b) {
+                       const auto left = lengths(a);
+                       const auto right = lengths(b);
+                       return left != right ? left > right
+                                            : std::tie(a.token, a.left, a.right) < std::tie(b.token, b.left, b.right);
+                     });
+    begin = end;
+  }
+  if (runs_with_normal_tokens < 2 && vocab.tokens.size() > 1) {
     metadata.fail(scores_key, "gives every token the same score, so that tokens cannot be found as the model's own do");
   }
-  std::sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
-    return std::tie(b.score, b.left_length, b.right_length, a.token, a.left, a.right) <
-           std::tie(a.score, a.left_length, a.right_length, b.token, b.left, b.right);
-  });
-  std::vector<std::pair<std::string_view, std::string_view>> texts;
-  texts.reserve(merges.size());
-  for (const Merge& merge : merges) texts.emplace_back(vocab.tokens[merge.left], vocab.tokens[merge.right]);
-  return texts;
+  return merges;
 }
 
 Json split_by(std::string_view pattern) {
@@ -233,12 +289,14 @@ std::optional<std::string> special_text(const GgufMetadata& metadata, const Voca
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
   const auto id = metadata.integer(key);
   if (!id) return std::nullopt;
-  if (*id < 0 || *id >= static_cast<std::int64_t>(vocab.tokens.size())) metadata.fail(key, "is no id of the vocabulary");
+  if (*id < 0 || *id >= static_cast<std::int64_t>(vocab.tokens.size()))
+    metadata.fail(key, "is no id of the vocabulary");
   return std::string(vocab.tokens[static_cast<std::size_t>(*id)]);
 }
 
 bool adds_bos(const GgufMetadata& metadata) {
-  const bool by_default = vocabulary_kind(metadata) == Vocabulary::sentence_piece || pre_tokenizer(metadata).bos_by_default;
+  const bool by_default =
+      vocabulary_kind(metadata) == Vocabulary::sentence_piece || pre_tokenizer(metadata).bos_by_default;
   return metadata.boolean("tokenizer.ggml.add_bos_token").value_or(by_default);
 }
 
@@ -321,7 +379,7 @@ std::string gguf_tokenizer_json(const GgufMetadata& metadata) {
     if (vocab.types[id] == TokenType::unused) continue;
     text += comma;
     append_text(text, vocab.tokens[id]);
-    text += fmt::format(":{}", id);
+    fmt::format_to(std::back_inserter(text), ":{}", id);
     comma = ",";
   }
   text += "},\"merges\":[";
@@ -333,12 +391,12 @@ std::string gguf_tokenizer_json(const GgufMetadata& metadata) {
       comma = ",";
     });
   } else {
-    for (const auto& [left, right] : merges_of_scores(metadata, vocab)) {
+    for (const Merge& merge : merges_of_scores(metadata, vocab)) {
       text += comma;
       text += '[';
-      append_text(text, left);
+      append_text(text, vocab.tokens[merge.left]);
       text += ',';
-      append_text(text, right);
+      append_text(text, vocab.tokens[merge.right]);
       text += ']';
       comma = ",";
     }
@@ -351,7 +409,8 @@ Json gguf_tokenizer_config(const GgufMetadata& metadata) {
   const Vocab vocab(metadata);
   Json json{{"add_bos_token", adds_bos(metadata)},
             {"add_eos_token", metadata.boolean("tokenizer.ggml.add_eos_token").value_or(false)}};
-  for (const auto& [key, name] : {std::pair("bos_token", "bos"), {"eos_token", "eos"}, {"unk_token", "unknown"}, {"pad_token", "padding"}}) {
+  for (const auto& [key, name] :
+       {std::pair("bos_token", "bos"), {"eos_token", "eos"}, {"unk_token", "unknown"}, {"pad_token", "padding"}}) {
     if (const auto token = special_text(metadata, vocab, name)) json[key] = *token;
   }
   json["tokenizer_class"] = "PreTrainedTokenizerFast";

@@ -48,9 +48,9 @@ using TensorLookup = std::function<TensorView(std::string_view name, std::span<c
 LinearView linear_view(const TensorLookup& tensor, const ModelSpec& spec, std::int64_t block, LinearId id,
                        std::span<const FusedLinears> fused);
 
-/// An unquantized checkpoint as Hugging Face has it, mapped: config.json and safetensors, or a GGUF file that is seen as
-/// such. Opening reads headers only, and checks that every tensor of required_tensors is there with its shape. Values
-/// are not looked at.
+/// An unquantized checkpoint as Hugging Face has it, mapped: config.json and safetensors, or a GGUF file that is seen
+/// as such. Opening reads headers only, and checks that every tensor of required_tensors is there with its shape.
+/// Values are not looked at.
 class HfCheckpoint {
  public:
   /// `model` as for resolve_model. Throws InputError (no such model, no safetensors in it), UnsupportedError

@@ -79,7 +79,8 @@ std::optional<fs::path> find_snapshot(const fs::path& repository) {
 
 fs::path resolve_model(const std::string& model) {
   if (model.empty())
-    throw InputError("", "the model's name is empty", "name a directory, a GGUF file, or org/name of the Hugging Face cache");
+    throw InputError("", "the model's name is empty",
+                     "name a directory, a GGUF file, or org/name of the Hugging Face cache");
   std::error_code code;
   if (fs::is_directory(model, code) || is_gguf_file(model)) return model;
   if (fs::exists(model, code)) {
@@ -103,9 +104,7 @@ fs::path resolve_model(const std::string& model) {
       fmt::format("get it with: huggingface-cli download {}", model));
 }
 
-TextFiles model_texts(const fs::path& path) {
-  return is_gguf_file(path) ? open_gguf(path).texts : TextFiles(path);
-}
+TextFiles model_texts(const fs::path& path) { return is_gguf_file(path) ? open_gguf(path).texts : TextFiles(path); }
 
 bool is_quantized_checkpoint(const fs::path& path) {
   if (is_gguf_file(path)) return false;

@@ -139,7 +139,7 @@ ModelSource open_model_source(const std::string& model, std::int64_t context) {
     return source;
   };
   return is_quantized_checkpoint(resolve_model(model)) ? keep(QuantizedCheckpoint::open(model))
-                                                                 : keep(HfCheckpoint::open(model, context));
+                                                       : keep(HfCheckpoint::open(model, context));
 }
 
 }  // namespace pq::io

@@ -26,8 +26,8 @@ struct BlockSource {
 /// Where a model's numbers come from: what is packed for the kernels, and what the reference arithmetic reads.
 struct ModelSource {
   ModelSpec spec;
-  Recipe recipe;  ///< 16 bits everywhere for an unquantized model
-  std::filesystem::path path;  ///< the directory, or the GGUF file
+  Recipe recipe;                      ///< 16 bits everywhere for an unquantized model
+  std::filesystem::path path;         ///< the directory, or the GGUF file
   std::shared_ptr<const void> files;  ///< keeps alive what the views look into
   TensorView embedding;               ///< [vocab, hidden]
   TensorView lm_head;                 ///< [vocab, hidden]

@@ -19,8 +19,8 @@ struct RopeSettings {
 /// Reads `rope_theta` + `rope_scaling`, or `rope_parameters` of transformers 5, which may hold one object for each of
 /// `layer_types`. `spec` has family, head_dim and max_positions. LongRoPE has two lists of factors, for contexts up to
 /// the original one and beyond, and K that was cached with one is wrong under the other: the model is read with the
-/// short ones, for the original context, unless `context` is beyond that. Throws UnsupportedError for a kind or field that is not known, FormatError for
-/// one that is missing or contradicts another.
+/// short ones, for the original context, unless `context` is beyond that. Throws UnsupportedError for a kind or field
+/// that is not known, FormatError for one that is missing or contradicts another.
 RopeSettings read_ropes(const Fields& fields, const ModelSpec& spec, std::int64_t context);
 
 }  // namespace pq::io

@@ -31,9 +31,7 @@ struct TensorView {
   /// Of a block type: values are rounded to bfloat16, as loaders that dequantize into a 16-bit model have them.
   bool round_to_bf16 = false;
 
-  std::int64_t size() const {
-    return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype) * dtype_block(dtype));
-  }
+  std::int64_t size() const { return static_cast<std::int64_t>(bytes.size() / dtype_size(dtype) * dtype_block(dtype)); }
   /// Where a row stands in `bytes`, counted in rows.
   std::int64_t stored_row(std::int64_t row) const;
   /// Rows [first, first + count) of the first dimension, in place; `name` stays that of the whole. Throws
@@ -152,8 +150,9 @@ class ShardedTensors : public TensorStore {
 /// Throws FormatError "FILE: tensor 'NAME' is F16 [2, 3], expected F32 [3]" when they differ.
 void expect_tensor(const TensorView& view, const TensorDeclaration& declaration);
 
-/// A floating tensor to float32 (F64 rounds, block types are dequantized); `out` holds exactly view.size() elements. Runs on thread_count()
-/// threads. Throws UnsupportedError for an integer tensor, std::logic_error when `out` has another size.
+/// A floating tensor to float32 (F64 rounds, block types are dequantized); `out` holds exactly view.size() elements.
+/// Runs on thread_count() threads. Throws UnsupportedError for an integer tensor, std::logic_error when `out` has
+/// another size.
 void to_float32(const TensorView& view, std::span<float> out);
 /// Rows [first_row, first_row + row_count) of the first dimension; out [row_count, product of the other dimensions].
 void rows_to_float32(const TensorView& view, std::int64_t first_row, std::int64_t row_count, std::span<float> out);

@@ -29,7 +29,8 @@ void convert(std::span<const std::byte> bytes, std::span<float> out, Convert to_
 /// Elements [first, first + out.size()) in the order of the bytes, which may stand at any address; whole blocks.
 void convert_elements(const TensorView& view, std::size_t first, std::span<float> out) {
   const std::size_t block = dtype_block(view.dtype);
-  const auto bytes = view.bytes.subspan(first / block * dtype_size(view.dtype), out.size() / block * dtype_size(view.dtype));
+  const auto bytes =
+      view.bytes.subspan(first / block * dtype_size(view.dtype), out.size() / block * dtype_size(view.dtype));
   switch (view.dtype) {
     case DType::f32:
       return convert<float>(bytes, out, [](float value) { return value; });

@@ -118,9 +118,9 @@ class Evaluation {
 Verb eval_verb() {
   return {"eval", [](CLI::App& app, const CommonOptions& common) -> Action {
             auto options = std::make_shared<Options>();
-            app.add_option(
-                   "MODEL", options->model,
-                   "A quantized checkpoint or an unquantized model: a directory, a GGUF file, or org/name in the Hugging Face cache")
+            app.add_option("MODEL", options->model,
+                           "A quantized checkpoint or an unquantized model: a directory, a GGUF file, or org/name in "
+                           "the Hugging Face cache")
                 ->required();
             options->text.add_options(app);
             app.add_option("--against", options->against,

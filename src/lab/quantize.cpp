@@ -172,31 +172,32 @@ int quantize(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 Verb quantize_verb() {
-  return {"quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
-            auto options = std::make_shared<Options>();
-            app.add_option("MODEL", options->model,
-                           "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
-                ->required();
-            app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
-                ->required()
-                ->option_text("OUT");
-            app.add_option("--context", options->context,
-                           "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
-                           "of Phi); 0: what it was first trained with")
-                ->check(CLI::NonNegativeNumber);
-            add_calibration_option(app, options->calibration);
-            app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
-            app.add_flag(
-                "--restart", options->restart,
-                "Drop a fine-tuning that was stopped (OUT.partial) and begin anew; without it the same command "
-                "goes on where that stopped");
-            app.add_option("--stream-dir", options->stream_dir,
-                           "Directory for the fine-tuning's activation streams; without it they stay in memory where "
-                           "they fit, else go to OUT.partial")
-                ->option_text("DIR");
-            add_recipe_options(app, options->recipe);
-            return [options, &common] { return quantize(*options, common); };
-          }};
+  return {
+      "quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
+        auto options = std::make_shared<Options>();
+        app.add_option(
+               "MODEL", options->model,
+               "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
+            ->required();
+        app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
+            ->required()
+            ->option_text("OUT");
+        app.add_option("--context", options->context,
+                       "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
+                       "of Phi); 0: what it was first trained with")
+            ->check(CLI::NonNegativeNumber);
+        add_calibration_option(app, options->calibration);
+        app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
+        app.add_flag("--restart", options->restart,
+                     "Drop a fine-tuning that was stopped (OUT.partial) and begin anew; without it the same command "
+                     "goes on where that stopped");
+        app.add_option("--stream-dir", options->stream_dir,
+                       "Directory for the fine-tuning's activation streams; without it they stay in memory where "
+                       "they fit, else go to OUT.partial")
+            ->option_text("DIR");
+        add_recipe_options(app, options->recipe);
+        return [options, &common] { return quantize(*options, common); };
+      }};
 }
 
 }  // namespace pq::lab

@@ -16,14 +16,10 @@ TEST(Shapes, AreThePublishedOnes) {
   // TinyLlama 1.100e9 - 2 * 32000 * 2048, Llama-3-8B 8.030e9 - 2 * 128256 * 4096, Qwen3 0.596e9 - 151936 * 1024,
   // Phi-4-mini 3.836e9 - 200064 * 3072, Gemma 3 268e6 - 262144 * 640 and 1.000e9 - 262144 * 1152 (norms are left out
   // here too).
-  const std::vector<std::pair<std::string, std::int64_t>> linears{{"llama-3.2-1b", 973078528},
-                                                                  {"smollm-135m", 106168320},
-                                                                  {"tinyllama-1.1b", 968884224},
-                                                                  {"llama-3-8b", 6979321856},
-                                                                  {"qwen3-0.6b", 440401920},
-                                                                  {"phi-4-mini", 3221225472},
-                                                                  {"gemma-3-270m", 100270080},
-                                                                  {"gemma-3-1b", 697761792}};
+  const std::vector<std::pair<std::string, std::int64_t>> linears{
+      {"llama-3.2-1b", 973078528}, {"smollm-135m", 106168320}, {"tinyllama-1.1b", 968884224},
+      {"llama-3-8b", 6979321856},  {"qwen3-0.6b", 440401920},  {"phi-4-mini", 3221225472},
+      {"gemma-3-270m", 100270080}, {"gemma-3-1b", 697761792}};
   EXPECT_EQ(linears.size(), shape_names().size());
   for (const auto& [name, parameters] : linears) {
     const ModelSpec spec = named_shape(name);

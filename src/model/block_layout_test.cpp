@@ -65,7 +65,8 @@ TEST(PerId, HoldsOneValueAnIdInTheOrderOfTheList) {
 
 TEST(TensorNames, AreThoseOfHuggingFace) {
   EXPECT_EQ(tensor_names::norm(3, norm_row(small, NormId::attention_input)), "model.layers.3.input_layernorm.weight");
-  EXPECT_EQ(tensor_names::norm(0, norm_row(small, NormId::mlp_input)), "model.layers.0.post_attention_layernorm.weight");
+  EXPECT_EQ(tensor_names::norm(0, norm_row(small, NormId::mlp_input)),
+            "model.layers.0.post_attention_layernorm.weight");
   EXPECT_EQ(tensor_names::linear(12, LinearId::o), "model.layers.12.self_attn.o_proj");
 }
 

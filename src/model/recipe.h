@@ -45,9 +45,9 @@ enum class ResidualRotation { automatic, fused, online, none };
 
 struct RotationSettings {
   ResidualRotation r1 = ResidualRotation::automatic;  ///< automatic: fused where the family allows it, else online
-  bool r2 = true;  ///< V and o_proj, per head, fused
-  bool r3 = true;  ///< Q and K after RoPE, online
-  bool r4 = true;  ///< input of down_proj, online
+  bool r2 = true;                                     ///< V and o_proj, per head, fused
+  bool r3 = true;                                     ///< Q and K after RoPE, online
+  bool r4 = true;                                     ///< input of down_proj, online
   bool any() const { return r1 != ResidualRotation::none || r2 || r3 || r4; }
   bool operator==(const RotationSettings&) const = default;
 };

@@ -78,10 +78,10 @@ ResidualRotation residual_rotation(const ModelSpec& spec, ResidualRotation wante
   const bool fusable = spec.norm_placement == NormPlacement::pre;
   if (wanted == ResidualRotation::automatic) return fusable ? ResidualRotation::fused : ResidualRotation::online;
   if (wanted == ResidualRotation::fused && !fusable) {
-    throw UnsupportedError(
-        "recipe field rotate.r1",
-        fmt::format("cannot be fused into a {} model, whose norms stand behind attention and MLP", spec.family->model_type),
-        "use --set rotate.r1=online or rotate.r1=none");
+    throw UnsupportedError("recipe field rotate.r1",
+                           fmt::format("cannot be fused into a {} model, whose norms stand behind attention and MLP",
+                                       spec.family->model_type),
+                           "use --set rotate.r1=online or rotate.r1=none");
   }
   return wanted;
 }

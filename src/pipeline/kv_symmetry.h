@@ -12,7 +12,7 @@ namespace pq::quant {
 
 /// How much worse a symmetric scale holds K and V than one with a zero point.
 struct KvSymmetry {
-  double worst_ratio = 0;       ///< squared error with symmetric scales over that with zero points, in the worst block
+  double worst_ratio = 0;  ///< squared error with symmetric scales over that with zero points, in the worst block
   std::int64_t worst_block = 0;
   /// A range that is one-sided costs a symmetric scale up to one bit, a factor of four; values around 0 cost it up to
   /// about 1.3, from the ends of the range alone.

@@ -37,7 +37,7 @@ class Rotation : public Transform {
 
   ModelSpec spec_;
   RotationSettings settings_;  // with r1 as it is for this model
-  at::Tensor signs_;  // [hidden] float64, +-1
+  at::Tensor signs_;           // [hidden] float64, +-1
   std::unique_ptr<nn::Hadamard> hidden_;
   std::unique_ptr<nn::Hadamard> head_;
   std::unique_ptr<nn::Hadamard> intermediate_;

@@ -390,9 +390,9 @@ VerifyReport Verification::run() {
     for (std::int64_t block = 0; block < spec().block_count; ++block) {
       control = reference_block(source_, source_.block(block), block, parts_.options, control);
     }
-    const LogitDistance distance = compare_logits(reference, reference_logits(source_, parts_.options, control), logits);
-    report.logits.control_kl_divergence =
-        std::max(report.logits.control_kl_divergence, distance.control_kl_divergence);
+    const LogitDistance distance =
+        compare_logits(reference, reference_logits(source_, parts_.options, control), logits);
+    report.logits.control_kl_divergence = std::max(report.logits.control_kl_divergence, distance.control_kl_divergence);
   }
   return report;
 }
