@@ -47,7 +47,7 @@ refused "outside the vocabulary of 8192" quantize "$model" -o out --prefix ids:9
 refused "truncated/model.safetensors" quantize truncated -o out
 refused "lying/model.safetensors" quantize lying -o out
 refused "dynamic" quantize scaled -o out
-head -c 5000 "$source/tests/goldens/gguf/qwen3.gguf" >cut.gguf
+head -c 5000 "$2/tests/goldens/gguf/qwen3.gguf" >cut.gguf
 refused "cut.gguf" quantize cut.gguf -o out
 refused "gelu" quantize gelu -o out
 refused "bert" quantize bert -o out
