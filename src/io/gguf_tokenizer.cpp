@@ -120,7 +120,8 @@ void append_text(std::string& out, std::string_view text) {
     const char c = text[i];
     if (c != '"' && c != '\\' && static_cast<unsigned char>(c) >= 0x20) continue;
     out += text.substr(begin, i - begin);
-    out += static_cast<unsigned char>(c) < 0x20 ? fmt::format("\\u{:04x}", static_cast<unsigned>(c)) : std::string{'\\', c};
+    out += static_cast<unsigned char>(c) < 0x20 ? fmt::format("\\u{:04x}", static_cast<unsigned>(c))
+                                                : std::string{'\\', c};
     begin = i + 1;
   }
   out += text.substr(begin);
@@ -210,13 +211,12 @@ std::vector<Merge> merges_of_scores(const GgufMetadata& metadata, const Vocab& v
     const auto lengths = [&](const Merge& merge) {
       return std::pair(code_points(vocab.tokens[merge.left]), code_points(vocab.tokens[merge.right]));
     };
-    std::stable_sort(merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(),
-                     [&](const Merge& a, const Merge& b) {
-                       const auto left = lengths(a);
-                       const auto right = lengths(b);
-                       return left != right ? left > right
-                                            : std::tie(a.token, a.left, a.right) < std::tie(b.token, b.left, b.right);
-                     });
+    std::stable_sort(
+        merges.begin() + static_cast<std::ptrdiff_t>(first), merges.end(), [&](const Merge& a, const Merge& b) {
+          const auto left = lengths(a);
+          const auto right = lengths(b);
+          return left != right ? left > right : std::tie(a.token, a.left, a.right) < std::tie(b.token, b.left, b.right);
+        });
     begin = end;
   }
   if (runs_with_normal_tokens < 2 && vocab.tokens.size() > 1) {
