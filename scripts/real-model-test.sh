@@ -49,7 +49,7 @@ check() { # check NAME COMMAND...: says whether it passed
     failed=1
   fi
 }
-perplexity() { "$pq" eval "$1" --text "$text" --length 512 --chunks 8 --json 2>>"$work/log" | sed -n 's/.*"perplexity": *\([0-9.]*\).*/\1/p' | head -n 1; }
+perplexity() { "$pq" eval "$1" --text "$text" --length 512 --max-chunks 8 --json 2>>"$work/log" | sed -n 's/.*"perplexity": *\([0-9.]*\).*/\1/p' | head -n 1; }
 
 echo "model   $model"
 check "inspect" "$pq" inspect "$model"
