@@ -176,7 +176,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (pq::choose_blas_kernels()) pq::replace_process(pq::own_executable(), argv);
+  if (pq::prepare_tensor_environment()) pq::replace_process(pq::own_executable(), argv);
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {

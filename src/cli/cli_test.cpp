@@ -107,18 +107,20 @@ TEST_F(Cli, AVerbOfTheOtherProgramWithoutItSaysHowToGetIt) {
 
 TEST_F(Cli, AVerbOfTheOtherProgramReplacesThisOne) {
   fs::copy_file(program, folder_ / "pq");
-  std::ofstream(folder_ / "pq-lab") << "#!/bin/sh\necho \"$$ $* core=$OPENBLAS_CORETYPE\"\nexit 7\n";
+  std::ofstream(folder_ / "pq-lab") << "#!/bin/sh\necho \"$$ $* spin=$GOMP_SPINCOUNT$OMP_WAIT_POLICY core=$OPENBLAS_CORETYPE\"\nexit 7\n";
   fs::permissions(folder_ / "pq-lab", fs::perms::owner_all);
-  ::unsetenv("OPENBLAS_CORETYPE");
+  for (const char* name : {"OPENBLAS_CORETYPE", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}) ::unsetenv(name);
   const pid_t child = start({"quantize", "a b", "-o", "c"}, STDIN_FILENO, (folder_ / "pq").string());
   const Outcome outcome = finish(child);
   EXPECT_EQ(outcome.code(), 7);
   // The same process id: execv, not a child. The processor decides whether OpenBLAS is told its kernels.
-  EXPECT_THAT(outcome.out, StartsWith(fmt::format("{} quantize a b -o c core=", child)));
+  EXPECT_THAT(outcome.out, StartsWith(fmt::format("{} quantize a b -o c spin=2000 core=", child)));
   EXPECT_THAT(outcome.out, testing::AnyOf(EndsWith("core=\n"), EndsWith("core=SkylakeX\n")));
   ::setenv("OPENBLAS_CORETYPE", "Haswell", 1);
-  EXPECT_THAT(run({"compare"}, "", (folder_ / "pq").string()).out, EndsWith("compare core=Haswell\n"));
+  ::setenv("OMP_WAIT_POLICY", "active", 1);
+  EXPECT_THAT(run({"compare"}, "", (folder_ / "pq").string()).out, EndsWith("compare spin=active core=Haswell\n"));
   ::unsetenv("OPENBLAS_CORETYPE");
+  ::unsetenv("OMP_WAIT_POLICY");
 }
 
 TEST_F(Cli, TokenizeWritesOneArrayALine) {

@@ -2,9 +2,9 @@
 #include "lab/verbs.h"
 
 int main(int argc, char** argv) {
-  // OpenBLAS is loaded by now: its choice of kernels takes another start. `pq` has made it already for those who come
-  // that way.
-  if (pq::choose_blas_kernels()) {
+  // OpenBLAS and libgomp are loaded by now and have read their settings: new ones take another start. `pq` has made them
+  // already for those who come that way.
+  if (pq::prepare_tensor_environment()) {
     const auto program = pq::own_executable();
     if (!program.empty()) pq::replace_process(program, argv);
   }

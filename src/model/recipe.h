@@ -26,7 +26,8 @@ struct QuantizerFormat {
   ScaleMode mode = ScaleMode::dynamic_scale;
   Granularity granularity = Granularity::token;
   std::int64_t group =
-      0;  ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
+      0;            ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
+  double clip = 1;  ///< factor of the range where none is searched; symmetric 4-bit scales are absmax / 7.5 at 1
 
   bool enabled() const { return bits < 16; }
   /// Scales of `channels` channels that are not split otherwise: one a group, or one.
@@ -62,14 +63,17 @@ struct PrefixSettings {
 };
 
 struct SearchSettings {
-  bool weight = true;          ///< search clip factors of weights
-  bool activation = true;      ///< search scales or clip factors of linear inputs
-  bool kv = true;              ///< search scales or clip factors of K and V
-  bool gptq = true;            ///< round weights with error compensation (GPTQ) instead of to the nearest code
-  double weight_step = 0.05;   ///< step of the weight clip factor
-  double weight_min = 0.55;    ///< its smallest value
-  std::int64_t samples = 8;    ///< sequences the search runs on
-  std::int64_t length = 1024;  ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
+  bool weight = true;             ///< search clip factors of weights
+  bool activation = true;         ///< search scales or clip factors of linear inputs
+  bool kv = true;                 ///< search scales or clip factors of K and V
+  bool gptq = true;               ///< round weights with error compensation (GPTQ) instead of to the nearest code
+  double weight_step = 0.05;      ///< step of the weight clip factor
+  double weight_min = 0.55;       ///< its smallest value
+  std::int64_t samples = 8;       ///< sequences the search runs on
+  std::int64_t length = 1024;     ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
+  std::int64_t gptq_samples = 0;  ///< sequences whose X^T X GPTQ sees; 0: those of the search
+  std::int64_t gptq_length = 2048;  ///< tokens in each of them
+  bool exhaustive = false;          ///< every point of the grids, through the whole block: the reference of the search
   bool operator==(const SearchSettings&) const = default;
 };
 

@@ -62,6 +62,13 @@ RecipeField flag(std::string key, std::string help, Access access) {
 }
 
 template <typename Access>
+RecipeField clip(std::string key, Access access) {
+  return number<double>(std::move(key),
+                        "factor of the range where the search is off (symmetric 4 bits: absmax scales are 15/14)",
+                        access, 0.05, 2.0);
+}
+
+template <typename Access>
 RecipeField word(std::string key, std::string values, std::string help, Access access) {
   return {key, std::move(values), std::move(help),
           [=](Recipe& recipe, std::string_view text) { access(recipe) = std::string(text); },
@@ -114,6 +121,8 @@ std::vector<RecipeField> make_fields() {
           "0 to 1048576; a last, shorter group takes the rest"),
       flag(
           "weight.symmetric", "no zero points for weights", [](auto& r) -> auto& { return r.weight.symmetric; }),
+      clip(
+          "weight.clip", [](auto& r) -> auto& { return r.weight.clip; }),
       bits(
           "activation.bits", "bits of the linear layers' inputs", [](auto& r) -> auto& { return r.activation.bits; }),
       choice<ScaleMode>(
@@ -129,6 +138,8 @@ std::vector<RecipeField> make_fields() {
       flag(
           "activation.symmetric", "no zero points for activations",
           [](auto& r) -> auto& { return r.activation.symmetric; }),
+      clip(
+          "activation.clip", [](auto& r) -> auto& { return r.activation.clip; }),
       bits(
           "kv.bits", "bits of the KV cache", [](auto& r) -> auto& { return r.kv.bits; }),
       choice<ScaleMode>(
@@ -146,6 +157,8 @@ std::vector<RecipeField> make_fields() {
        [](const Recipe& recipe) {
          return recipe.kv_symmetry_by_calibration ? Json("auto") : Json(recipe.kv.symmetric);
        }},
+      clip(
+          "kv.clip", [](auto& r) -> auto& { return r.kv.clip; }),
       choice<ResidualRotation>(
           "rotate.r1", "rotate the residual stream: fused into the weights, or online at the inputs that read it",
           [](auto& r) -> auto& { return r.rotate.r1; },
@@ -195,6 +208,15 @@ std::vector<RecipeField> make_fields() {
           "search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),
       number<int64_t>(
           "search.length", "tokens in each of them", [](auto& r) -> auto& { return r.search.length; }, 2, big),
+      number<int64_t>(
+          "search.gptq_samples", "sequences that GPTQ rounds the weights by (the field's habit: 128)",
+          [](auto& r) -> auto& { return r.search.gptq_samples; }, 0, big, "0 for those of the search, to 1048576"),
+      number<int64_t>(
+          "search.gptq_length", "tokens in each of them", [](auto& r) -> auto& { return r.search.gptq_length; }, 2,
+          big),
+      flag(
+          "search.exhaustive", "every point of the grids, each through the whole block: slow, the search's reference",
+          [](auto& r) -> auto& { return r.search.exhaustive; }),
       RecipeField{"finetune.epochs", "0 for none to 1000, or auto: the paper's number for the precision",
                   "epochs of block-wise fine-tuning",
                   [](Recipe& recipe, std::string_view text) {

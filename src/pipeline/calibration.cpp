@@ -86,6 +86,18 @@ SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int
   return {(samples * length + max_positions - 1) / max_positions, max_positions};
 }
 
+SequenceShape search_shape(const Recipe& recipe, std::int64_t max_positions) {
+  const SearchSettings& search = recipe.search;
+  if (search.gptq_samples == 0) return fit_to_context(search.samples, search.length, max_positions);
+  return fit_to_context(search.gptq_samples, search.gptq_length, max_positions);
+}
+
+std::int64_t search_sequences(const Recipe& recipe, const CalibrationSet& drawn) {
+  const SearchSettings& search = recipe.search;
+  if (search.gptq_samples == 0 || drawn.length() == 0) return drawn.samples();
+  return std::min(drawn.samples(), (search.samples * search.length + drawn.length() - 1) / drawn.length());
+}
+
 SequenceShape tuning_shape(const Recipe& recipe, std::int64_t max_positions) {
   const FinetuneSettings& settings = recipe.finetune;
   if (!settings.enabled()) return {};
@@ -159,7 +171,7 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   const std::int32_t eos = separator ? *separator : -1;
   const SequenceShape detection =
       fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
-  const SequenceShape search = fit_to_context(recipe.search.samples, recipe.search.length, spec.max_positions);
+  const SequenceShape search = search_shape(recipe, spec.max_positions);
   CalibrationData data;
   data.source = path.filename().string();
   data.detection = draw_sequences(tokens, detection, eos, recipe.seed, "calibration", path.string());

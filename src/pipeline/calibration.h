@@ -35,6 +35,12 @@ struct SequenceShape {
 /// `samples` x `length`, cut to `max_positions` with as many more sequences as keep the number of tokens.
 SequenceShape fit_to_context(std::int64_t samples, std::int64_t length, std::int64_t max_positions);
 
+/// Sequences that the search draws: as many as it needs itself, or as GPTQ asks (search.gptq_samples), of which it
+/// takes the first ones.
+SequenceShape search_shape(const Recipe& recipe, std::int64_t max_positions);
+/// How many of those it takes.
+std::int64_t search_sequences(const Recipe& recipe, const CalibrationSet& drawn);
+
 /// Sequences that fine-tuning draws together, tuning and validation, fitted to the context. None without fine-tuning.
 SequenceShape tuning_shape(const Recipe& recipe, std::int64_t max_positions);
 /// Gives the last of `drawn` to validation, as many as the recipe asks; where fewer were to be had, its share of them.

@@ -40,7 +40,7 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
   const ModelSpec& spec = task.model.spec();
   const Recipe& recipe = task.run.recipe;
   StatisticsStream statistics(task.model, recipe, task.data.detection, !prefix.empty());
-  SearchStream search(task.model, recipe, task.data.search);
+  SearchStream search(task.model, recipe, task.data, task.directories);
   BlockTuning tuning(task.model, task.contexts, task.data, task.run, task.directories);
   const FinishedBlocks finished(task.run.journal, task.run.processes, spec, recipe);
   Progress progress("quantize", static_cast<std::size_t>(spec.block_count));
@@ -85,8 +85,9 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     summary.block_seconds.push_back(stopwatch.seconds());
     progress.advance(1, fmt::format("{:.1f}s a block", summary.block_seconds.back()));
   }
-  summary.outliers_measured = needs_statistics(recipe);
-  summary.remaining = statistics.remaining();
+  const bool by_search = searches_in_one_walk(recipe);
+  summary.outliers_measured = by_search || needs_statistics(recipe);
+  summary.remaining = by_search ? search.remaining() : statistics.remaining();
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ namespace pq::quant {
 struct QuantizeSummary {
   double seconds = 0;
   std::vector<double> block_seconds;
-  bool outliers_measured = false;  ///< only where statistics are (static recipes)
+  bool outliers_measured = false;  ///< only where something is searched or static
   RemainingOutliers remaining;
   std::vector<Tuning> tuning;        ///< one a block, with fine-tuning
   std::optional<Tuning> end_to_end;  ///< with the second phase

@@ -37,9 +37,10 @@ Preparation::Preparation(const std::string& model, std::string calibration, cons
 
 const CalibrationData& Preparation::calibration(const Recipe& recipe) {
   const FinetuneSettings& tuning = recipe.finetune;
-  const std::string key = fmt::format("{} {} {} {} {} {} {} {} {}", recipe.seed, recipe.calibration.samples,
-                                      recipe.calibration.length, recipe.search.samples, recipe.search.length,
-                                      tuning.enabled(), tuning.samples, tuning.length, tuning.validation);
+  const std::string key =
+      fmt::format("{} {} {} {} {} {} {} {} {} {} {}", recipe.seed, recipe.calibration.samples,
+                  recipe.calibration.length, recipe.search.samples, recipe.search.length, recipe.search.gptq_samples,
+                  recipe.search.gptq_length, tuning.enabled(), tuning.samples, tuning.length, tuning.validation);
   if (key != calibration_key_) {
     const PhaseTimer timer("calibration sequences");
     calibration_ = calibration_path_ == "self"

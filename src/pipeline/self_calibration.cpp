@@ -14,7 +14,7 @@ CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const
   const ModelSpec& spec = checkpoint.spec();
   const SequenceShape detection =
       fit_to_context(recipe.calibration.samples, recipe.calibration.length, spec.max_positions);
-  const SequenceShape search = fit_to_context(recipe.search.samples, recipe.search.length, spec.max_positions);
+  const SequenceShape search = search_shape(recipe, spec.max_positions);
   const std::int32_t start = start_token(tokenizer, spec);
   const auto model = nn::Transformer::load(checkpoint, options);
   const auto sample = [&](SequenceShape shape, std::uint64_t seed) {

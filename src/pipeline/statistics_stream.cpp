@@ -22,6 +22,7 @@ at::Tensor without(const at::Tensor& x, const at::Tensor& skip) {
 }  // namespace
 
 bool needs_statistics(const Recipe& recipe) {
+  if (searches_in_one_walk(recipe)) return false;
   return (recipe.activation.enabled() && recipe.activation.is_static()) ||
          (recipe.kv.enabled() && recipe.kv.is_static());
 }

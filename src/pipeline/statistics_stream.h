@@ -18,7 +18,7 @@ struct RemainingOutliers {
   double max_ratio = 0;  ///< largest ratio to the median
 };
 
-/// Whether anything has a static scale, so that statistics are needed.
+/// Whether anything has a static scale whose range no search measures, so that statistics are needed.
 bool needs_statistics(const Recipe& recipe);
 
 /// The full-precision stream of the detection sequences behind the prefix, where what has a static scale finds its

@@ -19,7 +19,7 @@ int run_in_lab(int /*argc*/, char** argv) {
         "apt-get install libtorch-dev libopenblas0-openmp, then cmake --preset release && cmake --build "
         "--preset release");
   }
-  choose_blas_kernels();
+  prepare_tensor_environment();
   std::string name = lab.string();
   argv[0] = name.data();
   replace_process(lab, argv);

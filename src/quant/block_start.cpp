@@ -17,6 +17,8 @@ bool needs_search(const Recipe& recipe) {
          (recipe.search.activation && recipe.activation.enabled()) || (recipe.search.kv && recipe.kv.enabled());
 }
 
+bool searches_in_one_walk(const Recipe& recipe) { return needs_search(recipe) && !recipe.search.exhaustive; }
+
 BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at::Tensor& stream,
                       const SiteStatistics& statistics, const Recipe& recipe) {
   BlockStart start;
@@ -27,28 +29,29 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
     const QuantizerFormat& format = recipe.format_of(site);
     if (search) {
       start.sites[site] = search->site(site, statistics[site]);
-    } else if (format.enabled() && format.is_static()) {
-      start.sites[site] = static_site_quantizer(statistics[site], at::ones_like(statistics[site].max), format);
+    } else if (format.enabled()) {
+      start.sites[site] = fixed_site_quantizer(statistics[site], format);
     }
   }
   if (search) search->finish_sites();
   if (!recipe.weight.enabled()) return start;
   const bool by_error = recipe.search.weight || recipe.search.gptq;  // of the weights' outputs
   Site gram_site = Site::qkv_input;
-  at::Tensor gram;  // of the input that the linear layers at hand share
+  at::Tensor gram;  // of the input that the linear layers at hand share, and what GPTQ makes of it
+  at::Tensor factor;
   for (const LinearId id : all_linears) {
     at::Tensor& weight = start.block[id].weight;
     if (by_error && (!gram.defined() || input_site(id) != gram_site)) {
       gram = at::Tensor();  // the old one goes before the new one comes
       gram_site = input_site(id);
       gram = search->gram(gram_site);
+      if (recipe.search.gptq) factor = compensation_factor(gram, site_name(gram_site));
     }
-    const at::Tensor clip = search ? search->weight_clip(id, gram)
-                                   : at::ones({weight.size(0), recipe.weight.groups(weight.size(1))}, weight.options());
+    const at::Tensor clip = search ? search->weight_clip(id, gram) : fixed_clip(weight, recipe.weight);
     ScaleTensors& scales = start.weight_scales[id];
     if (search && recipe.search.gptq) {
       at::Tensor compensated;
-      scales = quantize_weight_compensated(weight, clip, gram, recipe.weight, &compensated).scales;
+      scales = quantize_weight_compensated(weight, clip, factor, recipe.weight, &compensated).scales;
       weight = std::move(compensated);
     } else {
       scales = quantize_weight(weight, clip, recipe.weight).scales;

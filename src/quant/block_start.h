@@ -26,8 +26,11 @@ void add_range(SiteStatistics& statistics, Site site, const at::Tensor& x);
 
 /// Whether the recipe searches anything, so that find_start() needs a stream.
 bool needs_search(const Recipe& recipe);
+/// Whether search_start() (quant/start_search) does it, which measures ranges itself; find_start() otherwise.
+bool searches_in_one_walk(const Recipe& recipe);
 
-/// The grid search of one block (ALGORITHM.md section 6) and, where asked, GPTQ. `stream` [sequences, tokens, hidden]
+/// The exhaustive grid search of one block (ALGORITHM.md section 6) and, where asked, GPTQ: the reference of
+/// quant/start_search, and what serves where nothing is searched. `stream` [sequences, tokens, hidden]
 /// has come through the quantized blocks before; it may be undefined when nothing is searched. `statistics` are read
 /// for static formats. Takes the block over: its weights are replaced.
 BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at::Tensor& stream,

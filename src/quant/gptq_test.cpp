@@ -37,6 +37,7 @@ class Gptq : public testing::Test {
     weight = at::randn({24, columns});
     inputs = at::mm(at::randn({600, columns}), at::randn({columns, columns}) + 3 * at::eye(columns));
     gram = at::mm(inputs.t(), inputs);
+    factor = compensation_factor(gram, "inputs");
   }
   double error(const WeightCodes& codes, const QuantizerFormat& format) const {
     return at::mm(inputs, (dequantize_weight(codes, format) - weight).t()).square().sum().item<double>();
@@ -45,6 +46,7 @@ class Gptq : public testing::Test {
   at::Tensor weight;
   at::Tensor inputs;
   at::Tensor gram;
+  at::Tensor factor;
 };
 
 TEST_F(Gptq, EqualsTheTextbookForm) {
@@ -52,7 +54,7 @@ TEST_F(Gptq, EqualsTheTextbookForm) {
     const QuantizerFormat format{3, group == 0, ScaleMode::static_scale,
                                  group == 0 ? Granularity::channel : Granularity::group, group};
     const at::Tensor clip = at::full({24, format.groups(columns)}, 0.9F);
-    const WeightCodes codes = quantize_weight_compensated(weight, clip, gram, format);
+    const WeightCodes codes = quantize_weight_compensated(weight, clip, factor, format);
     EXPECT_TRUE(codes.scales.scale.equal(quantize_weight(weight, clip, format).scales.scale));
     const at::Tensor expected = textbook_codes(weight, codes.scales, gram, format, group == 0 ? columns : group);
     // A value that float32 and float64 round differently changes its row's later codes: count the rows that agree.
@@ -67,15 +69,17 @@ TEST_F(Gptq, LowersTheOutputErrorAndKeepsNearestForIndependentInputs) {
   const QuantizerFormat format{4, true, ScaleMode::static_scale, Granularity::channel, 0};
   const at::Tensor clip = at::ones({24, 1});
   const WeightCodes nearest = quantize_weight(weight, clip, format);
-  EXPECT_LT(error(quantize_weight_compensated(weight, clip, gram, format), format), 0.8 * error(nearest, format));
-  EXPECT_TRUE(quantize_weight_compensated(weight, clip, at::eye(columns), format).codes.equal(nearest.codes));
+  EXPECT_LT(error(quantize_weight_compensated(weight, clip, factor, format), format), 0.8 * error(nearest, format));
+  EXPECT_TRUE(quantize_weight_compensated(weight, clip, compensation_factor(at::eye(columns), "eye"), format)
+                  .codes.equal(nearest.codes));
 }
 
 TEST_F(Gptq, SurvivesInputsThatAreAlwaysZero) {
   const QuantizerFormat format{4, true, ScaleMode::static_scale, Granularity::channel, 0};
   at::Tensor dead = inputs.clone();
   dead.narrow(1, 3, 4).zero_();
-  const at::Tensor codes = quantize_weight_compensated(weight, at::ones({24, 1}), at::mm(dead.t(), dead), format).codes;
+  const at::Tensor dead_factor = compensation_factor(at::mm(dead.t(), dead), "dead");
+  const at::Tensor codes = quantize_weight_compensated(weight, at::ones({24, 1}), dead_factor, format).codes;
   EXPECT_TRUE(codes.isfinite().all().item<bool>());
 }
 

@@ -110,8 +110,8 @@ at::Tensor GridSearch::weight_clip(LinearId linear, const at::Tensor& gram) cons
   const at::Tensor& weight = block_[linear].weight;
   const QuantizerFormat& format = recipe_.weight;
   const std::int64_t groups = format.groups(weight.size(1));
+  if (!recipe_.search.weight) return fixed_clip(weight, format);
   at::Tensor best = at::ones({weight.size(0), groups}, weight.options());
-  if (!recipe_.search.weight) return best;
 
   // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one diagonal block of it a
   // group.
@@ -263,7 +263,7 @@ at::Tensor GridSearch::factors_as_tensor(const std::vector<double>& factors, std
 
 SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) const {
   const QuantizerFormat& format = recipe_.format_of(site);
-  at::Tensor factor = at::ones_like(start.max);
+  at::Tensor factor = at::full_like(start.max, format.clip);
   if (is_kv(site)) {
     if (recipe_.search.kv) {
       factor = site == Site::k_cache ? search_key_factor(format, start) : search_value_factor(format, start);
@@ -276,8 +276,8 @@ SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) con
 
 SiteQuantizer GridSearch::dynamic_site(Site site) const {
   const QuantizerFormat& format = recipe_.format_of(site);
+  if (!(is_kv(site) ? recipe_.search.kv : recipe_.search.activation)) return fixed_site_quantizer({}, format);
   SiteQuantizer result;
-  if (!(is_kv(site) ? recipe_.search.kv : recipe_.search.activation)) return result;
   const std::vector<double> factors = grids::dynamic_clip();
   double best_error = std::numeric_limits<double>::infinity();
   for (const double gamma : factors) {

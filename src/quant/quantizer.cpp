@@ -77,6 +77,19 @@ SiteQuantizer static_site_quantizer(const MinMaxTensors& range, const at::Tensor
   return static_site_quantizer(slice_scales(range.min, range.max, factor, factor, format));
 }
 
+SiteQuantizer fixed_site_quantizer(const MinMaxTensors& range, const QuantizerFormat& format) {
+  if (!format.enabled()) return {};
+  const auto factor = static_cast<float>(format.clip);
+  if (format.is_static()) return static_site_quantizer(range, at::full_like(range.max, factor), format);
+  SiteQuantizer result;
+  result.clip = {factor, factor};
+  return result;
+}
+
+at::Tensor fixed_clip(const at::Tensor& weight, const QuantizerFormat& format) {
+  return at::full({weight.size(0), format.groups(weight.size(1))}, format.clip, weight.options());
+}
+
 SiteFakeQuantizer::SiteFakeQuantizer(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
                                      const at::TensorOptions& options)
     : site_(site), format_(format), gamma_(parameters.clip[0]), beta_(parameters.clip[1]) {
@@ -113,7 +126,8 @@ at::Tensor SiteFakeQuantizer::dynamic_slices(const at::Tensor& slices) const {
 at::Tensor SiteFakeQuantizer::dynamic(const at::Tensor& x) const {
   switch (format_.granularity) {
     case Granularity::tensor: {
-      const at::Tensor flat = x.reshape({1, -1});
+      // [rows, in] is a sample of one sequence, or one sequence.
+      const at::Tensor flat = x.reshape({x.dim() > 2 ? x.size(0) : 1, -1});
       return dynamic_slices(flat).reshape(x.sizes());
     }
     case Granularity::group: {

@@ -46,6 +46,11 @@ MinMaxTensors merge(const MinMaxTensors& a, const MinMaxTensors& b);
 SiteQuantizer static_site_quantizer(const MinMaxTensors& range, const at::Tensor& factor,
                                     const QuantizerFormat& format);
 
+/// A site's quantizer with the factor that the format fixes; `range` is read for static formats.
+SiteQuantizer fixed_site_quantizer(const MinMaxTensors& range, const QuantizerFormat& format);
+/// The clip factors [out, groups] that the format fixes for a weight [out, in].
+at::Tensor fixed_clip(const at::Tensor& weight, const QuantizerFormat& format);
+
 /// The fake quantizer of one site: what a block's tap does there.
 class SiteFakeQuantizer {
  public:
@@ -59,7 +64,7 @@ class SiteFakeQuantizer {
   SiteFakeQuantizer(Site site, const QuantizerFormat& format, float gamma, float beta);
 
   bool enabled() const { return format_.enabled(); }
-  /// x as in Site's comments -> x^.
+  /// x as in Site's comments, with [batch, tokens] in front -> x^. A dynamic scale per tensor is one per sequence.
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
