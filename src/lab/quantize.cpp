@@ -16,6 +16,7 @@
 #include "lab/options.h"
 #include "lab/verbs.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/plan.h"
 #include "pipeline/prefix.h"
 #include "pipeline/preparation.h"
 #include "program/output.h"
@@ -35,6 +36,7 @@ struct Options {
   std::string stream_dir;
   RecipeOptions recipe;
   std::int64_t context = 0;
+  bool dry_run = false;
 };
 
 std::uint64_t directory_bytes(const std::filesystem::path& directory) {
@@ -86,6 +88,36 @@ Json provenance_of(quant::Preparation& preparation, const Recipe& recipe) {
   return provenance;
 }
 
+/// Says what is about to happen; for --dry-run that is all.
+void show_plan(const Options& options, const Recipe& recipe, const ModelSpec& spec, bool json) {
+  const quant::Plan plan = quant::make_plan(spec, recipe, quant::measured_flops(spec));
+  if (json && options.dry_run) {
+    Json result = quant::plan_to_json(plan);
+    result["model"] = options.model;
+    result["recipe"] = recipe_to_json(recipe);
+    print_json(result);
+    return;
+  }
+  std::string text =
+      fmt::format("{}: {} {} blocks, hidden {}, ffn {}\nto {}: {} ({})\ncalibration: {}\n", options.model,
+                  spec.block_count, spec.family->model_type, spec.hidden_size, spec.intermediate_size, options.out,
+                  recipe.name, quant::recipe_in_words(recipe),
+                  recipe.calibration.source == "self"
+                      ? "text that the model samples itself (--calibration FILE takes a text of yours, and is quicker)"
+                      : recipe.calibration.source);
+  for (const quant::PlannedStep& step : plan.steps) {
+    text += fmt::format("  {:<28} about {}\n", step.name, format_duration(step.seconds));
+  }
+  text += fmt::format("  {:<28} about {}, {} of memory\n", "in all", format_duration(plan.seconds),
+                      format_bytes(plan.private_bytes));
+  if (options.dry_run) {
+    print_result(text);
+  } else {
+    text.pop_back();
+    log_info("{}", text);
+  }
+}
+
 int quantize(const Options& options, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const PrivateMemoryPeak memory;
@@ -99,12 +131,11 @@ int quantize(const Options& options, const CommonOptions& common) {
                                               options.restart);
   recipe.calibration.source = preparation.calibration_name();
   const ModelSpec& spec = preparation.checkpoint().spec();
+  if (processes.is_root()) show_plan(options, recipe, spec, common.json);
+  if (options.dry_run) return 0;
   recipe = preparation.settled(std::move(recipe));
   const quant::CalibrationData& data = preparation.calibration(recipe);
   const std::vector<std::int32_t> prefix = preparation.prefix(recipe);
-  log_info("{}: {} {} blocks, hidden {}, ffn {}; recipe {} ({}), calibration {}", options.model, spec.block_count,
-           spec.family->model_type, spec.hidden_size, spec.intermediate_size, recipe.name, precision_name(recipe),
-           recipe.calibration.source);
   const std::string prefix_text = quant::prefix_text(prefix, preparation.tokenizer());
   log_info("prefix: {}", prefix.empty() ? "none" : fmt::format("{} (ids {})", prefix_text, fmt::join(prefix, ",")));
 
@@ -163,9 +194,13 @@ int quantize(const Options& options, const CommonOptions& common) {
                            format_bytes(static_cast<double>(directory_bytes(options.out))), format_duration(seconds),
                            format_bytes(static_cast<double>(memory.bytes()))));
   if (summary.outliers_measured && !prefix.empty()) {
-    print_result(fmt::format("outlier tokens a sequence with the prefix: {:.2f}; largest ratio to the median: {:.1f}\n",
-                             summary.remaining.per_sequence, summary.remaining.max_ratio));
+    print_result(fmt::format(
+        "outlier tokens a sequence with the prefix: {:.2f}, in {:.0f}% of the sequences; largest ratio to the median: "
+        "{:.1f}\n",
+        summary.remaining.per_sequence, 100 * summary.remaining.sequence_share, summary.remaining.max_ratio));
   }
+  print_result(fmt::format("next: pq eval {0} --text FILE --against {1}; pq run {0} --prompt TEXT; pq verify {0}\n",
+                           options.out, options.model));
   return 0;
 }
 
@@ -195,6 +230,7 @@ Verb quantize_verb() {
                        "Directory for the fine-tuning's activation streams; without it they stay in memory where "
                        "they fit, else go to OUT.partial")
             ->option_text("DIR");
+        app.add_flag("--dry-run", options->dry_run, "Only say what would be done, how long and in how much memory");
         add_recipe_options(app, options->recipe);
         return [options, &common] { return quantize(*options, common); };
       }};

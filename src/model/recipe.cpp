@@ -67,6 +67,28 @@ Recipe named_recipe(std::string_view name) {
                    did_you_mean(name, recipe_names()));
 }
 
+const std::vector<Budget>& budgets() {
+  static const std::vector<Budget> rows{
+      {"fast",
+       "a quarter of the tokens: to try something",
+       {"calibration.samples=16", "search.samples=2", "search.gptq_samples=0"}},
+      {"normal", "the defaults", {}},
+      {"best",
+       "GPTQ on 128 sequences of 2048 tokens, as the field does",
+       {"calibration.samples=64", "search.gptq_samples=128", "search.gptq_length=2048"}},
+  };
+  return rows;
+}
+
+const Budget& named_budget(std::string_view name) {
+  std::vector<std::string> names;
+  for (const Budget& budget : budgets()) {
+    if (budget.name == name) return budget;
+    names.push_back(budget.name);
+  }
+  throw InputError(fmt::format("--budget {}", name), "there is no budget of this name", did_you_mean(name, names));
+}
+
 namespace {
 
 const RecipeField* find_field(std::string_view key) {

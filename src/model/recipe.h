@@ -49,6 +49,7 @@ struct RotationSettings {
   bool r2 = true;                                     ///< V and o_proj, per head, fused
   bool r3 = true;                                     ///< Q and K after RoPE, online
   bool r4 = true;                                     ///< input of down_proj, online
+  bool signs = true;                                  ///< R2 and R4 behind random signs, as R1 is; fused
   bool any() const { return r1 != ResidualRotation::none || r2 || r3 || r4; }
   bool operator==(const RotationSettings&) const = default;
 };
@@ -156,6 +157,17 @@ const std::vector<RecipeField>& recipe_fields();
 std::vector<std::string> recipe_names();
 /// Throws InputError ("did you mean") for an unknown name.
 Recipe named_recipe(std::string_view name);
+
+/// Named sets of settings that say how long quantizing may take.
+struct Budget {
+  std::string name;
+  std::string help;
+  std::vector<std::string> settings;  ///< "key=value"
+};
+/// fast, normal and best.
+const std::vector<Budget>& budgets();
+/// Throws InputError ("did you mean") for an unknown name.
+const Budget& named_budget(std::string_view name);
 
 /// Applies "key=value". Throws InputError for an unknown key ("did you mean") or a value that is not allowed.
 void apply_setting(Recipe& recipe, std::string_view assignment);

@@ -173,6 +173,9 @@ std::vector<RecipeField> make_fields() {
           "rotate.r3", "rotate Q and K after RoPE (online)", [](auto& r) -> auto& { return r.rotate.r3; }),
       flag(
           "rotate.r4", "rotate the input of down_proj (online)", [](auto& r) -> auto& { return r.rotate.r4; }),
+      flag(
+          "rotate.signs", "random signs in front of R2 and R4, as R1 has them (fused)",
+          [](auto& r) -> auto& { return r.rotate.signs; }),
       word(
           "prefix.tokens", "auto, none, ids:1,2, random:N, top1:N, or text", "the prefix",
           [](auto& r) -> auto& { return r.prefix.tokens; }),

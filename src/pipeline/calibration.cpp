@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -115,6 +116,33 @@ void split_tuning_sequences(CalibrationSet drawn, const Recipe& recipe, Calibrat
   data.tuning = std::move(drawn);
 }
 
+CalibrationData behind_prefix(CalibrationData data, const std::vector<std::int32_t>& prefix_ids) {
+  if (prefix_ids.empty()) return data;
+  for (CalibrationSet* set : {&data.detection, &data.search, &data.tuning, &data.validation}) {
+    const bool repeated =
+        set->length() > 1 && std::all_of(set->sequences.begin(), set->sequences.end(),
+                                         [&](const auto& ids) { return ids.front() == prefix_ids.back(); });
+    if (!repeated) continue;
+    for (auto& sequence : set->sequences) sequence.erase(sequence.begin());
+  }
+  return data;
+}
+
+namespace {
+
+/// Says so where the text has so few different tokens that nothing found on it holds for other text.
+void warn_of_poor_text(const CalibrationSet& set, std::string_view where) {
+  constexpr std::size_t few = 32;
+  std::set<std::int32_t> ids;
+  for (const auto& sequence : set.sequences) ids.insert(sequence.begin(), sequence.end());
+  if (ids.size() >= few || set.sequences.empty()) return;
+  log_warning(
+      "{}: the calibration sequences have only {} different tokens: scales found on them say little about other text",
+      where, ids.size());
+}
+
+}  // namespace
+
 std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path) {
   if (!std::filesystem::is_directory(path)) return {path};
   std::vector<std::filesystem::path> files;
@@ -176,6 +204,7 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   data.source = path.filename().string();
   data.detection = draw_sequences(tokens, detection, eos, recipe.seed, "calibration", path.string());
   data.search = draw_sequences(tokens, search, eos, recipe.seed, "grid search", path.string());
+  warn_of_poor_text(data.search, path.string());
   if (recipe.finetune.enabled()) {
     const SequenceShape shape = tuning_shape(recipe, spec.max_positions);
     split_tuning_sequences(draw_sequences(tokens, shape, eos, recipe.seed, "fine-tuning", path.string()), recipe, data);

@@ -46,6 +46,10 @@ SequenceShape tuning_shape(const Recipe& recipe, std::int64_t max_positions);
 /// Gives the last of `drawn` to validation, as many as the recipe asks; where fewer were to be had, its share of them.
 void split_tuning_sequences(CalibrationSet drawn, const Recipe& recipe, CalibrationData& data);
 
+/// The sequences as they stand behind a prefix: where all begin with its last token, which stands there already (a text
+/// that the model sampled behind its BOS), without that.
+CalibrationData behind_prefix(CalibrationData data, const std::vector<std::int32_t>& prefix_ids);
+
 /// The files that a calibration text stands in: itself, or of a directory all its .txt and .jsonl files, plain or
 /// gzip, by name. Throws InputError when there are none.
 std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path);

@@ -96,6 +96,7 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
   Json json{{"seconds", summary.seconds}, {"block_seconds", summary.block_seconds}};
   if (summary.outliers_measured) {
     json["remaining_outliers_per_sequence"] = summary.remaining.per_sequence;
+    json["remaining_outlier_sequence_share"] = summary.remaining.sequence_share;
     json["remaining_max_ratio"] = summary.remaining.max_ratio;
   }
   if (!summary.tuning.empty()) {
@@ -107,11 +108,12 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
 }
 
 QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe& recipe,
-                               const std::vector<std::int32_t>& prefix_ids, const CalibrationData& data,
+                               const std::vector<std::int32_t>& prefix_ids, const CalibrationData& sequences,
                                const at::TensorOptions& options, QuantizedModelSink& sink, const QuantizeWork& work) {
   const at::NoGradGuard no_grad;
   const PhaseTimer timer("quantize");
   const ModelSpec& spec = checkpoint.spec();
+  const CalibrationData data = behind_prefix(sequences, prefix_ids);
   const TransformedModel model(checkpoint, recipe, options);
   const std::int64_t longest = std::max({data.detection.length(), data.search.length(), data.tuning.length()});
   nn::ModelContext contexts(spec, online_rotations(spec, recipe.rotate),

@@ -45,8 +45,7 @@ BlockStart SearchStream::find_start(std::int64_t index, nn::Block block, const n
       StartSearch found = search_start(std::move(block), context, stream_, search_sequences_, recipe_,
                                        fmt::format("block {}", index), advanced_);
       for (const std::string& warning : found.warnings) log_warning("block {}: {}", index, warning);
-      remaining_.per_sequence = std::max(remaining_.per_sequence, found.left.mean_upper);
-      remaining_.max_ratio = std::max(remaining_.max_ratio, found.left.max_ratio);
+      remaining_.add(found.left);
       start = std::move(found.start);
     }
   } else {

@@ -39,14 +39,12 @@ SiteStatistics StatisticsStream::advance(std::int64_t index, const nn::Block& bl
   SiteStatistics statistics;
   if (!stream_.defined()) return statistics;
   const PhaseTimer timer(fmt::format("block {}: statistics", index));
-  double upper = 0;
+  SiteSum left;
   at::Tensor outliers;  // [batch, tokens] of the batch at hand, at down_proj's input
   const nn::Tap tap = [&](Site site, const at::Tensor& x) {
     if (site == Site::down_product) {
       const at::Tensor maxima = token_maxima(x);
-      const SiteOutliers left = measure_outliers(maxima, recipe_.prefix);
-      upper += left.mean_upper * static_cast<double>(x.size(0));
-      remaining_.max_ratio = std::max(remaining_.max_ratio, left.max_ratio);
+      left.add(measure_outliers(maxima, recipe_.prefix), x.size(0));
       outliers = upper_outlier_mask(maxima, recipe_.prefix);
     }
     if (statistics.find(site) == nullptr) return x;
@@ -56,7 +54,7 @@ SiteStatistics StatisticsStream::advance(std::int64_t index, const nn::Block& bl
     return x;
   };
   propagate(block, context, stream_, tap);
-  remaining_.per_sequence = std::max(remaining_.per_sequence, upper / static_cast<double>(stream_.size(0)));
+  remaining_.add(left.mean());
   return statistics;
 }
 

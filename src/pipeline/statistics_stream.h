@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "model/recipe.h"
@@ -9,13 +10,22 @@
 #include "pipeline/calibration.h"
 #include "pipeline/transformed_model.h"
 #include "quant/block_start.h"
+#include "quant/token_maxima.h"
 
 namespace pq::quant {
 
 /// Upper outliers at down_proj's input that are left with the prefix in place, in the block that has most.
 struct RemainingOutliers {
   double per_sequence = 0;
-  double max_ratio = 0;  ///< largest ratio to the median
+  double sequence_share = 0;  ///< share of the sequences that have any
+  double max_ratio = 0;       ///< largest ratio to the median
+
+  /// Takes in one more block's.
+  void add(const SiteOutliers& block) {
+    per_sequence = std::max(per_sequence, block.mean_upper);
+    sequence_share = std::max(sequence_share, block.upper_share);
+    max_ratio = std::max(max_ratio, block.max_ratio);
+  }
 };
 
 /// Whether anything has a static scale whose range no search measures, so that statistics are needed.

@@ -65,6 +65,12 @@ void add_recipe_options(CLI::App& app, RecipeOptions& options) {
   app.add_option("--recipe", options.recipe, "What to quantize to; the names are listed below")
       ->option_text(fmt::format("NAME (default {})", options.recipe))
       ->group(group);
+  std::vector<std::string> rows;
+  for (const Budget& row : budgets()) rows.push_back(fmt::format("{} ({})", row.name, row.help));
+  app.add_option("--budget", options.budget,
+                 fmt::format("How long it may take: {}; --set goes on from there", fmt::join(rows, ", ")))
+      ->option_text(fmt::format("NAME (default {})", options.budget))
+      ->group(group);
   app.add_option("--set", options.settings, "Set one field of the recipe; may be repeated, the last one wins")
       ->option_text("KEY=VALUE")
       ->allow_extra_args(false)
@@ -88,6 +94,7 @@ void add_recipe_options(CLI::App& app, RecipeOptions& options) {
 
 Recipe resolve(const RecipeOptions& options) {
   Recipe recipe = named_recipe(options.recipe);
+  for (const std::string& setting : named_budget(options.budget).settings) apply_setting(recipe, setting);
   for (const std::string& setting : options.shortcuts) apply_setting(recipe, setting);
   for (const std::string& setting : options.settings) apply_setting(recipe, setting);
   if (recipe.finetune.epochs < 0) recipe.finetune.epochs = recommended_epochs(recipe);

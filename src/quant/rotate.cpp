@@ -1,8 +1,22 @@
 #include "quant/rotate.h"
 
+#include <string_view>
+
 #include "base/random.h"
 
 namespace pq::quant {
+
+namespace {
+
+/// [count] float64, -1 or +1.
+at::Tensor random_signs(std::uint64_t seed, std::string_view stream, std::int64_t count) {
+  Random random(seed, stream);
+  at::Tensor signs = at::empty({count}, at::kDouble);
+  for (std::int64_t i = 0; i < count; ++i) signs.data_ptr<double>()[i] = random.sign();
+  return signs;
+}
+
+}  // namespace
 
 Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed,
                    const at::Device& device)
@@ -10,10 +24,13 @@ Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std:
   settings_.r1 = residual_rotation(spec, settings.r1);
   const auto options = at::TensorOptions().dtype(at::kDouble).device(device);
   if (settings_.r1 == ResidualRotation::fused) {
-    Random random(seed, "rotation R1");
-    at::Tensor signs = at::empty({spec.hidden_size}, at::kDouble);
-    for (std::int64_t i = 0; i < spec.hidden_size; ++i) signs.data_ptr<double>()[i] = random.sign();
-    signs_ = signs.to(device);
+    signs_ = random_signs(seed, "rotation R1", spec.hidden_size).to(device);
+  }
+  if (settings.r2 && settings.signs) {
+    value_signs_ = random_signs(seed, "rotation R2", spec.kv_size()).view({-1, spec.head_dim}).to(device);
+  }
+  if (settings.r4 && settings.signs) {
+    product_signs_ = random_signs(seed, "rotation R4", spec.intermediate_size).to(device);
   }
   if (settings_.r1 != ResidualRotation::none) hidden_ = std::make_unique<nn::Hadamard>(spec.hidden_size, options);
   if (settings.r2) head_ = std::make_unique<nn::Hadamard>(spec.head_dim, options);
@@ -46,14 +63,27 @@ void Rotation::transform_block(std::int64_t /*index*/, nn::Block& block, SiteTra
       }
     }
     if (settings_.r2 && id == LinearId::v) {
+      const auto rotated = [&](const at::Tensor& heads) {  // [.., kv_heads, head_dim]
+        return head_->apply(value_signs_.defined() ? heads * value_signs_ : heads);
+      };
       const at::Tensor columns = weight.t().contiguous().view({-1, spec_.kv_head_count, head_dim});
-      weight = head_->apply(columns).reshape({-1, spec_.kv_size()}).t().contiguous();
-      if (bias.defined()) bias = head_->apply(bias.view({spec_.kv_head_count, head_dim})).reshape({-1});
+      weight = rotated(columns).reshape({-1, spec_.kv_size()}).t().contiguous();
+      if (bias.defined()) bias = rotated(bias.view({spec_.kv_head_count, head_dim})).reshape({-1});
     }
     if (settings_.r2 && id == LinearId::o) {
-      weight = head_->apply(weight.view({-1, spec_.head_count, head_dim})).reshape({-1, spec_.query_size()});
+      at::Tensor heads = weight.view({-1, spec_.head_count, head_dim});
+      if (value_signs_.defined()) {
+        heads = heads * value_signs_.repeat_interleave(spec_.head_count / spec_.kv_head_count, 0);
+      }
+      weight = head_->apply(heads).reshape({-1, spec_.query_size()});
     }
-    if (settings_.r4 && id == LinearId::down) weight = intermediate_->apply(weight);
+    if (product_signs_.defined() && id == LinearId::up) {
+      weight = weight * product_signs_.unsqueeze(1);
+      if (bias.defined()) bias = bias * product_signs_;
+    }
+    if (settings_.r4 && id == LinearId::down) {
+      weight = intermediate_->apply(product_signs_.defined() ? weight * product_signs_ : weight);
+    }
     linear.weight = weight.to(dtype).contiguous();
     if (bias.defined()) linear.bias = bias.to(dtype).contiguous();
   }

@@ -13,8 +13,9 @@
 namespace pq::quant {
 
 /// The rotations of one model (ALGORITHM.md section 4; QuaRot and SpinQuant naming). R1 is diag(signs) H / sqrt(hidden)
-/// with signs from the seed where it is fused, H / sqrt(hidden) where it is online; R2, R3 and R4 are H / sqrt(n). All
-/// is fused in float64.
+/// with signs from the seed where it is fused, H / sqrt(hidden) where it is online; R3 is H / sqrt(head_dim). R2 and R4
+/// are H / sqrt(n), behind signs from the seed where the recipe says so: R2's stand in v_proj and o_proj, R4's in
+/// up_proj and down_proj, so that nothing is left of them online. All is fused in float64.
 class Rotation : public Transform {
  public:
   Rotation(const ModelSpec& spec, const RotationSettings& settings, std::uint64_t seed, const at::Device& device);
@@ -38,6 +39,8 @@ class Rotation : public Transform {
   ModelSpec spec_;
   RotationSettings settings_;  // with r1 as it is for this model
   at::Tensor signs_;           // [hidden] float64, +-1
+  at::Tensor value_signs_;     // [kv_heads, head_dim], or undefined
+  at::Tensor product_signs_;   // [intermediate], or undefined
   std::unique_ptr<nn::Hadamard> hidden_;
   std::unique_ptr<nn::Hadamard> head_;
   std::unique_ptr<nn::Hadamard> intermediate_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/phase_timer.h"
 #include "base/random.h"
 #include "nn/batches.h"
 #include "quant/gptq.h"
@@ -51,6 +52,13 @@ class Walk {
   }
 
   StartSearch run(bool advance) {
+    for (const LinearId id : all_linears) {
+      const auto dead = (rounded_[id].weight.abs().amax(1) == 0).sum().item<std::int64_t>();
+      if (dead > 0) {
+        result_.warnings.push_back(fmt::format("{}: {} of {} output channels have no weight that is not zero",
+                                               tensor_names::linear_in_block(id), dead, rounded_[id].weight.size(0)));
+      }
+    }
     quantize_inputs(Site::qkv_input);
     search_caches();
     quantize_inputs(Site::o_input);
@@ -178,6 +186,7 @@ class Walk {
   }
 
   SiteChoice choose(Site site) {
+    const PhaseTimer timer(fmt::format("{}: search of {}", name_, site_name(site)));
     const QuantizerFormat& format = recipe_.format_of(site);
     MinMaxTensors range;
     for (Batch& batch : batches_) {
@@ -198,6 +207,7 @@ class Walk {
   }
 
   void quantize_inputs(Site site) {
+    const PhaseTimer timer(fmt::format("{}: {}", name_, site_name(site)));
     if (recipe_.format_of(site).enabled()) take(site, choose(site));
     const bool by_error = recipe_.weight.enabled() && (recipe_.search.weight || recipe_.search.gptq);
     const SiteFakeQuantizer rounding = quantizer(site);
@@ -221,7 +231,15 @@ class Walk {
   }
 
   void round_weights(Site site, const at::Tensor& gram) {
+    const PhaseTimer timer(fmt::format("{}: weights behind {}", name_, site_name(site)));
     const QuantizerFormat& format = recipe_.weight;
+    if (gram.defined()) {
+      const auto dead = (gram.diagonal() == 0).sum().item<std::int64_t>();
+      if (dead > 0) {
+        result_.warnings.push_back(fmt::format("{}: {} of {} channels are zero on all calibration tokens",
+                                               site_name(site), dead, gram.size(0)));
+      }
+    }
     at::Tensor factor;
     if (recipe_.search.gptq) factor = compensation_factor(gram, fmt::format("{}: {}", name_, site_name(site)));
     for (const LinearId id : readers_of(site)) {
@@ -241,6 +259,7 @@ class Walk {
 
   void search_caches() {
     if (!recipe_.kv.enabled()) return;
+    const PhaseTimer timer(fmt::format("{}: K and V", name_));
     // Ranges of all search sequences; the first batch of them is what the searches see.
     nn::Qkv first;
     MinMaxTensors key_range, value_range;

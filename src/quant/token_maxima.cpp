@@ -19,6 +19,7 @@ double median(std::vector<float> values) {
 void SiteSum::add(const SiteOutliers& part, std::int64_t count) {
   sum.mean_upper += part.mean_upper * static_cast<double>(count);
   sum.mean_lower += part.mean_lower * static_cast<double>(count);
+  sum.upper_share += part.upper_share * static_cast<double>(count);
   sum.max_ratio = std::max(sum.max_ratio, part.max_ratio);
   sum.max_inverse_ratio = std::max(sum.max_inverse_ratio, part.max_inverse_ratio);
   sequences += count;
@@ -28,6 +29,7 @@ SiteOutliers SiteSum::mean() const {
   SiteOutliers result = sum;
   result.mean_upper /= static_cast<double>(std::max<std::int64_t>(1, sequences));
   result.mean_lower /= static_cast<double>(std::max<std::int64_t>(1, sequences));
+  result.upper_share /= static_cast<double>(std::max<std::int64_t>(1, sequences));
   return result;
 }
 
@@ -56,6 +58,7 @@ SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& se
       if (middle > 0) one.max_ratio = std::max(one.max_ratio, value / middle);
       if (value > 0) one.max_inverse_ratio = std::max(one.max_inverse_ratio, middle / value);
     }
+    one.upper_share = one.mean_upper > 0 ? 1 : 0;
     sum.add(one, 1);
   }
   return sum.mean();

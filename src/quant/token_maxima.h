@@ -13,6 +13,7 @@ namespace pq::quant {
 struct SiteOutliers {
   double mean_upper = 0;         ///< upper outlier tokens a sequence
   double mean_lower = 0;         ///< lower outlier tokens a sequence
+  double upper_share = 0;        ///< share of the sequences that have an upper outlier
   double max_ratio = 0;          ///< largest M_i / median(M)
   double max_inverse_ratio = 0;  ///< largest median(M) / M_i
 };
