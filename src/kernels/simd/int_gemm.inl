@@ -1,63 +1,5 @@
 // Integer products on the vocabulary of vec.h. Included inside the namespace of one instruction set.
 
-/// The 8 quads of one column block, unpacked: use(quad, codes of 16 channels x 4 columns).
-template <int Bits, typename Use>
-inline __attribute__((always_inline)) void for_each_quad(const std::uint8_t* block, Use&& use) {
-  if constexpr (Bits == 8) {
-#pragma GCC unroll 8
-    for (int quad = 0; quad < 8; ++quad) use(quad, b_load(block + 64 * quad));
-  } else if constexpr (Bits == 4) {
-    const B mask = b_set(0x0f);
-#pragma GCC unroll 4
-    for (int line = 0; line < 4; ++line) {
-      const B codes = b_load(block + 64 * line);
-      use(2 * line, b_and(codes, mask));
-      use(2 * line + 1, b_and(b_shift_right<4>(codes), mask));
-    }
-  } else {
-    const B mask = b_set(3);
-    const B third = b_set(4);
-    B bits{};
-    if constexpr (Bits == 3) bits = b_load(block + 128);
-    const auto with_third = [&](B low, B high) {
-      if constexpr (Bits == 3) return b_or(low, b_and(high, third));
-      return low;
-    };
-#pragma GCC unroll 2
-    for (int line = 0; line < 2; ++line) {
-      const B codes = b_load(block + 64 * line);
-      const B upper = Bits == 3 && line == 1 ? b_shift_right<4>(bits) : bits;
-      use(4 * line, with_third(b_and(codes, mask), b_shift_left<2>(upper)));
-      use(4 * line + 1, with_third(b_and(b_shift_right<2>(codes), mask), b_shift_left<1>(upper)));
-      use(4 * line + 2, with_third(b_and(b_shift_right<4>(codes), mask), upper));
-      use(4 * line + 3, with_third(b_and(b_shift_right<6>(codes), mask), b_shift_right<1>(upper)));
-    }
-  }
-}
-
-/// Column blocks of a panel as bytes, a quad every `step` bytes: out [blocks * 8][step], 64 of them written.
-template <int Bits>
-inline void unpack_blocks(const std::uint8_t* codes, std::int64_t blocks, std::int64_t step, std::uint8_t* out) {
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    for_each_quad<Bits>(codes + block * 64 * Bits, [&](int quad, B bytes) { b_store(out + quad * step, bytes); });
-    out += 8 * step;
-  }
-}
-
-inline void unpack_blocks(const std::uint8_t* codes, std::int64_t blocks, int bits, std::int64_t step,
-                          std::uint8_t* out) {
-  switch (bits) {
-    case 2:
-      return unpack_blocks<2>(codes, blocks, step, out);
-    case 3:
-      return unpack_blocks<3>(codes, blocks, step, out);
-    case 4:
-      return unpack_blocks<4>(codes, blocks, step, out);
-    default:
-      return unpack_blocks<8>(codes, blocks, step, out);
-  }
-}
-
 /// sums[r][p] = the product of `quads` quads of row r and unpacked panel p (panels interleaved, [quads][P][64]), both
 /// planes. A function of its own, so that nothing but the tile competes for registers.
 template <int R, int P>
@@ -156,12 +98,15 @@ inline void dense_values(const IntWeights& weights, const std::uint8_t* bytes, s
 }
 
 /// The same for one packed panel and few rows: every code is read once, straight from where it lies.
-template <int R, int Bits>
+template <int R, int Bits, bool TwoLevel = false>
 inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
                           std::int64_t row, F (&values)[R][1]) {
   for (int r = 0; r < R; ++r) values[r][0] = start_value(weights, panel);
   const std::uint8_t* block = weights.codes + panel * weights.panel_bytes;
   const std::int8_t* rows = activations.codes + row * activations.row_stride;
+  GroupScales scales{};
+  const std::uint8_t* of_group = TwoLevel ? weights.group_scales + panel * weights.panel_bytes : nullptr;
+  std::int64_t left_of_group = 0;
   for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
     const std::int64_t blocks = segment_columns(weights, segment) / column_block;
     I acc[R][2];
@@ -176,8 +121,17 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
       for (std::int64_t b = 0; b < blocks; ++b) {
 #pragma GCC unroll 8
         for (int line = 0; line < Bits; ++line) prefetch<2048>(block + 64 * line);
+        if constexpr (TwoLevel) {
+          if (left_of_group == 0) {
+            scales = load_group_scales(of_group);
+            of_group += panel_channels;
+            left_of_group = weights.group;
+          }
+          left_of_group -= column_block;
+        }
         for_each_quad<Bits>(
             block, [&](int quad, B codes) __attribute__((always_inline)) {
+              if constexpr (TwoLevel) codes = scaled_codes(codes, scales);
 #pragma GCC unroll 4
               for (int r = 0; r < R; ++r) {
                 const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
@@ -213,7 +167,8 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
     case 3:
       return packed_values<R, 3>(weights, panel, activations, row, values);
     case 4:
-      return packed_values<R, 4>(weights, panel, activations, row, values);
+      return weights.group_scales != nullptr ? packed_values<R, 4, true>(weights, panel, activations, row, values)
+                                             : packed_values<R, 4>(weights, panel, activations, row, values);
     default:
       return packed_values<R, 8>(weights, panel, activations, row, values);
   }
@@ -349,10 +304,7 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
   auto* up_bytes = bytes + tile_panels * gemm.weights.columns * panel_channels;
   for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
     const auto unpack = [&](const IntWeights& weights, std::uint8_t* out) {
-      for (int p = 0; p < P; ++p) {
-        unpack_blocks(weights.codes + (panel + p) * weights.panel_bytes, weights.columns / column_block, weights.bits,
-                      64 * P, out + 64 * p);
-      }
+      for (int p = 0; p < P; ++p) unpack_panel(weights, panel + p, 64 * P, out + 64 * p);
     };
     unpack(gemm.weights, bytes);
     if (gemm.up != nullptr) unpack(*gemm.up, up_bytes);
