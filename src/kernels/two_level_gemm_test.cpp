@@ -37,7 +37,8 @@ class TwoLevelProduct {
         weight_sum_(panels_ * segments_ * 16),
         rows_(shape.planes * shape.rows * shape.columns),
         row_scale_(shape.rows * segments_),
-        row_number_(shape.rows * segments_),
+        row_zero_(shape.rows * segments_),
+        row_sum_(shape.rows * segments_),
         scratch_(static_cast<std::int64_t>(gemm_scratch_bytes(shape.columns))) {
     std::mt19937 random(seed);
     const std::int64_t packed_panel = group_bytes_ + panel_bytes(shape.columns, 4);
@@ -76,7 +77,12 @@ class TwoLevelProduct {
     }
     for (std::int64_t i = 0; i < row_scale_.size(); ++i) {
       row_scale_[i] = static_cast<float>(random() % 1000 + 1) * 1e-3F;
-      row_number_[i] = static_cast<std::int32_t>(random() % 401) - 200;
+      row_zero_[i] = static_cast<std::int32_t>(random() % 401) - 200;
+    }
+    for (std::int64_t i = 0; i < rows_.size(); ++i) {
+      const std::int64_t row = i / shape.columns % shape.rows;
+      const std::int32_t weight = i / shape.columns < shape.rows ? 1 : 256;
+      row_sum_[row * segments_ + i % shape.columns / shape.segment] += weight * rows_[i];
     }
   }
   TwoLevelProduct(const TwoLevelProduct&) = delete;
@@ -119,8 +125,8 @@ class TwoLevelProduct {
     std::vector<float> out(static_cast<std::size_t>(shape_.rows * shape_.channels), 0.5F);
     const IntGemm gemm{.weights = weights,
                        .up = nullptr,
-                       .activations = {rows_.data(), row_scale_.data(), row_number_.data(), row_number_.data(),
-                                       shape_.rows, shape_.columns, shape_.rows * shape_.columns, shape_.planes},
+                       .activations = {rows_.data(), row_scale_.data(), row_zero_.data(), row_sum_.data(), shape_.rows,
+                                       shape_.columns, shape_.rows * shape_.columns, shape_.planes},
                        .out = out.data(),
                        .out_stride = shape_.channels,
                        .store = Store::overwrite};
@@ -139,7 +145,8 @@ class TwoLevelProduct {
   Guarded<std::int32_t> weight_sum_;
   Guarded<std::int8_t> rows_;
   Guarded<float> row_scale_;
-  Guarded<std::int32_t> row_number_;  // as zero points and as sums: the kernel only multiplies them
+  Guarded<std::int32_t> row_zero_;
+  Guarded<std::int32_t> row_sum_;
   Guarded<std::uint8_t> scratch_;
   IntWeights two_level_{};
   IntWeights eight_bits_{};

@@ -93,6 +93,10 @@ inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I i_sub(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 inline I i_and(I a, I b) { return _mm512_and_si512(a, b); }
+/// 16 unsigned bytes.
+inline I i_load_bytes(const std::uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 /// -1 in the first n of 16 lanes, 0 in the others.
 inline I i_mask(std::int64_t n) { return _mm512_maskz_set1_epi32(static_cast<__mmask16>((1U << n) - 1U), -1); }
 inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
@@ -142,8 +146,7 @@ inline B b_broadcast4(const void* p) {
 }
 /// 16 bytes, each in all four bytes of its lane.
 inline B b_spread(const std::uint8_t* p) {
-  return _mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
-                             _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
+  return _mm512_shuffle_epi8(i_load_bytes(p), _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
 }
 /// Bytes that are the same in all of a lane, as b_multiply takes them.
 inline B b_factor(B spread) { return _mm512_and_si512(spread, _mm512_set1_epi16(0xff)); }

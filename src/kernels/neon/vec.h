@@ -153,6 +153,14 @@ inline I i_zero() { return i_set(0); }
 inline I i_load(const std::int32_t* p) {
   return i_make([p](int i) { return vld1q_s32(p + 4 * i); });
 }
+inline I i_load_bytes(const std::uint8_t* p) {
+  const uint8x16_t bytes = vld1q_u8(p);
+  const uint16x8_t words[2] = {vmovl_u8(vget_low_u8(bytes)), vmovl_u8(vget_high_u8(bytes))};
+  return i_make([&](int i) {
+    const uint16x8_t half = words[i / 2];
+    return vreinterpretq_s32_u32(vmovl_u16(i % 2 == 0 ? vget_low_u16(half) : vget_high_u16(half)));
+  });
+}
 inline void i_store(std::int32_t* p, I x) {
   for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.val[i]);
 }
