@@ -54,7 +54,8 @@ Part part_of(std::string_view name) {
   if (name.ends_with(".bias") || name.ends_with("norm.weight")) return Part::norms_and_biases;
   if (name.ends_with(".scale") || name.ends_with(".zero_point") || name.ends_with(".clip"))
     return Part::activation_scales;
-  if (name.ends_with(".scales") || name.ends_with(".zero_points")) return Part::weight_scales;
+  if (name.ends_with(".scales") || name.ends_with(".group_scales") || name.ends_with(".zero_points"))
+    return Part::weight_scales;
   if (name.ends_with("_proj.qweight") || name.ends_with("_proj.weight")) return Part::weights;
   return Part::other;
 }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "numerics/two_level.h"
 
 namespace pq::io {
 namespace {
@@ -25,6 +26,18 @@ void read_into(const TensorView& view, std::vector<T>& values) {
 void read_into(const TensorView& view, std::array<float, 2>& values) {
   const auto copied = copy_values<float>(view);
   std::copy(copied.begin(), copied.end(), values.begin());
+}
+
+/// What kernels take for granted of two-level scales: (code - zero point) * group scale is an int8 for every code.
+/// `group_scales` is the tensor that `linear` has them from.
+void check_group_scales(const TensorView& group_scales, const QuantizedLinear& linear, std::string_view remedy) {
+  for (std::size_t i = 0; i < linear.group_scales.size(); ++i) {
+    if (two_level::fits(linear.group_scales[i], linear.zero_points[i])) continue;
+    fail_tensor(group_scales,
+                fmt::format("element {} is {} with a zero point of {}: no scale of 1 to {} whose products are int8", i,
+                            linear.group_scales[i], linear.zero_points[i], two_level::largest_group_scale),
+                remedy);
+  }
 }
 
 }  // namespace
@@ -54,7 +67,7 @@ QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const Sit
   block.transforms = transforms;
   std::string file;
   visit_block(spec, recipe, index, block, [&](const TensorDeclaration& declaration, auto& values) {
-    const bool weight = declaration.dtype == DType::u8 || declaration.dtype == DType::f16;
+    const bool weight = declaration.name.ends_with(".qweight") || declaration.dtype == DType::f16;
     if (weight && weights == BlockWeights::leave) return;
     const TensorView view = tensor(declaration.name);
     expect_tensor(view, declaration);
@@ -62,6 +75,10 @@ QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const Sit
     read_into(view, values);
     if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values, remedy);
   });
+  for (const LinearId id : all_linears) {
+    if (!recipe.weight.two_level) break;
+    check_group_scales(tensor(tensor_names::linear(index, id) + ".group_scales"), block.linears[id], remedy);
+  }
   for (const Site site : quantized_sites) {
     if (block.transforms[site].empty()) continue;
     try {

@@ -41,7 +41,9 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
       const std::int64_t groups = format.groups(shape.in_features);
       const std::int64_t row_bytes = packed_row_bytes(shape.in_features, format.bits);
       tensor(name + ".qweight", DType::u8, {shape.out_features, row_bytes}, linear.codes);
-      tensor(name + ".scales", DType::f32, {shape.out_features, groups}, linear.scales);
+      tensor(name + ".scales", DType::f32, {shape.out_features, format.two_level ? 1 : groups}, linear.scales);
+      if (format.two_level)
+        tensor(name + ".group_scales", DType::u8, {shape.out_features, groups}, linear.group_scales);
       if (!format.symmetric)
         tensor(name + ".zero_points", DType::i16, {shape.out_features, groups}, linear.zero_points);
     } else {
@@ -91,8 +93,8 @@ enum class BlockWeights {
 };
 
 /// Block `index`, copied from the tensors that `tensor(name)` gives; `transforms` are its transforms' steps and sizes.
-/// Throws FormatError when a tensor has another type or shape, or does not pass check_floats or check_transform; what
-/// `tensor` throws comes through.
+/// Throws FormatError when a tensor has another type or shape, or does not pass check_floats or check_transform, or
+/// holds group scales and zero points that do not fit (numerics/two_level.h); what `tensor` throws comes through.
 QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const SiteTransforms& transforms,
                           std::int64_t index, BlockWeights weights,
                           const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy);

@@ -331,6 +331,18 @@ TEST_F(Quantized, LayoutHasTheDocumentedShapes) {
   EXPECT_EQ(find("model.layers.0.self_attn.v_cache.zero_point"), "I16 [2]");
   EXPECT_EQ(find("model.layers.0.self_attn.qkv_input.scale"), "none");
   EXPECT_EQ(find("model.layers.0.input_layernorm.weight"), "F32 [16]");
+  EXPECT_EQ(find("model.layers.1.mlp.down_proj.group_scales"), "none");
+}
+
+TEST_F(Quantized, TwoLevelScalesHaveTheDocumentedShapes) {
+  ModelSpec spec = HfCheckpoint::open(source_.string()).spec();
+  spec.intermediate_size = 80;
+  std::string found;
+  for (const auto& tensor : checkpoint_layout(spec, checkpoint_header(spec, recipe_with("w4g32a8kv4-static")))) {
+    if (!tensor.name.starts_with("model.layers.1.mlp.down_proj.")) continue;
+    found += fmt::format("{} {} {}; ", tensor.name.substr(29), dtype_name(tensor.dtype), shape_text(tensor.shape));
+  }
+  EXPECT_EQ(found, "qweight U8 [16, 40]; scales F32 [16, 1]; group_scales U8 [16, 3]; zero_points I16 [16, 3]; ");
 }
 
 TEST_F(Quantized, WritesConfigAndCompanions) {
@@ -533,6 +545,32 @@ TEST_F(Quantized, RefusesScalesThatAreNone) {
               HasSubstr("element 3"));
   damage("prefix.layers.1.value", 2, std::uint16_t{0x7e00});
   EXPECT_THAT(open_error<FormatError>(), AllOf(HasSubstr("prefix.layers.1.value"), HasSubstr("not finite")));
+}
+
+TEST_F(Quantized, RefusesGroupScalesThatDoNotFit) {
+  const std::string scales = "model.layers.1.mlp.up_proj.group_scales";
+  const std::string zeros = "model.layers.1.mlp.up_proj.zero_points";
+  struct Damage {
+    int scale;
+    int zero;
+    bool fits;
+  };
+  for (const Damage& bad : {Damage{0, 8, false}, Damage{17, 8, false}, Damage{255, 8, false}, Damage{1, -1, false},
+                            Damage{1, 16, false}, Damage{16, 7, false}, Damage{1, 15, true}, Damage{16, 8, true}}) {
+    write(recipe_with("w4g32a8kv4-static"), 0, default_shard_bytes, true);
+    damage(scales, 1, static_cast<std::uint8_t>(bad.scale));
+    damage(zeros, 1, static_cast<std::int16_t>(bad.zero));
+    const QuantizedCheckpoint checkpoint = QuantizedCheckpoint::open(out_.string());
+    EXPECT_NO_THROW(checkpoint.block(0));
+    if (bad.fits) {
+      EXPECT_NO_THROW(checkpoint.block(1)) << bad.scale << " " << bad.zero;
+      continue;
+    }
+    EXPECT_THAT(message_of<FormatError>([&] { checkpoint.block(1); }),
+                AllOf(HasSubstr(scales),
+                      HasSubstr(fmt::format("element 1 is {} with a zero point of {}", bad.scale, bad.zero))));
+    EXPECT_THROW(checkpoint.block_without_weights(1), FormatError);
+  }
 }
 
 TEST_F(Quantized, RefusesABlockOutOfRange) {

@@ -12,6 +12,7 @@
 
 #include "base/random.h"
 #include "io/block_tensors.h"
+#include "numerics/two_level.h"
 
 namespace pq::io::testing {
 
@@ -36,6 +37,15 @@ inline QuantizedBlock random_block(Random& random, const ModelSpec& spec, const 
     }
     fill(random, values);
   });
+  for (QuantizedLinear& linear : block.linears) {
+    for (std::size_t i = 0; i < linear.group_scales.size(); ++i) {
+      const int scale = 1 + linear.group_scales[i] % two_level::largest_group_scale;
+      const QuantRange zero = two_level::zero_point_range(scale);
+      linear.group_scales[i] = static_cast<std::uint8_t>(scale);
+      linear.zero_points[i] =
+          static_cast<std::int16_t>(zero.low + (linear.zero_points[i] & 15) % (zero.high - zero.low + 1));
+    }
+  }
   return block;
 }
 
@@ -44,6 +54,7 @@ inline void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expe
   for (const LinearId i : all_linears) {
     EXPECT_EQ(found.linears[i].codes, expected.linears[i].codes);
     EXPECT_EQ(found.linears[i].scales, expected.linears[i].scales);
+    EXPECT_EQ(found.linears[i].group_scales, expected.linears[i].group_scales);
     EXPECT_EQ(found.linears[i].zero_points, expected.linears[i].zero_points);
     EXPECT_EQ(found.linears[i].weight, expected.linears[i].weight);
     EXPECT_EQ(found.linears[i].bias, expected.linears[i].bias);

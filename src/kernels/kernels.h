@@ -27,8 +27,12 @@ inline constexpr std::int32_t wide_code_max = 127 * 256;
 ///   3 bits: lines 0 and 1 hold the lower two bits as 2-bit weights do, bit q of line 2's bytes is the third bit of
 ///   quad
 ///           q.
+///
+/// Two-level weights (numerics/two_level.h) are 4-bit codes with a byte for every group of columns of a channel: the
+/// group's scale minus 1 in the lower nibble, its zero point in the upper one. A kernel unpacks a code to the byte
+/// (code - zero point) * group scale + 128, and goes on with it as with an 8-bit code whose zero is 128 = common_zero.
 struct IntWeights {
-  const std::uint8_t* codes;  ///< [panels][panel_bytes], aligned to 64 bytes
+  const std::uint8_t* codes;  ///< [panels] at a distance of panel_bytes, aligned to 64 bytes
   const float* scale;         ///< [panels][segments][16]
   const std::int32_t* zero;   ///< [panels][segments][16], or nullptr: common_zero everywhere (nothing to read)
   std::int32_t common_zero;
@@ -41,9 +45,12 @@ struct IntWeights {
   std::int64_t segment;  ///< columns that share one scale, a multiple of column_block; `columns` for per-channel scales
   std::int64_t segments;  ///< ceil(columns / segment)
   int bits;               ///< 2, 3, 4 or 8
+  /// Of two-level weights: [panels] at a distance of panel_bytes, in a panel [groups][16]. nullptr: no such weights.
+  const std::uint8_t* group_scales = nullptr;
+  std::int64_t group = 0;  ///< columns in a group, a multiple of column_block
 };
 
-/// Bytes of a panel of `columns` (padded) columns.
+/// Bytes of the codes of a panel of `columns` (padded) columns.
 inline constexpr std::int64_t panel_bytes(std::int64_t columns, int bits) { return columns * bits * 2; }
 
 /// Quantized activations: x = (code - zero) * scale. Codes are int8. With two planes a code is 16 bits wide,

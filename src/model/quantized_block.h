@@ -11,11 +11,12 @@ namespace pq {
 
 /// A linear layer as a quantized checkpoint holds it. With weight bits 16 only `weight` (and `bias`) is filled.
 struct QuantizedLinear {
-  std::vector<std::uint8_t> codes;        ///< [out, row_bytes]: each row's codes, packed (numerics/packing.h)
-  std::vector<float> scales;              ///< [out, ceil(in / group)]; one column for per-channel scales
-  std::vector<std::int16_t> zero_points;  ///< [out, ceil(in / group)]; empty when symmetric
-  std::vector<std::uint16_t> weight;      ///< [out, in] binary16, unquantized
-  std::vector<float> bias;                ///< [out]; empty without bias
+  std::vector<std::uint8_t> codes;         ///< [out, row_bytes]: each row's codes, packed (numerics/packing.h)
+  std::vector<float> scales;               ///< [out, ceil(in / group)]; [out, 1] for per-channel and two-level scales
+  std::vector<std::uint8_t> group_scales;  ///< [out, ceil(in / group)] for two-level scales; else empty
+  std::vector<std::int16_t> zero_points;   ///< [out, ceil(in / group)]; empty when symmetric
+  std::vector<std::uint16_t> weight;       ///< [out, in] binary16, unquantized
+  std::vector<float> bias;                 ///< [out]; empty without bias
 };
 
 /// An activation or KV quantizer. Static: `scale` (and `zero_point`) hold one value a tensor, or one a KV head.

@@ -36,12 +36,32 @@ Recipe weight_only(std::string name, int weight, std::int64_t group) {
   return recipe;
 }
 
+/// QoQ's weight groups under integer products (arXiv 2405.04532).
+Recipe two_level(std::string name, std::int64_t group, int activation, ScaleMode mode) {
+  Recipe recipe = weight_activation(std::move(name), 4, activation, 4, mode);
+  recipe.weight.symmetric = false;
+  recipe.weight.granularity = Granularity::group;
+  recipe.weight.group = group;
+  recipe.weight.two_level = true;
+  return recipe;
+}
+
 const std::vector<Recipe>& built_in() {
   static const std::vector<Recipe> recipes{
       weight_activation("w4a4kv4-static", 4, 4, 4, ScaleMode::static_scale),
       weight_activation("w4a4kv4-dynamic", 4, 4, 4, ScaleMode::dynamic_scale),
       weight_activation("w4a8kv4-static", 4, 8, 4, ScaleMode::static_scale),
       weight_activation("w4a8kv4-dynamic", 4, 8, 4, ScaleMode::dynamic_scale),
+      two_level("w4g32a8kv4-static", 32, 8, ScaleMode::static_scale),
+      two_level("w4g32a8kv4-dynamic", 32, 8, ScaleMode::dynamic_scale),
+      two_level("w4g64a8kv4-static", 64, 8, ScaleMode::static_scale),
+      two_level("w4g64a8kv4-dynamic", 64, 8, ScaleMode::dynamic_scale),
+      two_level("w4g128a8kv4-static", 128, 8, ScaleMode::static_scale),
+      two_level("w4g128a8kv4-dynamic", 128, 8, ScaleMode::dynamic_scale),
+      two_level("w4g32a4kv4-static", 32, 4, ScaleMode::static_scale),
+      two_level("w4g32a4kv4-dynamic", 32, 4, ScaleMode::dynamic_scale),
+      two_level("w4g64a4kv4-static", 64, 4, ScaleMode::static_scale),
+      two_level("w4g64a4kv4-dynamic", 64, 4, ScaleMode::dynamic_scale),
       weight_activation("w8a8kv8-static", 8, 8, 8, ScaleMode::static_scale),
       weight_activation("w8a8kv8-dynamic", 8, 8, 8, ScaleMode::dynamic_scale),
       weight_only("w4a16g128", 4, 128),
@@ -138,6 +158,16 @@ void validate_recipe(const Recipe& recipe) {
   };
   if (recipe.weight.enabled() && recipe.weight.granularity == Granularity::group && recipe.weight.group < 1) {
     wrong("weight.group", "grouped weights need a group size", "for example --set weight.group=128");
+  }
+  if (recipe.weight.two_level) {
+    const QuantizerFormat& weight = recipe.weight;
+    const bool allowed = weight.bits == 4 && !weight.symmetric && weight.granularity == Granularity::group &&
+                         (weight.group == 32 || weight.group == 64 || weight.group == 128);
+    if (!allowed) {
+      wrong("weight.two_level", "two-level scales are for asymmetric 4-bit weights in groups of 32, 64 or 128",
+            "set weight.bits=4, weight.symmetric=false, weight.granularity=group and weight.group, or "
+            "weight.two_level=false");
+    }
   }
   if (recipe.finetune.e2e_epochs > 0 && !recipe.weight.enabled()) {
     wrong("finetune.e2e_epochs", "tunes weight scales, and the weights are not quantized",

@@ -28,6 +28,7 @@ struct QuantizerFormat {
   std::int64_t group =
       0;            ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
   double clip = 1;  ///< factor of the range where none is searched; symmetric 4-bit scales are absmax / 7.5 at 1
+  bool two_level = false;  ///< group scales are whole multiples of a float channel scale: numerics/two_level.h
 
   bool enabled() const { return bits < 16; }
   /// Scales of `channels` channels that are not split otherwise: one a group, or one.

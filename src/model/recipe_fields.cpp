@@ -120,6 +120,9 @@ std::vector<RecipeField> make_fields() {
           "weight.group", "input channels in a weight group", [](auto& r) -> auto& { return r.weight.group; }, 0, big,
           "0 to 1048576; a last, shorter group takes the rest"),
       flag(
+          "weight.two_level", "whole group scales of 1 to 16 over a float channel scale (QoQ): integer products",
+          [](auto& r) -> auto& { return r.weight.two_level; }),
+      flag(
           "weight.symmetric", "no zero points for weights", [](auto& r) -> auto& { return r.weight.symmetric; }),
       clip(
           "weight.clip", [](auto& r) -> auto& { return r.weight.clip; }),

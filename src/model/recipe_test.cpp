@@ -39,6 +39,7 @@ TEST(Recipe, SettingsChangeTheField) {
   EXPECT_EQ(recipe.prefix.upper_threshold, 32.5);
   EXPECT_EQ(precision_name(recipe), "W3A4KV4");
   EXPECT_EQ(precision_name(named_recipe("w2a16g128")), "W2A16g128");
+  EXPECT_EQ(precision_name(named_recipe("w4g64a8kv4-static")), "W4A8KV4g64");
 }
 
 TEST(Recipe, TyposAreNamedAndMended) {
@@ -65,6 +66,12 @@ TEST(Recipe, ContradictionsAreRefused) {
   recipe = named_recipe("w4a16g128");
   recipe.weight.group = 0;
   EXPECT_THROW(validate_recipe(recipe), InputError);
+  for (const char* setting :
+       {"weight.bits=3", "weight.symmetric=true", "weight.granularity=channel", "weight.group=48"}) {
+    recipe = named_recipe("w4g64a8kv4-static");
+    apply_setting(recipe, setting);
+    EXPECT_THAT([&] { validate_recipe(recipe); }, ThrowsMessage<InputError>(HasSubstr("weight.two_level"))) << setting;
+  }
 }
 
 }  // namespace

@@ -77,7 +77,8 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
                          .codes = weight.bytes,
                          .scales = linear.scales,
                          .zero_points = linear.zero_points,
-                         .bias = linear.bias});
+                         .bias = linear.bias,
+                         .group_scales = linear.group_scales});
       plan.integer = plan.integer && sums_fit(sources.back(), plan);
     }
     for (std::size_t i = 0; i < sources.size(); ++i) {

@@ -7,9 +7,9 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/half.h"
@@ -17,149 +17,15 @@
 #include "base/parallel_for.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
+#include "runtime/pack_panel.h"
 
 namespace pq::runtime {
 namespace {
 
-using kernels::column_block;
 using kernels::FloatFormat;
 using kernels::panel_channels;
 
 constexpr std::int64_t line_bytes = 64;
-constexpr std::string_view again = "quantize the model again";
-
-/// Width of a packed code: 5 to 7 bits are kept in 8.
-int packed_bits(int bits) { return bits <= 4 ? bits : 8; }
-
-std::uint32_t load32(const unsigned char* bytes) {
-  std::uint32_t word = 0;
-  std::memcpy(&word, bytes, sizeof word);
-  return word;
-}
-void store32(unsigned char* bytes, std::uint32_t word) { std::memcpy(bytes, &word, sizeof word); }
-
-std::uint32_t sum_of_bytes(std::uint32_t word) {
-  const std::uint32_t pairs = (word & 0x00ff00ffU) + ((word >> 8) & 0x00ff00ffU);
-  return (pairs & 0xffffU) + (pairs >> 16);
-}
-std::uint32_t sum_of_nibbles(std::uint32_t word) {
-  return sum_of_bytes((word & 0x0f0f0f0fU) + ((word >> 4) & 0x0f0f0f0fU));
-}
-std::uint32_t sum_of_crumbs(std::uint32_t word) {
-  return sum_of_nibbles((word & 0x33333333U) + ((word >> 2) & 0x33333333U));
-}
-
-/// Nibbles 0 1 2 3 4 5 6 7 (columns of two quads) -> 0 4 1 5 2 6 3 7: byte i holds column i of both.
-std::uint32_t interleave_nibbles(std::uint32_t w) {
-  w = (w & 0xff0000ffU) | ((w & 0x0000ff00U) << 8) | ((w >> 8) & 0x0000ff00U);
-  return (w & 0xf00ff00fU) | ((w & 0x00f000f0U) << 4) | ((w >> 4) & 0x00f000f0U);
-}
-/// 16 two-bit fields (columns of four quads), transposed as a 4 x 4 matrix: byte i holds column i of each quad.
-std::uint32_t transpose_crumbs(std::uint32_t w) {
-  std::uint32_t moved = ((w >> 6) ^ w) & 0x00cc00ccU;
-  w ^= moved ^ (moved << 6);
-  moved = ((w >> 12) ^ w) & 0x0000f0f0U;
-  return w ^ moved ^ (moved << 12);
-}
-
-/// 32 codes of one channel, `4 * Bits` bytes of the checkpoint's bit stream, into the lines of a block. `target` is the
-/// channel's word in the first line. Returns the sum of the codes.
-template <int Bits>
-std::uint32_t pack_block(const unsigned char* source, unsigned char* target) {
-  std::uint32_t sum = 0;
-  if constexpr (Bits == 8) {
-    for (int line = 0; line < 8; ++line) {
-      const std::uint32_t word = load32(source + 4 * line);
-      sum += sum_of_bytes(word);
-      store32(target + line_bytes * line, word);
-    }
-  } else if constexpr (Bits == 4) {
-    for (int line = 0; line < 4; ++line) {
-      const std::uint32_t word = load32(source + 4 * line);
-      sum += sum_of_nibbles(word);
-      store32(target + line_bytes * line, interleave_nibbles(word));
-    }
-  } else if constexpr (Bits == 2) {
-    for (int line = 0; line < 2; ++line) {
-      const std::uint32_t word = load32(source + 4 * line);
-      sum += sum_of_crumbs(word);
-      store32(target + line_bytes * line, transpose_crumbs(word));
-    }
-  } else {
-    std::array<std::uint32_t, 8> words{};
-    for (int eight = 0; eight < 4; ++eight) {  // 8 codes take Bits whole bytes
-      std::uint64_t stream = 0;
-      std::memcpy(&stream, source + Bits * eight, Bits);
-      for (int i = 0; i < 8; ++i) {
-        const auto code = static_cast<std::uint32_t>(stream >> (Bits * i)) & ((1U << Bits) - 1U);
-        const int quad = 2 * eight + i / 4;
-        const int byte = 8 * (i % 4);
-        sum += code;
-        if constexpr (Bits == 3) {
-          words[index(quad / 4)] |= (code & 3U) << (byte + 2 * (quad % 4));
-          words[2] |= (code >> 2) << (byte + quad);
-        } else {
-          words[index(quad)] |= code << byte;
-        }
-      }
-    }
-    for (int line = 0; line < (Bits == 3 ? 3 : 8); ++line) store32(target + line_bytes * line, words[index(line)]);
-  }
-  return sum;
-}
-
-/// One panel of 16 rows (fewer in the last one); sums [segments][16] gets the sums of the codes.
-template <int Bits>
-void pack_panel(const QuantizedSource& source, const SegmentPlan& plan, std::int64_t panel, unsigned char* target,
-                std::int32_t* sums) {
-  constexpr std::int64_t source_bytes = 4 * Bits;
-  constexpr std::int64_t target_bytes = (Bits <= 4 ? Bits : 8) * line_bytes;
-  constexpr std::int64_t together = 4;  // blocks, so that a row is read by the cache line
-  const std::int64_t row_bytes = packed_row_bytes(plan.columns, Bits);
-  const std::int64_t rows = std::min(panel_channels, source.shape.out_features - panel * panel_channels);
-  const std::int64_t whole = plan.columns / column_block;
-  const std::int64_t segment_blocks = plan.segment / column_block;
-  const auto* first_row =
-      reinterpret_cast<const unsigned char*>(source.codes.data()) + panel * panel_channels * row_bytes;
-  for (std::int64_t first = 0; first < whole; first += together) {
-    const std::int64_t last = std::min(first + together, whole);
-    for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t block = first; block < last; ++block) {
-        const std::uint32_t sum = pack_block<Bits>(first_row + row * row_bytes + block * source_bytes,
-                                                   target + block * target_bytes + 4 * row);
-        sums[block / segment_blocks * panel_channels + row] += static_cast<std::int32_t>(sum);
-      }
-    }
-  }
-  const std::int64_t rest = plan.columns % column_block;
-  if (rest == 0) return;
-  const std::int64_t rest_bytes = (rest * Bits + 7) / 8;
-  for (std::int64_t row = 0; row < rows; ++row) {
-    std::array<unsigned char, 4 * Bits + 8> tail{};
-    std::memcpy(tail.data(), first_row + row * row_bytes + whole * source_bytes, index(rest_bytes));
-    if (rest * Bits % 8 != 0) tail[index(rest_bytes - 1)] &= static_cast<unsigned char>((1U << (rest * Bits % 8)) - 1U);
-    const std::uint32_t sum = pack_block<Bits>(tail.data(), target + whole * target_bytes + 4 * row);
-    sums[whole / segment_blocks * panel_channels + row] += static_cast<std::int32_t>(sum);
-  }
-}
-
-using PackPanel = void (*)(const QuantizedSource&, const SegmentPlan&, std::int64_t, unsigned char*, std::int32_t*);
-constexpr std::array<PackPanel, 9> pack_panels{nullptr,       nullptr,       pack_panel<2>,
-                                               pack_panel<3>, pack_panel<4>, pack_panel<5>,
-                                               pack_panel<6>, pack_panel<7>, pack_panel<8>};
-
-void check_sizes(const QuantizedSource& source) {
-  const std::int64_t codes = source.shape.out_features * packed_row_bytes(source.shape.in_features, source.format.bits);
-  const std::int64_t scales = source.shape.out_features * source.groups();
-  const auto expect = [&](std::size_t found, std::int64_t expected, std::string_view what) {
-    if (found == index(expected)) return;
-    throw FormatError(source.where, fmt::format("has {} {}, its shape asks for {}", found, what, expected), again);
-  };
-  expect(source.codes.size(), codes, "bytes of codes");
-  expect(source.scales.size(), scales, "scales");
-  if (!source.format.symmetric) expect(source.zero_points.size(), scales, "zero points");
-  if (!source.bias.empty()) expect(source.bias.size(), source.shape.out_features, "biases");
-}
 
 void check_weight_shape(const io::TensorView& weight, std::span<const float> bias) {
   const bool right = weight.shape.size() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
@@ -178,20 +44,6 @@ std::uint32_t exponent_mask(FloatFormat format) {
 
 }  // namespace
 
-std::int64_t QuantizedSource::groups() const { return format.groups(shape.in_features); }
-
-std::int32_t QuantizedSource::zero(std::int64_t channel, std::int64_t group) const {
-  return format.symmetric ? 1 << (format.bits - 1) : zero_points[index(channel * groups() + group)];
-}
-
-bool sums_fit(const QuantizedSource& source, const SegmentPlan& plan) {
-  const std::int32_t high = (1 << source.format.bits) - 1;
-  std::int64_t far = 1 << (source.format.bits - 1);
-  for (const std::int16_t zero : source.zero_points)
-    far = std::max<std::int64_t>({far, std::abs(zero), std::abs(high - zero)});
-  return plan.segment * far * plan.code_bound < std::int64_t{1} << 31;
-}
-
 void PackedLinear::set_bias(std::span<const float> bias, std::int64_t panels) {
   if (bias.empty()) return;
   bias_ = AlignedBuffer::of<float>(index(panels * panel_channels));
@@ -199,15 +51,19 @@ void PackedLinear::set_bias(std::span<const float> bias, std::int64_t panels) {
 }
 
 void PackedLinear::make_int_weights(std::int64_t channels, const SegmentPlan& plan, int bits,
-                                    std::optional<std::int32_t> common_zero) {
+                                    std::optional<std::int32_t> common_zero, std::int64_t group) {
   integer_ = true;
   const std::int64_t panels = (channels + panel_channels - 1) / panel_channels;
-  const std::int64_t panel_bytes = kernels::panel_bytes(plan.padded, bits);
   const std::int64_t parameters = panels * plan.segments * panel_channels;
+  // A panel's group scales stand before its codes, so that they are read in one stream.
+  const std::int64_t groups = group == 0 ? 0 : (plan.padded + group - 1) / group;
+  const std::int64_t group_bytes = round_up(groups * panel_channels, line_bytes);
+  const std::int64_t panel_bytes = group_bytes + kernels::panel_bytes(plan.padded, bits);
   storage_ = AlignedBuffer(index(panels * panel_bytes));
   parameters_ = AlignedBuffer::of<std::int32_t>(index((common_zero ? 2 : 3) * parameters));
   auto* numbers = parameters_.data();
-  codes_ = {.codes = reinterpret_cast<std::uint8_t*>(storage_.data()),
+  auto* bytes = reinterpret_cast<std::uint8_t*>(storage_.data());
+  codes_ = {.codes = bytes + group_bytes,
             .scale = reinterpret_cast<float*>(numbers),
             .zero = common_zero ? nullptr : reinterpret_cast<std::int32_t*>(numbers + 8 * parameters),
             .common_zero = common_zero.value_or(0),
@@ -219,51 +75,69 @@ void PackedLinear::make_int_weights(std::int64_t channels, const SegmentPlan& pl
             .columns = plan.padded,
             .segment = plan.segment,
             .segments = plan.segments,
-            .bits = bits};
+            .bits = bits,
+            .group_scales = groups == 0 ? nullptr : bytes,
+            .group = group};
 }
 
 PackedLinear PackedLinear::pack_codes(const QuantizedSource& source, const SegmentPlan& plan) {
-  check_sizes(source);
+  source.check();
   if (!plan.integer || !sums_fit(source, plan)) {
-    throw UnsupportedError(source.where, "its codes and zero points do not fit 32-bit sums", again);
+    throw UnsupportedError(source.where, "its codes and zero points do not fit 32-bit sums",
+                           "quantize the model again");
   }
   PackedLinear packed;
+  const QuantizerFormat& format = source.format;
   const std::int64_t channels = source.shape.out_features;
   packed.set_bias(source.bias, (channels + panel_channels - 1) / panel_channels);
-  const auto common_zero = source.format.symmetric ? std::optional(source.zero(0, 0)) : std::nullopt;
-  packed.make_int_weights(channels, plan, packed_bits(source.format.bits), common_zero);
-  auto* codes = reinterpret_cast<unsigned char*>(packed.storage_.data());
-  const std::size_t count = index(packed.codes_.panels * plan.segments * panel_channels);
+  std::optional<std::int32_t> common_zero;
+  if (format.symmetric) common_zero = source.zero(0, 0);
+  if (format.two_level) common_zero = 128;
+  packed.make_int_weights(channels, plan, packed_bits(format.bits), common_zero, format.two_level ? format.group : 0);
+  const kernels::IntWeights& weights = packed.codes_;
+  const std::size_t count = index(weights.panels * plan.segments * panel_channels);
   const std::span<float> scales = packed.parameters_.as<float>().first(count);
   const std::span<std::int32_t> sums = packed.parameters_.as<std::int32_t>().subspan(count, count);
   const std::span<std::int32_t> zeros = packed.parameters_.as<std::int32_t>().subspan(2 * count);
+  const CodeRows rows{source.codes.data(), channels, plan.columns, format.bits};
   const std::int64_t groups = source.groups();
+  const std::int64_t part = format.two_level ? std::min(plan.segment, format.group) : plan.segment;
+  const std::int64_t parts = (plan.padded + part - 1) / part;
   const auto pack = [&](std::size_t begin, std::size_t end, std::size_t /*thread*/) {
+    std::vector<std::int32_t> part_sums(index(parts * panel_channels));
     for (auto panel = static_cast<std::int64_t>(begin); panel < static_cast<std::int64_t>(end); ++panel) {
-      const std::int64_t first = panel * plan.segments * panel_channels;
-      pack_panels[index(source.format.bits)](source, plan, panel, codes + panel * packed.codes_.panel_bytes,
-                                             sums.data() + first);
-      for (std::int64_t segment = 0; segment < plan.segments; ++segment) {
-        const std::int64_t first_column = segment * plan.segment;
-        const std::int64_t columns = std::min(plan.segment, plan.columns - first_column);
-        const std::int64_t group = groups == 1 ? 0 : first_column / source.format.group;
-        for (std::int64_t i = 0; i < panel_channels && panel * panel_channels + i < channels; ++i) {
-          const std::int64_t channel = panel * panel_channels + i;
-          const std::size_t at = index(first + segment * panel_channels + i);
-          scales[at] = source.scales[index(channel * groups + group)];
+      std::uint8_t* const bytes = packed.panel_codes(panel);
+      std::fill(part_sums.begin(), part_sums.end(), 0);
+      pack_panel(rows, panel, part, bytes, part_sums.data());
+      const std::int64_t first_channel = panel * panel_channels;
+      const std::int64_t lanes = std::min(panel_channels, channels - first_channel);
+      for (std::int64_t p = 0; p < parts; ++p) {
+        const std::int64_t columns = std::min(part, plan.columns - p * part);
+        const std::int64_t segment = p * part / plan.segment;
+        const std::int64_t group = groups == 1 ? 0 : p * part / format.group;
+        for (std::int64_t lane = 0; lane < lanes; ++lane) {
+          const std::int64_t channel = first_channel + lane;
+          const std::size_t at = index((panel * plan.segments + segment) * panel_channels + lane);
           const std::int32_t zero = source.zero(channel, group);
-          sums[at] -= static_cast<std::int32_t>(columns) * zero;
+          const std::int32_t group_scale = source.group_scale(channel, group);
+          sums[at] +=
+              (part_sums[index(p * panel_channels + lane)] - static_cast<std::int32_t>(columns) * zero) * group_scale;
+          scales[at] = source.float_scale(channel, group);
           if (!zeros.empty()) zeros[at] = zero;
+          if (format.two_level) {
+            packed.panel_groups(panel)[group * panel_channels + lane] =
+                static_cast<std::uint8_t>((group_scale - 1) | zero << 4);
+          }
         }
       }
     }
   };
-  parallel_ranges(index(packed.codes_.panels), 1, Split::fine, pack);
+  parallel_ranges(index(weights.panels), 1, Split::fine, pack);
   return packed;
 }
 
 PackedLinear PackedLinear::dequantize(const QuantizedSource& source) {
-  check_sizes(source);
+  source.check();
   PackedLinear packed;
   const std::int64_t channels = source.shape.out_features;
   const std::int64_t columns = source.shape.in_features;
@@ -283,8 +157,8 @@ PackedLinear PackedLinear::dequantize(const QuantizedSource& source) {
       unpack_row({bytes, index(row_bytes)}, bits, false, codes);
       float* out = values.data() + channel / panel_channels * even * panel_channels + channel % panel_channels;
       for (std::int64_t c = 0; c < columns; ++c) {
-        const float scale = source.scales[index(channel * source.groups() + c / group)];
-        out[c * panel_channels] = pq::dequantize(codes[index(c)], scale, source.zero(channel, c / group));
+        out[c * panel_channels] =
+            pq::dequantize(codes[index(c)], source.scale(channel, c / group), source.zero(channel, c / group));
       }
     }
   };
@@ -373,7 +247,6 @@ PackedLinear PackedLinear::pack_rows_to_8_bits(const io::TensorView& weight, con
   const std::int64_t columns = weight.shape[1];
   const SegmentPlan plan = plan_8_bit_rows(columns);
   packed.make_int_weights(channels, plan, 8, 128);
-  auto* codes = reinterpret_cast<unsigned char*>(packed.storage_.data());
   const std::size_t count = packed.parameters_.as<std::int32_t>().size() / 2;
   float* scales = packed.parameters_.as<float>().data();
   std::int32_t* sums = packed.parameters_.as<std::int32_t>().data() + count;
@@ -412,10 +285,11 @@ PackedLinear PackedLinear::pack_rows_to_8_bits(const io::TensorView& weight, con
       if (!std::isfinite(scale[0])) finite = false;
       const std::size_t panel = channel / index(panel_channels);
       const std::size_t lane = channel % index(panel_channels);
-      unsigned char* target = codes + panel * index(packed.codes_.panel_bytes) + 4 * lane;
-      const auto* source = reinterpret_cast<const unsigned char*>(row_codes.data());
-      for (std::size_t quad = 0; quad < index(plan.padded) / 4; ++quad) {
-        store32(target + index(line_bytes) * quad, load32(source + 4 * quad) ^ 0x80808080U);
+      std::uint8_t* target = packed.panel_codes(static_cast<std::int64_t>(panel)) + 4 * lane;
+      for (const std::uint32_t quad : row_codes.as<std::uint32_t>()) {
+        const std::uint32_t stored = quad ^ 0x80808080U;
+        std::memcpy(target, &stored, sizeof stored);
+        target += line_bytes;
       }
       for (std::size_t segment = 0; segment < index(plan.segments); ++segment) {
         const std::size_t at = (panel * index(plan.segments) + segment) * index(panel_channels) + lane;

@@ -4,43 +4,21 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "io/safetensors.h"
 #include "kernels/kernels.h"
-#include "model/block_layout.h"
-#include "model/recipe.h"
 #include "runtime/aligned_buffer.h"
+#include "runtime/quantized_source.h"
 #include "runtime/segment_plan.h"
 
 namespace pq::runtime {
-
-/// A quantized linear layer as the checkpoint holds it; `codes` stays in the mapped file.
-struct QuantizedSource {
-  std::string where;  ///< file and tensor, for messages
-  LinearShape shape;
-  QuantizerFormat format;
-  std::span<const std::byte> codes;           ///< [out, row_bytes] (docs/checkpoint-format.md)
-  std::span<const float> scales;              ///< [out, groups]
-  std::span<const std::int16_t> zero_points;  ///< [out, groups]; empty when symmetric
-  std::span<const float> bias;                ///< [out], or empty
-
-  std::int64_t groups() const;
-  /// Zero point of a stored code: 2^(bits - 1) for symmetric formats.
-  std::int32_t zero(std::int64_t channel, std::int64_t group) const;
-};
-
-/// Whether the 32-bit sums of this layer cannot overflow: a segment's columns times the largest |code - zero point| of
-/// both factors stay below 2^31.
-bool sums_fit(const QuantizedSource& source, const SegmentPlan& plan);
 
 /// A linear layer packed for the kernels: either integer codes or floating-point weights.
 class PackedLinear {
  public:
   PackedLinear() = default;
 
-  /// Throws FormatError when the codes do not have the shape's size, UnsupportedError when sums could overflow.
+  /// Throws what QuantizedSource::check throws, and UnsupportedError when sums could overflow.
   static PackedLinear pack_codes(const QuantizedSource& source, const SegmentPlan& plan);
   /// The same layer dequantized to float32.
   static PackedLinear dequantize(const QuantizedSource& source);
@@ -60,9 +38,16 @@ class PackedLinear {
 
  private:
   void set_bias(std::span<const float> bias, std::int64_t panels);
-  /// A zero point that all share, or none.
+  /// A zero point that all share, or none. `group`: columns in a group of two-level weights, else 0.
   void make_int_weights(std::int64_t channels, const SegmentPlan& plan, int bits,
-                        std::optional<std::int32_t> common_zero);
+                        std::optional<std::int32_t> common_zero, std::int64_t group = 0);
+  /// Codes and group scales of an integer panel, to be filled.
+  std::uint8_t* panel_codes(std::int64_t panel) {
+    return panel_groups(panel) + (codes_.codes - reinterpret_cast<const std::uint8_t*>(storage_.data()));
+  }
+  std::uint8_t* panel_groups(std::int64_t panel) {
+    return reinterpret_cast<std::uint8_t*>(storage_.data()) + panel * codes_.panel_bytes;
+  }
   template <typename T>
   static PackedLinear pack_elements(const io::TensorView& weight, kernels::FloatFormat format,
                                     std::span<const float> bias);

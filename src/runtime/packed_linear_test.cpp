@@ -14,6 +14,7 @@
 #include "kernels/select.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
+#include "numerics/two_level.h"
 
 namespace pq::runtime {
 namespace {
@@ -45,8 +46,20 @@ struct Layer {
       if (!symmetric) zero_points.push_back(static_cast<std::int16_t>(static_cast<int>(random.below(40)) - 20));
     }
   }
+  /// Two-level scales in place of those.
+  void make_two_level() {
+    format.two_level = true;
+    Random random(7, "group scales");
+    scales.resize(index(shape.out_features));
+    for (std::int16_t& zero_point : zero_points) {
+      group_scales.push_back(static_cast<std::uint8_t>(1 + random.below(16)));
+      const QuantRange range = two_level::zero_point_range(group_scales.back());
+      zero_point = static_cast<std::int16_t>(random.below(2) == 0 ? range.low : range.high);
+    }
+  }
   QuantizedSource view() const {
-    return {"file: tensor 'w'", shape, format, std::as_bytes(std::span(packed)), scales, zero_points, bias};
+    return {"file: tensor 'w'", shape, format,      std::as_bytes(std::span(packed)), scales,
+            zero_points,        bias,  group_scales};
   }
 
   LinearShape shape{};
@@ -56,6 +69,7 @@ struct Layer {
   std::vector<float> scales;
   std::vector<std::int16_t> zero_points;
   std::vector<float> bias;
+  std::vector<std::uint8_t> group_scales;
 };
 
 QuantizerFormat activation_of(int bits) {
@@ -110,6 +124,55 @@ TEST(PackedLinear, HoldsTheCodesOfTheCheckpoint) {
       }
     }
   }
+}
+
+TEST(PackedLinear, TwoLevelGroupsStandBeforeTheirPanelsCodes) {
+  for (const std::int64_t group : {32, 64, 128}) {
+    for (const std::int64_t in : {20, 64, 160, 250}) {
+      for (const int activation : {8, 16}) {
+        Layer layer(35, in, 4, false, group, 9);
+        layer.make_two_level();
+        const SegmentPlan plan = plan_segments(layer.format, activation_of(activation), in, 0);
+        const PackedLinear packed = PackedLinear::pack_codes(layer.view(), plan);
+        const kernels::IntWeights& weights = packed.codes();
+        ASSERT_EQ(weights.common_zero, 128);
+        ASSERT_EQ(weights.zero, nullptr);
+        ASSERT_EQ(weights.segments, activation == 8 ? 1 : (plan.padded + 127) / 128);
+        for (std::int64_t channel = 0; channel < 35; ++channel) {
+          const std::int64_t panel = channel / panel_channels;
+          const std::int64_t lane = channel % panel_channels;
+          std::vector<std::int32_t> sums(index(weights.segments));
+          for (std::int64_t c = 0; c < in; ++c) {
+            const std::uint8_t byte =
+                weights.group_scales[panel * weights.panel_bytes + c / weights.group * panel_channels + lane];
+            const std::size_t at = layer.view().at(channel, c / group);
+            ASSERT_EQ(byte % 16 + 1, layer.group_scales[at]);
+            ASSERT_EQ(byte / 16, layer.zero_points[at]);
+            const std::int32_t code =
+                kernels::scalar::stored_code(weights.codes + panel * weights.panel_bytes, 4, c, lane);
+            ASSERT_EQ(code, layer.codes[index(channel)][index(c)]);
+            sums[index(c / weights.segment)] += (code - layer.zero_points[at]) * layer.group_scales[at];
+          }
+          for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
+            const std::int64_t at = (panel * weights.segments + segment) * panel_channels + lane;
+            EXPECT_EQ(weights.sum[at], sums[index(segment)]);
+            EXPECT_EQ(weights.scale[at], layer.scales[index(channel)]);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PackedLinear, GroupScalesThatDoNotFitAreRefused) {
+  Layer layer(16, 64, 4, false, 32, 9);
+  layer.make_two_level();
+  const SegmentPlan plan = plan_segments(layer.format, activation_of(8), 64, 0);
+  EXPECT_NO_THROW(PackedLinear::pack_codes(layer.view(), plan));
+  layer.group_scales[3] = 16;
+  layer.zero_points[3] = 7;
+  EXPECT_THROW(PackedLinear::pack_codes(layer.view(), plan), FormatError);
+  EXPECT_THROW(PackedLinear::dequantize(layer.view()), FormatError);
 }
 
 TEST(PackedLinear, FloatPathHoldsTheDequantizedWeights) {
@@ -194,6 +257,10 @@ TEST(SegmentPlan, KnowsWhichFormatsFitTheKernels) {
   EXPECT_EQ(plan(64, "activation.group=128", 256).segment, 64);
   EXPECT_EQ(plan(128, "activation.group=64", 256).segment, 64);
   EXPECT_EQ(plan(0, "activation.group=64", 250).segments, 4);
+  Recipe two_level = named_recipe("w4g64a8kv4-static");
+  EXPECT_EQ(plan_segments(two_level.weight, two_level.activation, 250, 0).segments, 1) << "only activations cut it";
+  two_level.activation = {};
+  EXPECT_EQ(plan_segments(two_level.weight, two_level.activation, 256, 0).segment, 128);
   EXPECT_FALSE(plan(48, "", 256).integer);
   EXPECT_FALSE(plan(96, "activation.group=64", 256).integer);
   EXPECT_FALSE(plan(0, "activation.group=40", 256).integer);

@@ -13,6 +13,7 @@
 #include "base/parallel_for.h"
 #include "base/random.h"
 #include "numerics/packing.h"
+#include "numerics/two_level.h"
 #include "runtime/aligned_buffer.h"
 #include "runtime/model_source.h"
 
@@ -74,13 +75,21 @@ QuantizedLinear random_scales(const ModelSpec& spec, const QuantizerFormat& form
   }
   if (!format.enabled()) return linear;
   const std::int64_t groups = format.groups(shape.in_features);
-  const double step = 3.0 / std::sqrt(static_cast<double>(shape.in_features)) / (1 << format.bits);
-  linear.scales.resize(index(shape.out_features * groups));
+  constexpr int middle_group_scale = 8;
+  const double step = 3.0 / std::sqrt(static_cast<double>(shape.in_features)) / (1 << format.bits) /
+                      (format.two_level ? middle_group_scale : 1);
+  const std::int64_t in_groups = shape.out_features * groups;
+  linear.scales.resize(index(format.two_level ? shape.out_features : in_groups));
   for (float& scale : linear.scales) scale = static_cast<float>(step * (0.5 + random.uniform()));
   if (format.symmetric) return linear;
-  linear.zero_points.resize(linear.scales.size());
+  linear.zero_points.resize(index(in_groups));
   for (std::int16_t& zero : linear.zero_points) {
     zero = static_cast<std::int16_t>((1 << (format.bits - 1)) + static_cast<int>(random.below(3)) - 1);
+  }
+  if (!format.two_level) return linear;
+  linear.group_scales.resize(index(in_groups));
+  for (std::uint8_t& scale : linear.group_scales) {  // so that every one of these zero points fits
+    scale = static_cast<std::uint8_t>(middle_group_scale - 4 + static_cast<int>(random.below(9)));
   }
   return linear;
 }

@@ -32,8 +32,10 @@ SegmentPlan plan_segments(const QuantizerFormat& weight, const QuantizerFormat& 
   plan.columns = columns;
   plan.padded = round_up(columns, column_block);
   if (!weight.enabled()) return plan;
-  const std::int64_t weight_group =
+  std::int64_t weight_group =
       weight.granularity == Granularity::group && weight.group < columns ? weight.group : plan.padded;
+  // Two-level weights share one float scale a row: only the activations cut it.
+  if (weight.two_level) weight_group = plan.padded;
   std::int64_t segment = weight_group;
   if (!activation.enabled()) {
     plan.planes = 2;
@@ -57,6 +59,9 @@ SegmentPlan plan_segments(const QuantizerFormat& weight, const QuantizerFormat& 
   }
   segment = std::min(segment, plan.padded);
   if (segment == 0 || segment % column_block != 0) return plan;
+  if (weight.two_level && segment % weight.group != 0 && weight.group % segment != 0 && segment != plan.padded) {
+    return plan;
+  }
   plan.integer = true;
   plan.segment = segment;
   plan.segments = (plan.padded + segment - 1) / segment;

@@ -56,6 +56,13 @@ std::vector<Case> cases() {
   all.push_back({moving, {"kv.granularity=token", "kv.symmetric=false", "kv.bits=8"}});
   all.push_back({moving, {"kv.group=10"}});
   all.push_back({moving, {"kv.group=10", "kv.granularity=token"}});
+  const std::string two_level = "w4g64a8kv4-dynamic";
+  all.push_back({two_level, {"activation.bits=16"}});
+  all.push_back({two_level, {"activation.symmetric=false"}, 8, true});
+  all.push_back({two_level, {"activation.granularity=group", "activation.group=32"}});
+  all.push_back({two_level, {"activation.granularity=group", "activation.group=96"}});
+  all.push_back({two_level, {"activation.granularity=tensor"}});
+  all.push_back({"w4g32a4kv4-static", {"activation.symmetric=false", "kv.symmetric=false"}});
   all.push_back({"w4a16g128", {"weight.group=48"}});
   all.push_back({"w4a16g128", {"weight.group=64"}, 8});
   all.push_back({"w4a16g128", {"weight.granularity=channel", "weight.bits=8"}});
@@ -195,6 +202,29 @@ TEST(Recipes, ABrokenModelIsSeen) {
             "self_attn.o_input;self_attn.o_proj;");
   EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[Site::v_cache].scale[1] *= 1.05F; }),
             "self_attn.v_cache;");
+}
+
+// One step more or less of one group of one channel.
+TEST(Recipes, AWrongGroupScaleOrZeroPointIsSeen) {
+  const ModelSource source = random_source(recipes_spec(), named_recipe("w4g32a8kv4-static"), 3);
+  const auto failures = [&](const std::function<void(QuantizedLinear&)>& damage) {
+    ModelSource broken = source;
+    broken.block = [&](std::int64_t index) {
+      BlockSource block = source.block(index);
+      if (index == 1) damage(block.parameters.linears[LinearId::k]);
+      return block;
+    };
+    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
+    std::string names;
+    for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
+      if (!row.passed()) names += row.tensor + ";";
+    }
+    return names;
+  };
+  EXPECT_EQ(failures([](QuantizedLinear&) {}), "");
+  EXPECT_EQ(failures([](QuantizedLinear& linear) { linear.group_scales[7] -= 1; }), "self_attn.k_proj;");
+  EXPECT_EQ(failures([](QuantizedLinear& linear) { linear.zero_points[7] = linear.zero_points[7] == 8 ? 7 : 8; }),
+            "self_attn.k_proj;");
 }
 
 }  // namespace

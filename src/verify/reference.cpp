@@ -80,8 +80,10 @@ void ReferenceLinear::decode(std::int64_t channel, std::span<double> out) const 
   const std::size_t groups = index(format.groups(shape.in_features));
   for (std::size_t i = 0; i < columns; ++i) {
     const std::size_t at = index(channel) * groups + i / group;
-    const std::int32_t zero = format.symmetric ? 0 : quantized->zero_points[at];
-    out[i] = static_cast<double>(codes[i] - zero) * static_cast<double>(quantized->scales[at]);
+    std::int32_t steps = codes[i] - (format.symmetric ? 0 : quantized->zero_points[at]);
+    if (format.two_level) steps *= quantized->group_scales[at];
+    const float scale = quantized->scales[format.two_level ? index(channel) : at];
+    out[i] = static_cast<double>(steps) * static_cast<double>(scale);
   }
 }
 

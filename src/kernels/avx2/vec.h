@@ -41,6 +41,10 @@ inline I i_load(const std::int32_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
 }
+inline I i_load_bytes(const std::uint8_t* p) {
+  return {_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8)))};
+}
 inline void i_store(std::int32_t* p, I x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), x.b);
@@ -190,6 +194,8 @@ inline B b_set(std::uint8_t x) {
   const __m256i bytes = _mm256_set1_epi8(static_cast<char>(x));
   return {bytes, bytes};
 }
+inline B b_add(B x, B y) { return {_mm256_add_epi8(x.a, y.a), _mm256_add_epi8(x.b, y.b)}; }
+inline B b_sub(B x, B y) { return {_mm256_sub_epi8(x.a, y.a), _mm256_sub_epi8(x.b, y.b)}; }
 inline B b_and(B x, B y) { return i_and(x, y); }
 inline B b_or(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 template <int N>
@@ -204,6 +210,19 @@ inline B b_broadcast4(const void* p) {
   std::int32_t quad;
   __builtin_memcpy(&quad, p, 4);
   return i_set(quad);
+}
+
+inline B b_spread(const std::uint8_t* p) {
+  const I lanes = i_load_bytes(p);
+  const __m256i first = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c, 0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+  return {_mm256_shuffle_epi8(lanes.a, first), _mm256_shuffle_epi8(lanes.b, first)};
+}
+inline B b_factor(B spread) {
+  const __m256i low = _mm256_set1_epi16(0xff);
+  return {_mm256_and_si256(spread.a, low), _mm256_and_si256(spread.b, low)};
+}
+inline B b_multiply(B bytes, B factor) {
+  return {_mm256_mullo_epi16(bytes.a, factor.a), _mm256_mullo_epi16(bytes.b, factor.b)};
 }
 
 #ifdef PQ_AVX_VNNI

@@ -93,6 +93,10 @@ inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I i_sub(I a, I b) { return _mm512_sub_epi32(a, b); }
 inline I i_mul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 inline I i_and(I a, I b) { return _mm512_and_si512(a, b); }
+/// 16 unsigned bytes.
+inline I i_load_bytes(const std::uint8_t* p) {
+  return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 /// -1 in the first n of 16 lanes, 0 in the others.
 inline I i_mask(std::int64_t n) { return _mm512_maskz_set1_epi32(static_cast<__mmask16>((1U << n) - 1U), -1); }
 inline I i_max(I a, I b) { return _mm512_max_epi32(a, b); }
@@ -121,6 +125,8 @@ inline void i_store_bytes(std::int8_t* p, I x) {
 inline B b_load(const void* p) { return _mm512_loadu_si512(p); }
 inline void b_store(void* p, B x) { _mm512_storeu_si512(p, x); }
 inline B b_set(std::uint8_t x) { return _mm512_set1_epi8(static_cast<char>(x)); }
+inline B b_add(B a, B b) { return _mm512_add_epi8(a, b); }
+inline B b_sub(B a, B b) { return _mm512_sub_epi8(a, b); }
 inline B b_and(B a, B b) { return _mm512_and_si512(a, b); }
 inline B b_or(B a, B b) { return _mm512_or_si512(a, b); }
 /// Shifts 16-bit units: bits of the upper byte run into the lower one, so mask what is not wanted.
@@ -138,6 +144,14 @@ inline B b_broadcast4(const void* p) {
   __builtin_memcpy(&quad, p, 4);
   return _mm512_set1_epi32(quad);
 }
+/// 16 bytes, each in all four bytes of its lane.
+inline B b_spread(const std::uint8_t* p) {
+  return _mm512_shuffle_epi8(i_load_bytes(p), _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
+}
+/// Bytes that are the same in all of a lane, as b_multiply takes them.
+inline B b_factor(B spread) { return _mm512_and_si512(spread, _mm512_set1_epi16(0xff)); }
+/// Products of bytes, none of which is above 255.
+inline B b_multiply(B bytes, B factor) { return _mm512_mullo_epi16(bytes, factor); }
 /// acc[lane] += sum of 4 products unsigned * signed, exact.
 inline I dot(I acc, B unsigned_bytes, B signed_bytes) { return _mm512_dpbusd_epi32(acc, unsigned_bytes, signed_bytes); }
 

@@ -153,6 +153,14 @@ inline I i_zero() { return i_set(0); }
 inline I i_load(const std::int32_t* p) {
   return i_make([p](int i) { return vld1q_s32(p + 4 * i); });
 }
+inline I i_load_bytes(const std::uint8_t* p) {
+  const uint8x16_t bytes = vld1q_u8(p);
+  const uint16x8_t words[2] = {vmovl_u8(vget_low_u8(bytes)), vmovl_u8(vget_high_u8(bytes))};
+  return i_make([&](int i) {
+    const uint16x8_t half = words[i / 2];
+    return vreinterpretq_s32_u32(vmovl_u16(i % 2 == 0 ? vget_low_u16(half) : vget_high_u16(half)));
+  });
+}
 inline void i_store(std::int32_t* p, I x) {
   for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, x.val[i]);
 }
@@ -221,6 +229,12 @@ inline B b_set(std::uint8_t x) {
   const uint8x16_t all = vdupq_n_u8(x);
   return {{all, all, all, all}};
 }
+inline B b_add(B a, B b) {
+  return b_make([&](int i) { return vaddq_u8(a.val[i], b.val[i]); });
+}
+inline B b_sub(B a, B b) {
+  return b_make([&](int i) { return vsubq_u8(a.val[i], b.val[i]); });
+}
 inline B b_and(B a, B b) {
   return b_make([&](int i) { return vandq_u8(a.val[i], b.val[i]); });
 }
@@ -240,6 +254,17 @@ inline B b_broadcast4(const void* p) {
   __builtin_memcpy(&quad, p, 4);
   const uint8x16_t all = vreinterpretq_u8_u32(vdupq_n_u32(quad));
   return {{all, all, all, all}};
+}
+inline B b_spread(const std::uint8_t* p) {
+  const std::uint8_t first[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
+  const uint8x16_t bytes = vld1q_u8(p);
+  const uint8x16_t lanes = vld1q_u8(first);
+  return b_make(
+      [&](int i) { return vqtbl1q_u8(bytes, vaddq_u8(lanes, vdupq_n_u8(static_cast<std::uint8_t>(4 * i)))); });
+}
+inline B b_factor(B spread) { return spread; }
+inline B b_multiply(B bytes, B factor) {
+  return b_make([&](int i) { return vmulq_u8(bytes.val[i], factor.val[i]); });
 }
 /// sdot multiplies signed bytes: u * s = (u - 128) * s + 64 * s + 64 * s, every factor a signed byte.
 inline I dot(I acc, B unsigned_bytes, B signed_bytes) {

@@ -7,10 +7,18 @@
 namespace pq::kernels::scalar {
 namespace {
 
+/// What a column's activation is multiplied with: the stored code, or what one of two-level weights is unpacked to.
+std::int32_t unpacked_code(const IntWeights& weights, std::int64_t panel, std::int64_t column, std::int64_t lane) {
+  const std::int64_t first = panel * weights.panel_bytes;
+  const std::int32_t code = stored_code(weights.codes + first, weights.bits, column, lane);
+  if (weights.group_scales == nullptr) return code;
+  const std::int32_t packed = weights.group_scales[first + column / weights.group * panel_channels + lane];
+  return (code - packed / 16) * (packed % 16 + 1) + 128;
+}
+
 float product(const IntWeights& weights, const IntActivations& activations, std::int64_t row, std::int64_t channel) {
   const std::int64_t panel = channel / panel_channels;
   const std::int64_t lane = channel % panel_channels;
-  const std::uint8_t* codes = weights.codes + panel * weights.panel_bytes;
   const std::int8_t* of_row = activations.codes + row * activations.row_stride;
   float value = weights.bias != nullptr ? weights.bias[channel] : 0.0F;
   for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
@@ -20,7 +28,7 @@ float product(const IntWeights& weights, const IntActivations& activations, std:
     for (std::int64_t column = first; column < last; ++column) {
       std::int32_t code = of_row[column];
       if (activations.planes == 2) code += 256 * of_row[activations.plane_stride + column];
-      acc += static_cast<std::uint32_t>(code * stored_code(codes, weights.bits, column, lane));
+      acc += static_cast<std::uint32_t>(code * unpacked_code(weights, panel, column, lane));
     }
     const std::int64_t of_weights = (panel * weights.segments + segment) * panel_channels + lane;
     const std::int64_t of_activations = row * weights.segments + segment;

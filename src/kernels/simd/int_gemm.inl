@@ -1,63 +1,5 @@
 // Integer products on the vocabulary of vec.h. Included inside the namespace of one instruction set.
 
-/// The 8 quads of one column block, unpacked: use(quad, codes of 16 channels x 4 columns).
-template <int Bits, typename Use>
-inline __attribute__((always_inline)) void for_each_quad(const std::uint8_t* block, Use&& use) {
-  if constexpr (Bits == 8) {
-#pragma GCC unroll 8
-    for (int quad = 0; quad < 8; ++quad) use(quad, b_load(block + 64 * quad));
-  } else if constexpr (Bits == 4) {
-    const B mask = b_set(0x0f);
-#pragma GCC unroll 4
-    for (int line = 0; line < 4; ++line) {
-      const B codes = b_load(block + 64 * line);
-      use(2 * line, b_and(codes, mask));
-      use(2 * line + 1, b_and(b_shift_right<4>(codes), mask));
-    }
-  } else {
-    const B mask = b_set(3);
-    const B third = b_set(4);
-    B bits{};
-    if constexpr (Bits == 3) bits = b_load(block + 128);
-    const auto with_third = [&](B low, B high) {
-      if constexpr (Bits == 3) return b_or(low, b_and(high, third));
-      return low;
-    };
-#pragma GCC unroll 2
-    for (int line = 0; line < 2; ++line) {
-      const B codes = b_load(block + 64 * line);
-      const B upper = Bits == 3 && line == 1 ? b_shift_right<4>(bits) : bits;
-      use(4 * line, with_third(b_and(codes, mask), b_shift_left<2>(upper)));
-      use(4 * line + 1, with_third(b_and(b_shift_right<2>(codes), mask), b_shift_left<1>(upper)));
-      use(4 * line + 2, with_third(b_and(b_shift_right<4>(codes), mask), upper));
-      use(4 * line + 3, with_third(b_and(b_shift_right<6>(codes), mask), b_shift_right<1>(upper)));
-    }
-  }
-}
-
-/// Column blocks of a panel as bytes, a quad every `step` bytes: out [blocks * 8][step], 64 of them written.
-template <int Bits>
-inline void unpack_blocks(const std::uint8_t* codes, std::int64_t blocks, std::int64_t step, std::uint8_t* out) {
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    for_each_quad<Bits>(codes + block * 64 * Bits, [&](int quad, B bytes) { b_store(out + quad * step, bytes); });
-    out += 8 * step;
-  }
-}
-
-inline void unpack_blocks(const std::uint8_t* codes, std::int64_t blocks, int bits, std::int64_t step,
-                          std::uint8_t* out) {
-  switch (bits) {
-    case 2:
-      return unpack_blocks<2>(codes, blocks, step, out);
-    case 3:
-      return unpack_blocks<3>(codes, blocks, step, out);
-    case 4:
-      return unpack_blocks<4>(codes, blocks, step, out);
-    default:
-      return unpack_blocks<8>(codes, blocks, step, out);
-  }
-}
-
 /// sums[r][p] = the product of `quads` quads of row r and unpacked panel p (panels interleaved, [quads][P][64]), both
 /// planes. A function of its own, so that nothing but the tile competes for registers.
 template <int R, int P>
@@ -107,13 +49,20 @@ __attribute__((noinline)) void multiply_planes(const std::uint8_t* panels, const
   }
 }
 
-/// The value that a segment's sums stand for.
-inline F segment_value(I acc, const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
+/// A segment's sums of codes as they are -> of (code - zero) of the weights.
+inline I without_zeros(I acc, const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
+                       std::int64_t row, std::int64_t segment) {
+  const I zero = weights.zero != nullptr
+                     ? i_load(weights.zero + (panel * weights.segments + segment) * panel_channels)
+                     : i_set(weights.common_zero);
+  return i_sub(acc, i_mul(zero, i_set(activations.sum[row * weights.segments + segment])));
+}
+
+/// The value that such sums stand for.
+inline F segment_value(I exact, const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
                        std::int64_t row, std::int64_t segment, F so_far) {
   const std::int64_t of_weights = (panel * weights.segments + segment) * panel_channels;
   const std::int64_t of_row = row * weights.segments + segment;
-  const I zero = weights.zero != nullptr ? i_load(weights.zero + of_weights) : i_set(weights.common_zero);
-  I exact = i_sub(acc, i_mul(zero, i_set(activations.sum[of_row])));
   if (activations.zero != nullptr) {
     exact = i_sub(exact, i_mul(i_load(weights.sum + of_weights), i_set(activations.zero[of_row])));
   }
@@ -149,73 +98,125 @@ inline void dense_values(const IntWeights& weights, const std::uint8_t* bytes, s
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
       for (int p = 0; p < P; ++p) {
-        values[r][p] = segment_value(acc[r][p], weights, panel + p, activations, row + r, segment, values[r][p]);
+        const I exact = without_zeros(acc[r][p], weights, panel + p, activations, row + r, segment);
+        values[r][p] = segment_value(exact, weights, panel + p, activations, row + r, segment, values[r][p]);
       }
     }
   }
 }
 
-/// The same for one packed panel and few rows: every code is read once, straight from where it lies.
-template <int R, int Bits>
+/// Sums of the rows' codes over each run of columns that share a group scale and a segment, [rows][parts].
+struct GroupSums {
+  std::int32_t* sums;
+  std::int64_t columns;  ///< in a part; fewer in the last one
+  std::int64_t parts;
+};
+
+inline GroupSums group_sums(const IntWeights& weights, const IntActivations& activations, std::int32_t* sums) {
+  const std::int64_t columns = weights.group < weights.segment ? weights.group : weights.segment;
+  const std::int64_t parts = (weights.columns + columns - 1) / columns;
+  for (std::int64_t row = 0; row < activations.rows; ++row) {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const std::int64_t first = part * columns;
+      const std::int64_t last = first + columns < weights.columns ? first + columns : weights.columns;
+      std::int32_t sum = 0;
+      for (int plane = activations.planes - 1; plane >= 0; --plane) {
+        const std::int8_t* codes = activations.codes + plane * activations.plane_stride + row * activations.row_stride;
+        sum *= 256;
+        for (std::int64_t column = first; column < last; ++column) sum += codes[column];
+      }
+      sums[row * parts + part] = sum;
+    }
+  }
+  return {sums, columns, parts};
+}
+
+/// The same for one packed panel and few rows: every code is read once, straight from where it lies. Of two-level
+/// weights the sums of a group are scaled, not its codes.
+template <int R, int Bits, bool TwoLevel = false>
 inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
-                          std::int64_t row, F (&values)[R][1]) {
+                          std::int64_t row, const GroupSums& of_groups, F (&values)[R][1]) {
   for (int r = 0; r < R; ++r) values[r][0] = start_value(weights, panel);
   const std::uint8_t* block = weights.codes + panel * weights.panel_bytes;
   const std::int8_t* rows = activations.codes + row * activations.row_stride;
+  std::int64_t part = 0;
   for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
-    const std::int64_t blocks = segment_columns(weights, segment) / column_block;
-    I acc[R][2];
-    I high[R][2];
-    for (int r = 0; r < R; ++r) {
-      for (int i = 0; i < 2; ++i) {
-        acc[r][i] = i_zero();
-        high[r][i] = i_zero();
+    I exact[R];
+    for (int r = 0; r < R; ++r) exact[r] = i_zero();
+    std::int64_t left = segment_columns(weights, segment);
+    do {
+      const std::int64_t columns = TwoLevel && of_groups.columns < left ? of_groups.columns : left;
+      const std::int64_t blocks = columns / column_block;
+      I acc[R][2];
+      I high[R][2];
+      for (int r = 0; r < R; ++r) {
+        for (int i = 0; i < 2; ++i) {
+          acc[r][i] = i_zero();
+          high[r][i] = i_zero();
+        }
       }
-    }
-    const auto run = [&](auto wide) {
-      for (std::int64_t b = 0; b < blocks; ++b) {
+      const auto run = [&](auto wide) {
+        for (std::int64_t b = 0; b < blocks; ++b) {
 #pragma GCC unroll 8
-        for (int line = 0; line < Bits; ++line) prefetch<2048>(block + 64 * line);
-        for_each_quad<Bits>(
-            block, [&](int quad, B codes) __attribute__((always_inline)) {
+          for (int line = 0; line < Bits; ++line) prefetch<2048>(block + 64 * line);
+          for_each_quad<Bits>(
+              block, [&](int quad, B codes) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-              for (int r = 0; r < R; ++r) {
-                const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
-                acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
-                if constexpr (wide) {
-                  high[r][quad & 1] =
-                      dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
+                for (int r = 0; r < R; ++r) {
+                  const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
+                  acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
+                  if constexpr (wide) {
+                    high[r][quad & 1] =
+                        dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
+                  }
                 }
-              }
-            });
-        block += 64 * Bits;
-        rows += column_block;
+              });
+          block += 64 * Bits;
+          rows += column_block;
+        }
+      };
+      if (activations.planes == 2) {
+        run(Yes{});
+      } else {
+        run(No{});
       }
-    };
-    if (activations.planes == 2) {
-      run(Yes{});
-    } else {
-      run(No{});
-    }
+      for (int r = 0; r < R; ++r) {
+        const I sum = i_add(i_add(acc[r][0], acc[r][1]), i_shift_left<8>(i_add(high[r][0], high[r][1])));
+        if constexpr (TwoLevel) {
+          const std::int64_t group = part * of_groups.columns / weights.group;
+          const I packed =
+              i_load_bytes(weights.group_scales + panel * weights.panel_bytes + group * panel_channels);
+          const I scale = i_add(i_and(packed, i_set(15)), i_set(1));
+          const I of_row = i_set(of_groups.sums[(row + r) * of_groups.parts + part]);
+          exact[r] = i_add(exact[r], i_mul(scale, i_sub(sum, i_mul(i_shift_right<4>(packed), of_row))));
+        } else {
+          exact[r] = without_zeros(sum, weights, panel, activations, row + r, segment);
+        }
+      }
+      left -= columns;
+      ++part;
+    } while (TwoLevel && left > 0);
     for (int r = 0; r < R; ++r) {
-      const I sum = i_add(i_add(acc[r][0], acc[r][1]), i_shift_left<8>(i_add(high[r][0], high[r][1])));
-      values[r][0] = segment_value(sum, weights, panel, activations, row + r, segment, values[r][0]);
+      values[r][0] = segment_value(exact[r], weights, panel, activations, row + r, segment, values[r][0]);
     }
   }
 }
 
 template <int R>
 inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
-                          std::int64_t row, F (&values)[R][1]) {
+                          std::int64_t row, const GroupSums& of_groups, F (&values)[R][1]) {
+  if (weights.group_scales != nullptr) {
+    return packed_values<R, 4, true>(weights, panel, activations, row, of_groups, values);
+  }
   switch (weights.bits) {
     case 2:
-      return packed_values<R, 2>(weights, panel, activations, row, values);
+      return packed_values<R, 2>(weights, panel, activations, row, of_groups, values);
     case 3:
-      return packed_values<R, 3>(weights, panel, activations, row, values);
+      return packed_values<R, 3>(weights, panel, activations, row, of_groups, values);
     case 4:
-      return packed_values<R, 4>(weights, panel, activations, row, values);
+      return packed_values<R, 4>(weights, panel, activations, row, of_groups, values);
     default:
-      return packed_values<R, 8>(weights, panel, activations, row, values);
+      return packed_values<R, 8>(weights, panel, activations, row, of_groups, values);
   }
 }
 
@@ -281,7 +282,8 @@ inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, 
       for (int p = 0; p < tile_panels; ++p) {
         I sum = i_load(sums[0][r] + 16 * p);
         if (activations.planes == 2) sum = i_add(sum, i_shift_left<8>(i_load(sums[1][r] + 16 * p)));
-        values[r][p] = segment_value(sum, weights, panel + p, activations, row + r, segment, values[r][p]);
+        const I exact = without_zeros(sum, weights, panel + p, activations, row + r, segment);
+        values[r][p] = segment_value(exact, weights, panel + p, activations, row + r, segment, values[r][p]);
       }
     }
   }
@@ -323,12 +325,12 @@ inline bool fits_matrix_tiles(const IntGemm& gemm) {
 #endif
 
 template <int R>
-inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row) {
+inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row, const GroupSums& of_groups) {
   F values[R][1];
-  packed_values<R>(gemm.weights, panel, gemm.activations, row, values);
+  packed_values<R>(gemm.weights, panel, gemm.activations, row, of_groups, values);
   if (gemm.up != nullptr) {
     F up[R][1];
-    packed_values<R>(*gemm.up, panel, gemm.activations, row, up);
+    packed_values<R>(*gemm.up, panel, gemm.activations, row, of_groups, up);
     gate_values<R, 1>(gemm.gate, values, up);
   }
   store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
@@ -340,8 +342,12 @@ inline constexpr std::int64_t few_rows = 8;
 inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) noexcept {
   const std::int64_t rows = gemm.activations.rows;
   if (rows <= few_rows) {
+    GroupSums of_groups{};
+    if (gemm.weights.group_scales != nullptr) {
+      of_groups = group_sums(gemm.weights, gemm.activations, static_cast<std::int32_t*>(scratch));
+    }
     for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      for_each_row_tile<4>(rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row); });
+      for_each_row_tile<4>(rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups); });
     }
     return;
   }
@@ -349,10 +355,7 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
   auto* up_bytes = bytes + tile_panels * gemm.weights.columns * panel_channels;
   for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
     const auto unpack = [&](const IntWeights& weights, std::uint8_t* out) {
-      for (int p = 0; p < P; ++p) {
-        unpack_blocks(weights.codes + (panel + p) * weights.panel_bytes, weights.columns / column_block, weights.bits,
-                      64 * P, out + 64 * p);
-      }
+      for (int p = 0; p < P; ++p) unpack_panel(weights, panel + p, 64 * P, out + 64 * p);
     };
     unpack(gemm.weights, bytes);
     if (gemm.up != nullptr) unpack(*gemm.up, up_bytes);

@@ -14,6 +14,8 @@ namespace {
 
 #include "kernels/simd/tiles.inl"
 
+#include "kernels/simd/unpack.inl"
+
 #include "kernels/simd/int_gemm.inl"
 
 #include "kernels/simd/float_gemm.inl"
