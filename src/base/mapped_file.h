@@ -4,9 +4,12 @@
 #include <filesystem>
 #include <span>
 
+#include "base/map_faults.h"
+
 namespace pq {
 
-/// A whole file mapped read-only into memory. Pages are the kernel's, not private memory of the process.
+/// A whole file mapped read-only into memory. Pages are the kernel's, not private memory of the process. A file that is
+/// cut short while it is mapped ends the process with a message (report_map_faults), when the lost part is read.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -25,6 +28,7 @@ class MappedFile {
   std::filesystem::path path_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  MappedRange range_;
 };
 
 }  // namespace pq
