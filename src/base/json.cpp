@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/files.h"
 #include "base/json_literals.h"
 
@@ -141,6 +142,7 @@ Json parse_json(std::string_view text, std::string_view where, int max_depth) {
 
 Json read_json_file(const std::filesystem::path& path, int max_depth) {
   const std::string text = read_text_file(path);
+  check_file_kind(path, std::as_bytes(std::span(text)), FileKind::json);
   return parse_json(text, path.string(), max_depth);
 }
 

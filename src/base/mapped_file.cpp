@@ -9,11 +9,13 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 
 namespace pq {
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && errno == ENOENT) refuse_missing(path);
   if (fd < 0) throw_errno(path.string(), "cannot open", "check the path and its permissions");
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {

@@ -13,7 +13,8 @@ namespace pq {
 class MappedFile {
  public:
   MappedFile() = default;
-  /// Throws SystemError when the file cannot be opened or mapped. An empty file gives an empty span.
+  /// Throws InputError for a path that leads nowhere (refuse_missing) or to no regular file, SystemError when the file
+  /// cannot be opened or mapped. An empty file gives an empty span.
   explicit MappedFile(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
