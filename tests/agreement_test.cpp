@@ -110,7 +110,7 @@ TEST_F(Agreement, ADamagedScaleIsSeen) {
   const Recipe recipe = quick("w4a8kv4-static");
   const std::string out = quantized(recipe, "damaged");
   const auto reference = quant::load_quantized(io::QuantizedCheckpoint::open(out), floats);
-  std::string text = read_text_file(fs::path(out) / "model.safetensors");
+  std::string text = read_whole_file(fs::path(out) / "model.safetensors");
   const auto opened = io::QuantizedCheckpoint::open(out);
   const float scale = opened.block(1).sites[Site::down_input].scale[0];
   const std::string_view bytes(reinterpret_cast<const char*>(&scale), sizeof scale);

@@ -42,7 +42,7 @@ refused "did you mean 'w4a4kv4-static'?" quantize "$model" -o out --recipe w4a4k
 refused "did you mean 'weight.bits'?" quantize "$model" -o out --set weight.bit=3
 refused "empty.txt: the calibration text is empty" quantize "$model" -o out --calibration empty.txt
 refused "no_text.jsonl, line 2" quantize "$model" -o out --calibration no_text.jsonl
-refused "nowhere.txt: no such calibration text" quantize "$model" -o out --calibration nowhere.txt
+refused "nowhere.txt: no such file" quantize "$model" -o out --calibration nowhere.txt
 refused "outside the vocabulary of 8192" quantize "$model" -o out --prefix ids:9000 --calibration "$prose"
 refused "truncated/model.safetensors" quantize truncated -o out
 refused "lying/model.safetensors" quantize lying -o out

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/mapped_file.h"
 
 namespace pq {
@@ -47,15 +47,31 @@ std::string inflate_gzip(std::span<const std::byte> bytes, const fs::path& path)
   return text;
 }
 
-void make_directory(const fs::path& path) {
-  std::error_code code;
-  fs::create_directories(path, code);
-  if (code)
-    throw SystemError(path.string(), fmt::format("cannot make the directory: {}", code.message()),
-                      "choose another place");
+/// Where a file is made that becomes `path`: beside it, under a name that nothing has.
+fs::path temporary_path(const fs::path& path) {
+  fs::path temporary = path;
+  temporary += ".partial";
+  for (int number = 1; exists_or_dangles(temporary); ++number) {
+    temporary = path;
+    temporary += fmt::format(".partial-{}", number);
+  }
+  return temporary;
 }
 
-fs::path parent_directory(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : "."; }
+}  // namespace
+
+std::string read_whole_file(const fs::path& path) {
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  if (bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b}) return inflate_gzip(bytes, path);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::string read_text_file(const fs::path& path) {
+  std::string text = read_whole_file(path);
+  check_file_kind(path, std::as_bytes(std::span(text)), FileKind::text);
+  return text;
+}
 
 void sync_directory(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -64,30 +80,7 @@ void sync_directory(const fs::path& path) {
   ::close(fd);
 }
 
-fs::path without_slash(fs::path path) { return path.has_filename() ? std::move(path) : path.parent_path(); }
-
-/// "OUT.partial"
-fs::path partial_path(const fs::path& path) {
-  fs::path partial = without_slash(path);
-  partial += ".partial";
-  return partial;
-}
-
-bool holds_work(const fs::path& resume) {
-  std::error_code code;
-  return fs::is_directory(fs::symlink_status(resume, code)) && !fs::is_empty(resume, code);
-}
-
-}  // namespace
-
-std::string read_text_file(const fs::path& path) {
-  std::error_code code;
-  if (!fs::exists(path, code)) throw InputError(path.string(), "no such file", "check the path");
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
-  if (bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b}) return inflate_gzip(bytes, path);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+fs::path parent_directory(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : "."; }
 
 OutputFile::OutputFile(const fs::path& path) : path_(path) {
   fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -126,9 +119,10 @@ void write_file_atomically(const fs::path& path, std::string_view text) {
   write_file_atomically(path, [&](OutputFile& file) { file.write(text); });
 }
 
-void write_file_atomically(const fs::path& path, const std::function<void(OutputFile&)>& write) {
-  fs::path temporary = path;
-  temporary += ".partial";
+void write_file_atomically(const fs::path& name, const std::function<void(OutputFile&)>& write) {
+  std::error_code code;
+  const fs::path path = fs::is_symlink(name, code) ? fs::weakly_canonical(name, code) : name;
+  const fs::path temporary = temporary_path(path);
   try {
     OutputFile file(temporary);
     write(file);
@@ -139,90 +133,6 @@ void write_file_atomically(const fs::path& path, const std::function<void(Output
     ::unlink(temporary.c_str());
     throw;
   }
-}
-
-void OutputDirectory::check(const fs::path& path, std::string_view marker, bool replace, Unfinished unfinished,
-                            bool replace_unfinished) {
-  std::error_code code;
-  if (fs::exists(path, code) && !(fs::is_directory(path, code) && fs::is_empty(path, code))) {
-    if (!replace) throw InputError(path.string(), "already exists", "choose another -o, or --force to replace it");
-    if (!fs::exists(path / marker, code)) {
-      throw InputError(path.string(),
-                       fmt::format("will not be replaced: it holds no {}, so it is not a checkpoint", marker),
-                       "choose another -o");
-    }
-  }
-  if (unfinished == Unfinished::keep || replace_unfinished) return;
-  const fs::path partial = partial_path(path);
-  if (!holds_work(partial / "resume")) return;
-  throw InputError(partial.string(), "holds the unfinished work of another run",
-                   fmt::format("finish it with the command that began it, or remove {}, which --restart does too",
-                               partial.string()));
-}
-
-OutputDirectory::OutputDirectory(fs::path path, std::string_view marker, bool replace, Unfinished unfinished,
-                                 bool replace_unfinished)
-    : path_(without_slash(std::move(path))), partial_(partial_path(path_)), unfinished_(unfinished), replace_(replace) {
-  check(path_, marker, replace, Unfinished::keep);
-  std::error_code code;
-  if (!path_.parent_path().empty()) make_directory(path_.parent_path());
-  make_directory(partial_);
-  lock_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  try {
-    if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-      throw InputError(partial_.string(), "another run is writing here", "wait for it, or choose another -o");
-    }
-    check(path_, marker, replace, unfinished, replace_unfinished);
-  } catch (...) {
-    if (lock_ >= 0) ::close(lock_);
-    throw;
-  }
-  clear(!replace_unfinished);  // a dead run's half-written output
-}
-
-OutputDirectory::~OutputDirectory() {
-  if (!committed_) {
-    clear(unfinished_ == Unfinished::keep);
-    ::rmdir(partial_.c_str());  // fails, rightly, when something was kept
-  }
-  ::close(lock_);
-}
-
-void OutputDirectory::clear(bool keep_resume) noexcept {
-  std::error_code code;
-  for (fs::directory_iterator entry(partial_, code), end; !code && entry != end; entry.increment(code)) {
-    if (keep_resume && entry->path().filename() == "resume" && holds_work(entry->path())) continue;
-    std::error_code ignored;
-    fs::remove_all(entry->path(), ignored);
-  }
-}
-
-void OutputDirectory::commit() {
-  sync_directory(partial_);
-  std::error_code code;
-  fs::path old = path_;
-  old += ".old";
-  if (fs::exists(path_, code)) {
-    if (!replace_ && !fs::is_empty(path_, code)) {
-      throw InputError(path_.string(), "was made by someone else meanwhile",
-                       "choose another -o, or --force to replace it");
-    }
-    fs::remove_all(old, code);
-    fs::rename(path_, old, code);
-    if (code) throw SystemError(path_.string(), fmt::format("cannot move aside: {}", code.message()), "");
-  }
-  fs::rename(partial_, path_, code);
-  if (code) {
-    std::error_code ignored;
-    if (fs::exists(old, ignored)) fs::rename(old, path_, ignored);
-    throw SystemError(path_.string(), fmt::format("cannot rename {} into place: {}", partial_.string(), code.message()),
-                      "");
-  }
-  committed_ = true;
-  fs::remove_all(old, code);
-  sync_directory(parent_directory(path_));
-  // Not before: a process killed between removal and rename would have lost the work and not got the result.
-  fs::remove_all(path_ / "resume", code);
 }
 
 }  // namespace pq

@@ -11,8 +11,16 @@
 namespace pq {
 
 /// The whole file as text; a gzip file (recognized by its first two bytes) is decompressed.
-/// Throws SystemError (cannot read), FormatError (damaged gzip).
+/// Throws InputError (no such file, or one that holds no text: check_file_kind), SystemError (cannot read), FormatError
+/// (damaged gzip).
 std::string read_text_file(const std::filesystem::path& path);
+/// The same for bytes of any kind.
+std::string read_whole_file(const std::filesystem::path& path);
+
+/// Makes the names in a directory last through a power failure.
+void sync_directory(const std::filesystem::path& path);
+/// "." for a name alone.
+std::filesystem::path parent_directory(const std::filesystem::path& path);
 
 /// A file being written front to back. Every short write is an error that names the file (disk full: SystemError).
 class OutputFile {
@@ -37,52 +45,11 @@ class OutputFile {
   std::uint64_t size_ = 0;
 };
 
-/// Writes `text` beside `path` (PATH.partial) and renames it into place, so that the old file or the new one is there,
-/// never half of one, also after a power failure.
+/// Writes `text` beside `path` (PATH.partial, or another name where that is taken) and renames it into place, so that
+/// the old file or the new one is there, never half of one, also after a power failure. Where `path` is a link, the
+/// file that it leads to is written.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 /// The same for a file that `write` fills; what it throws leaves the old file as it was.
 void write_file_atomically(const std::filesystem::path& path, const std::function<void(OutputFile&)>& write);
-
-/// What a run that ends without commit() leaves.
-enum class Unfinished {
-  discard,  ///< nothing
-  keep,     ///< OUT.partial/resume, when something is in it; the next run finds it there
-};
-
-/// A directory that appears whole or not at all: work goes to `OUT.partial`, commit() renames it to OUT.
-/// A finished OUT is refused unless `replace` is set, in which case it is removed only when its successor is complete.
-class OutputDirectory {
- public:
-  /// Throws InputError when `path` exists and `replace` is not set, when it is not a directory that this program wrote
-  /// (`marker` names a file that such a directory holds), when another process writes to OUT.partial, or when that
-  /// holds unfinished work (a folder `resume` that is not empty) and `unfinished` is discard; with `replace_unfinished`
-  /// such work is removed instead, whatever `unfinished` says. SystemError when OUT.partial cannot be made.
-  OutputDirectory(std::filesystem::path path, std::string_view marker, bool replace,
-                  Unfinished unfinished = Unfinished::discard, bool replace_unfinished = false);
-  /// Throws the InputErrors of the constructor, but for another process at work, and makes nothing: to refuse before
-  /// long work.
-  static void check(const std::filesystem::path& path, std::string_view marker, bool replace,
-                    Unfinished unfinished = Unfinished::discard, bool replace_unfinished = false);
-  /// Without commit(), removes what was written, except for what `Unfinished` keeps.
-  ~OutputDirectory();
-  OutputDirectory(const OutputDirectory&) = delete;
-  OutputDirectory& operator=(const OutputDirectory&) = delete;
-
-  const std::filesystem::path& partial() const noexcept { return partial_; }
-  const std::filesystem::path& path() const noexcept { return path_; }
-  /// Where unfinished work belongs; made by whoever saves some. commit() removes it once OUT is in place.
-  std::filesystem::path resume() const { return partial_ / "resume"; }
-  void commit();
-
- private:
-  void clear(bool keep_resume) noexcept;
-
-  std::filesystem::path path_;
-  std::filesystem::path partial_;
-  Unfinished unfinished_;
-  int lock_ = -1;
-  bool replace_ = false;
-  bool committed_ = false;
-};
 
 }  // namespace pq

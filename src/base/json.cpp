@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/files.h"
+#include "base/json_literals.h"
 
 namespace pq {
 namespace {
@@ -46,7 +48,8 @@ void keep_last_values(Json::object_t& object) {
 /// a file with many keys would take quadratic time; here members are appended, and repeated ones found by sorting.
 class TreeBuilder final : public nlohmann::json_sax<Json> {
  public:
-  TreeBuilder(std::string_view where, int max_depth) : where_(where), max_depth_(static_cast<std::size_t>(max_depth)) {}
+  TreeBuilder(const PythonJson& source, std::string_view where, int max_depth)
+      : source_(source), where_(where), max_depth_(static_cast<std::size_t>(max_depth)) {}
 
   Json take() { return std::move(root_); }
 
@@ -54,7 +57,7 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
   bool boolean(bool value) override { return add(value); }
   bool number_integer(std::int64_t value) override { return add(value); }
   bool number_unsigned(std::uint64_t value) override { return add(value); }
-  bool number_float(double value, const std::string&) override { return add(value); }
+  bool number_float(double value, const std::string& spelling) override { return add(source_.number(value, spelling)); }
   bool string(std::string& value) override { return add(std::move(value)); }
   bool binary(Json::binary_t& value) override { return add(std::move(value)); }
 
@@ -73,7 +76,7 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t, const std::string&, const Json::exception& error) override {
     if (const auto* syntax = dynamic_cast<const Json::parse_error*>(&error)) {
-      throw FormatError(where_, fmt::format("is not valid JSON (at byte {})", syntax->byte),
+      throw FormatError(where_, fmt::format("is not valid JSON (at byte {})", source_.original_byte(syntax->byte)),
                         "the file may be cut short; copy it again");
     }
     throw FormatError(where_, fmt::format("is not valid JSON ({})", error.what()), "copy the file again");
@@ -121,6 +124,7 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
     }
   }
 
+  const PythonJson& source_;
   std::string_view where_;
   std::size_t max_depth_;
   std::vector<Open> open_;
@@ -130,13 +134,16 @@ class TreeBuilder final : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Json parse_json(std::string_view text, std::string_view where, int max_depth) {
-  TreeBuilder tree(where, max_depth);
-  Json::sax_parse(text.begin(), text.end(), &tree);
+  const PythonJson source(text);
+  TreeBuilder tree(source, where, max_depth);
+  Json::sax_parse(source.text().begin(), source.text().end(), &tree);
   return tree.take();
 }
 
 Json read_json_file(const std::filesystem::path& path, int max_depth) {
-  return parse_json(read_text_file(path), path.string(), max_depth);
+  const std::string text = read_text_file(path);
+  check_file_kind(path, std::as_bytes(std::span(text)), FileKind::json);
+  return parse_json(text, path.string(), max_depth);
 }
 
 }  // namespace pq

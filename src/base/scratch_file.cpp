@@ -88,14 +88,19 @@ ScratchFile::ScratchFile(const fs::path& directory, std::uint64_t bytes) {
   if (address == MAP_FAILED) throw_errno(directory.string(), "cannot map a scratch file", "check ulimit -v");
   data_ = static_cast<std::byte*>(address);
   size_ = static_cast<std::size_t>(bytes);
+  range_ = MappedRange(
+      data_, size_, SystemError(directory.string(), "the disk of a scratch file is full or fails", elsewhere).what());
 }
 
 ScratchFile::ScratchFile(ScratchFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      range_(std::move(other.range_)) {}
 
 ScratchFile& ScratchFile::operator=(ScratchFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(range_, other.range_);
   return *this;
 }
 

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <span>
 
+#include "base/map_faults.h"
+
 namespace pq {
 
 /// Memory that lies in a file without a name: mapped shared, so that its pages are the kernel's and can leave for the
@@ -26,6 +28,7 @@ class ScratchFile {
  private:
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  MappedRange range_;
 };
 
 }  // namespace pq

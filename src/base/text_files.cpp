@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/files.h"
 
 namespace pq {
@@ -14,12 +15,15 @@ TextFiles::TextFiles(std::filesystem::path file, Texts texts)
     : path_(std::move(file)), in_directory_(false), texts_(std::move(texts)) {}
 
 bool TextFiles::has(std::string_view name) const {
-  std::error_code code;
-  return in_directory_ ? std::filesystem::exists(path_ / name, code) : texts_.contains(name);
+  return in_directory_ ? exists_or_dangles(path_ / name) : texts_.contains(name);
 }
 
 std::string TextFiles::read(std::string_view name) const {
-  if (in_directory_) return read_text_file(path_ / name);
+  if (in_directory_) {
+    std::string text = read_text_file(path_ / name);
+    if (name.ends_with(".json")) check_file_kind(path_ / name, std::as_bytes(std::span(text)), FileKind::json);
+    return text;
+  }
   const auto found = texts_.find(name);
   if (found == texts_.end()) throw InputError(place(name), "no such file", "name the directory of a whole model");
   return found->second();

@@ -20,8 +20,9 @@ class TextFiles {
   explicit TextFiles(std::filesystem::path directory);
   TextFiles(std::filesystem::path file, Texts texts);
 
+  /// Also where it is a link that leads nowhere, which read() says.
   bool has(std::string_view name) const;
-  /// Throws what read_text_file throws.
+  /// Throws what read_text_file throws, and what check_file_kind does for a .json.
   std::string read(std::string_view name) const;
   /// Throws FormatError too.
   Json json(std::string_view name) const;

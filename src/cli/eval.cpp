@@ -72,6 +72,7 @@ Verb eval_verb(int argc, char** argv) {
             options->text.add_options(app);
             app.add_option("--lm-head-bits", options->runtime.lm_head_bits,
                            "8: quantize lm_head and embedding to int8 per channel while loading")
+                ->check(CLI::IsMember({8, 16}))
                 ->option_text("8|16 (default 16)");
             app.add_option("--attention", options->attention,
                            "float32: over the values that the KV codes stand for; packed: as pq run computes it, Q and "

@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "base/phase_timer.h"
 #include "program/output.h"
-#include "text/unicode.h"
 
 namespace pq::cli {
 namespace {
@@ -191,11 +190,6 @@ void Generator::show(std::string_view piece) const {
   if (!shows_text_ || piece.empty()) return;
   print_result(piece);
   std::fflush(stdout);
-}
-
-void require_utf8(std::string_view text, std::string_view where) {
-  if (const std::size_t at = find_invalid_utf8(text); at != std::string_view::npos)
-    throw InputError(where, fmt::format("byte {} is not valid UTF-8", at), "convert the text to UTF-8");
 }
 
 }  // namespace pq::cli

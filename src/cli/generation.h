@@ -12,6 +12,7 @@
 #include "generation/text_generation.h"
 #include "program/command_line.h"
 #include "runtime/session.h"
+#include "text/documents.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pq::cli {
@@ -74,8 +75,5 @@ class Generator {
   std::vector<std::int32_t> held_;  // the tokens in the session
   std::set<std::int32_t> end_tokens_;
 };
-
-/// Throws InputError, naming `where`, for text that is not UTF-8.
-void require_utf8(std::string_view text, std::string_view where);
 
 }  // namespace pq::cli

@@ -16,6 +16,7 @@
 #include "program/output.h"
 #include "runtime/model.h"
 #include "runtime/model_source.h"
+#include "text/documents.h"
 #include "tokenizer/tokenizer.h"
 #include "verify/verify.h"
 
@@ -34,7 +35,9 @@ std::vector<std::int32_t> choose_tokens(const Options& options, const runtime::M
   const auto count = static_cast<std::size_t>(options.tokens);
   std::vector<std::int32_t> tokens;
   if (!options.text.empty()) {
-    tokens = Tokenizer::load(io::model_texts(source.path)).encode(read_text_file(options.text), true);
+    const std::string text = read_text_file(options.text);
+    require_utf8(text, options.text);
+    tokens = Tokenizer::load(io::model_texts(source.path)).encode(text, true);
     if (tokens.empty()) throw InputError(options.text, "holds no tokens", "give a text that is not empty");
     tokens.resize(std::min(tokens.size(), count));
     for (const std::int32_t token : tokens) check_token(token, source.spec, options.text);
@@ -122,6 +125,7 @@ Verb verify_verb() {
         app.add_option("--seed", options->seed, "Seed of the random tokens")->option_text("N (default 0)");
         app.add_option("--lm-head-bits", options->runtime.lm_head_bits,
                        "8: quantize lm_head and embedding to int8 per channel while loading")
+            ->check(CLI::IsMember({8, 16}))
             ->option_text("8|16 (default 16)");
         add_help_text(app,
                       "Runs a few tokens through the runtime and through the same arithmetic in plain float64 code. "

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "text/documents.h"
 
 namespace pq::eval {
 
@@ -26,6 +27,8 @@ std::vector<std::int32_t> EvaluationText::load(const Tokenizer& tokenizer, const
   if (length > spec.max_positions)
     log_warning("--length {} is beyond the model's context of {} tokens", length, spec.max_positions);
   std::string text = read_text_file(path);
+  require_utf8(text, path);
+  if (begins_as_json(text)) log_warning("{}: looks like JSON and is evaluated as it stands, not the texts in it", path);
   if (wikitext_join) text = join_wikitext(text);
   std::vector<std::int32_t> stream;
   try {

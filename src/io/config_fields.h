@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/json_literals.h"
 
 namespace pq::io {
 
@@ -80,6 +81,7 @@ class Fields {
   }
 
   static std::string brief(const Json& value) {
+    if (value.is_number_float() && !std::isfinite(value.get<double>())) return number_text(value.get<double>());
     std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
     if (text.size() > 60) text = text.substr(0, 57) + "...";
     return text;

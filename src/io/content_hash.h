@@ -15,7 +15,7 @@ namespace pq::io {
 /// XXH3, 64 bits (https://github.com/Cyan4973/xxHash), as 16 hexadecimal digits: tells contents apart that differ by
 /// accident or edit, not by attack.
 std::string content_hash(std::span<const std::byte> bytes);
-/// The same of a whole file. Throws SystemError when it cannot be read.
+/// The same of a whole file. Throws what MappedFile throws.
 std::string content_hash_of_file(const std::filesystem::path& path);
 
 /// content_hash of bytes that come piece by piece.

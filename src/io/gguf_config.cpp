@@ -49,7 +49,7 @@ class Converter {
     json_["rms_norm_eps"] = required_number("attention.layer_norm_rms_epsilon");
     json_["rope_theta"] = number("rope.freq_base").value_or(10000);
     json_[std::string(row_.activation_key)] = row_.activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
-    json_["tie_word_embeddings"] = !tensor_("output.weight").has_value();
+    json_["tie_word_embeddings"] = !tensor_("output.weight") || !tensor_("token_embd.weight");
     json_["torch_dtype"] = "float32";
     for (const char* name : {"bos", "eos"}) {
       const auto id = metadata_.integer(fmt::format("tokenizer.ggml.{}_token_id", name));
@@ -80,8 +80,8 @@ class Converter {
   }
 
   std::int64_t vocab_size() const {
-    if (const auto embedding = tensor_("token_embd.weight"); embedding && embedding->shape.size() == 2) {
-      return embedding->shape[0];
+    for (const char* name : {"token_embd.weight", "output.weight"}) {
+      if (const auto rows = tensor_(name); rows && rows->shape.size() == 2) return rows->shape[0];
     }
     return required("vocab_size");
   }

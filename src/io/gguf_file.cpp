@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "io/ggml_blocks.h"
 
 namespace pq::io {
@@ -171,7 +172,10 @@ class GgufFile::Reader {
   std::size_t at_ = 0;
 };
 
-GgufFile::GgufFile(const fs::path& path) : map_(path), bytes_(map_.bytes()), where_(path.string()) { read(); }
+GgufFile::GgufFile(const fs::path& path) : map_(path), bytes_(map_.bytes()), where_(path.string()) {
+  check_file_kind(path, bytes_, FileKind::gguf);
+  read();
+}
 GgufFile::GgufFile(std::span<const std::byte> bytes, std::string where) : bytes_(bytes), where_(std::move(where)) {
   read();
 }

@@ -280,6 +280,20 @@ TEST(GgufCheckpoint, RefusesByName) {
   EXPECT_THAT(open_error<FormatError>(without), HasSubstr("general.architecture"));
 }
 
+TEST(GgufCheckpoint, ATiedModelMayStoreItsHeadAlone) {
+  GgufBuilder builder = small_llama_keys();
+  builder.floats("output.weight", {8, 11}, 0.1F).floats("output_norm.weight", {8});
+  add_small_block(builder, 0);
+  add_small_block(builder, 1);
+  const TemporaryDirectory directory;
+  const fs::path path = directory.path() / "head.gguf";
+  write_bytes(path, builder.bytes());
+  const auto checkpoint = HfCheckpoint::open(path.string());
+  EXPECT_TRUE(checkpoint.spec().tied_embeddings);
+  EXPECT_EQ(checkpoint.spec().vocab_size, 11);
+  EXPECT_EQ(checkpoint.embedding().bytes.data(), checkpoint.lm_head().bytes.data());
+}
+
 TEST(GgufCheckpoint, MakesTheTextsOfADirectory) {
   GgufBuilder builder = small_llama();
   builder.text("tokenizer.chat_template", "{{ messages }}");

@@ -11,10 +11,12 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/log.h"
 #include "io/gguf_checkpoint.h"
 #include "io/gguf_file.h"
 #include "io/hf_config.h"
+#include "io/model_directory.h"
 #include "io/text_model.h"
 
 namespace pq::io {
@@ -22,48 +24,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Says which other format a directory without safetensors holds.
-void refuse_other_formats(const fs::path& directory) {
-  std::error_code code;
-  if (fs::exists(directory / "model.safetensors", code) || fs::exists(directory / "model.safetensors.index.json", code))
-    return;
-  const std::string convert = fmt::format(
-      "convert it: python -c \"from transformers import AutoModelForCausalLM as M; "
-      "M.from_pretrained('{}').save_pretrained('OUT')\"",
-      directory.string());
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::directory_iterator(directory, code)) files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  const auto refuse = [&](std::string_view format, const fs::path& file, const std::string& remedy) {
-    throw UnsupportedError(
-        directory.string(),
-        fmt::format("holds no model.safetensors, but weights in {} format ({})", format, file.filename().string()),
-        remedy);
-  };
-  for (const fs::path& file : files) {
-    const std::string extension = file.extension().string();
-    if (extension == ".gguf") refuse("GGUF", file, fmt::format("name the file itself: {}", file.string()));
-    if (extension == ".bin" && file.filename().string().starts_with("pytorch_model"))
-      refuse("PyTorch pickle", file, convert);
-    if (extension == ".pth") refuse("PyTorch pickle", file, "get the model's Hugging Face version, in safetensors");
-    if (file.filename().string().starts_with("consolidated") && extension == ".safetensors") {
-      refuse("its maker's own safetensors", file, "get the model's Hugging Face version, with model.safetensors");
-    }
-  }
-}
-
-/// "models--org--name/snapshots/REVISION" -> "org/name"; any other directory -> its last component.
+/// "org/name" for a model of the Hugging Face cache; any other directory -> its last component.
 std::string model_name(const fs::path& directory) {
   std::error_code code;
   fs::path path = fs::absolute(directory, code).lexically_normal();
   if (!path.has_filename()) path = path.parent_path();
-  const std::string repository = path.parent_path().parent_path().filename().string();
-  constexpr std::string_view start = "models--";
-  if (path.parent_path().filename() == "snapshots" && repository.starts_with(start)) {
-    const std::string_view name = std::string_view(repository).substr(start.size());
-    const auto dashes = name.find("--");
-    if (dashes == std::string_view::npos) return std::string(name);
-    return fmt::format("{}/{}", name.substr(0, dashes), name.substr(dashes + 2));
+  if (path.parent_path().filename() == "snapshots") {
+    if (auto repository = hub_repository(path)) return *repository;
   }
   return path.filename().string();
 }
@@ -111,7 +78,7 @@ HfCheckpoint HfCheckpoint::open(const std::string& model, std::int64_t context) 
     GgufCheckpoint gguf = open_gguf(path);
     return {path, std::move(gguf.texts), std::move(gguf.tensors), context};
   }
-  refuse_other_formats(path);
+  check_model_directory(path);
   return {path, TextFiles(path), nullptr, context};
 }
 
@@ -121,6 +88,11 @@ HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const
       name_(model_name(path_)),
       texts_(std::move(texts)),
       config_(text_model_config(texts_.json("config.json"))) {
+  constexpr std::int64_t longest_context = std::int64_t{1} << 31;
+  if (context > longest_context) {
+    throw InputError("--context", fmt::format("{} is more than any model has", context),
+                     fmt::format("use at most {}", longest_context));
+  }
   if (context > 0 && config_.is_object()) config_[std::string(context_key)] = context;
   spec_ = parse_config(config_, texts_.place("config.json"));
   constexpr std::string_view generation = "generation_config.json";
@@ -128,10 +100,13 @@ HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const
   // GGUF has norms as they multiply.
   if (gguf != nullptr) spec_.norm_offset = false;
   tensors_ = gguf != nullptr ? std::move(gguf) : text_model_tensors(std::make_shared<ShardedTensors>(path_));
+  if (spec_.tied_embeddings && !has(tensor_names::embedding) && has(tensor_names::lm_head)) {
+    embedding_name_ = tensor_names::lm_head;
+  }
   check_tensors();
   // As transformers does: a head that stands in the file and differs from the embedding is not tied, whatever
   // config.json says.
-  if (spec_.tied_embeddings && has(tensor_names::lm_head)) {
+  if (spec_.tied_embeddings && has(tensor_names::lm_head) && has(tensor_names::embedding)) {
     const TensorView embedded = embedding();
     const TensorView head = tensor(tensor_names::lm_head, embedded.shape);
     if (embedded.dtype != head.dtype || !std::equal(embedded.bytes.begin(), embedded.bytes.end(), head.bytes.begin())) {
@@ -144,7 +119,8 @@ HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const
 
 void HfCheckpoint::check_tensors() const {
   std::unordered_set<std::string> required;
-  for (const TensorDeclaration& declaration : required_tensors(spec_)) {
+  for (TensorDeclaration& declaration : required_tensors(spec_)) {
+    if (declaration.name == tensor_names::embedding) declaration.name = embedding_name_;
     if (!has(declaration.name)) {
       throw FormatError(tensors_->file(),
                         fmt::format("there is no tensor '{}' (config.json asks for {})", declaration.name,
@@ -213,7 +189,7 @@ TensorView HfCheckpoint::norm(std::int64_t block, NormId id) const {
 }
 
 TensorView HfCheckpoint::embedding() const {
-  return tensor(tensor_names::embedding, std::array{spec_.vocab_size, spec_.hidden_size});
+  return tensor(embedding_name_, std::array{spec_.vocab_size, spec_.hidden_size});
 }
 
 TensorView HfCheckpoint::final_norm() const { return tensor(tensor_names::final_norm, std::array{spec_.hidden_size}); }

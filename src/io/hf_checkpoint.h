@@ -19,11 +19,13 @@ namespace pq::io {
 
 /// What `model` means: a directory, a GGUF file, or an `org/name` in the local Hugging Face cache ($HF_HUB_CACHE,
 /// $HUGGINGFACE_HUB_CACHE, $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub; the revision in
-/// refs/main, else the newest snapshot). Nothing is downloaded. Throws InputError that says where it looked and how to
-/// get the model.
+/// refs/main, else the newest snapshot), or `org/name@revision` there (a branch, a tag, or a commit, whole or its first
+/// digits). Which snapshot was taken goes to stderr. Nothing is downloaded. Throws InputError that says where it looked
+/// and how to get the model.
 std::filesystem::path resolve_model(const std::string& model);
 
-/// The texts beside the weights of a model that resolve_model found. Throws what opening a GGUF file throws.
+/// The texts beside the weights of a model that resolve_model found. Throws what opening a GGUF file throws, and
+/// without a tokenizer.json what check_model_directory does.
 TextFiles model_texts(const std::filesystem::path& path);
 
 /// Whether config.json of a directory says that this program quantized it; no GGUF file was. Throws InputError without
@@ -95,6 +97,7 @@ class HfCheckpoint {
   Json config_;
   ModelSpec spec_;
   std::shared_ptr<const TensorStore> tensors_;
+  std::string_view embedding_name_ = tensor_names::embedding;  // where tied ones stand under the name of the other
 };
 
 }  // namespace pq::io

@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 
 #include <array>
-#include <cstdlib>
 #include <map>
 #include <stdexcept>
 
 #include "io/hf_config.h"
+#include "io/model_source.h"
 #include "io/test_files.h"
 #include "model/spec_for_test.h"
 
@@ -183,17 +183,44 @@ TEST(HfCheckpoint, TiesAsTransformersDoes) {
   EXPECT_TRUE(HfCheckpoint::open(directory.path().string()).spec().tied_embeddings);
 }
 
-TEST(HfCheckpoint, SaysWhichOtherFormatIsThere) {
+// Either of the two names, in every way to the values; without it neither would do.
+TEST(HfCheckpoint, ATiedModelMayStoreEitherName) {
   const TemporaryDirectory directory;
-  EXPECT_THAT(open_error<InputError>(directory.path()), HasSubstr("config.json: no such file"));
-  write_bytes(directory.path() / "config.json", small_config().dump());
-  EXPECT_THAT(open_error<InputError>(directory.path()), HasSubstr("holds neither model.safetensors nor"));
-  write_bytes(directory.path() / "pytorch_model-00001-of-00002.bin", "x");
-  EXPECT_THAT(open_error<UnsupportedError>(directory.path()),
-              AllOf(HasSubstr("PyTorch pickle"), HasSubstr("save_pretrained")));
-  write_bytes(directory.path() / "model.gguf", "x");
-  EXPECT_THAT(open_error<UnsupportedError>(directory.path()), AllOf(HasSubstr("GGUF"), HasSubstr("model.gguf")));
-  EXPECT_THAT(open_error<FormatError>(directory.path() / "model.gguf"), HasSubstr("does not begin with 'GGUF'"));
+  Json config = small_config();
+  config["tie_word_embeddings"] = true;
+  auto tensors = tensors_for(config);
+  ASSERT_EQ(tensors.front().name, tensor_names::embedding);
+  write_checkpoint(directory.path(), config, tensors);
+  const auto bytes_of = [](const TensorView& view) {
+    return std::string(reinterpret_cast<const char*>(view.bytes.data()), view.bytes.size());
+  };
+  const std::string values = bytes_of(HfCheckpoint::open(directory.path().string()).embedding());
+  tensors.front().name = tensor_names::lm_head;
+  write_checkpoint(directory.path(), config, tensors);
+  const HfCheckpoint checkpoint = HfCheckpoint::open(directory.path().string());
+  EXPECT_TRUE(checkpoint.spec().tied_embeddings);
+  EXPECT_EQ(bytes_of(checkpoint.embedding()), values);
+  EXPECT_EQ(bytes_of(checkpoint.lm_head()), values);
+  const ModelSource source = source_of(checkpoint);
+  EXPECT_EQ(bytes_of(source.embedding), values);
+  EXPECT_EQ(bytes_of(source.lm_head), values);
+  tensors.erase(tensors.begin());
+  write_checkpoint(directory.path(), config, tensors);
+  EXPECT_THAT(open_error<FormatError>(directory.path()), HasSubstr("no tensor 'model.embed_tokens.weight'"));
+  config["tie_word_embeddings"] = false;
+  tensors = tensors_for(config);
+  tensors.erase(tensors.begin());
+  write_checkpoint(directory.path(), config, tensors);
+  EXPECT_THAT(open_error<FormatError>(directory.path()), HasSubstr("no tensor 'model.embed_tokens.weight'"));
+}
+
+TEST(HfCheckpoint, OpensARealModelThatStoresItsHeadAlone) {
+  const fs::path model = fs::path(PQ_SHARED_DIR) / "models" / "tinystories-656k";
+  if (!fs::exists(model)) GTEST_SKIP() << model << " is not there";
+  const HfCheckpoint checkpoint = HfCheckpoint::open(model.string());
+  EXPECT_TRUE(checkpoint.spec().tied_embeddings);
+  EXPECT_FALSE(checkpoint.has(tensor_names::embedding));
+  EXPECT_EQ(checkpoint.embedding().bytes.data(), checkpoint.lm_head().bytes.data());
 }
 
 TEST(HfCheckpoint, RefusesDamagedFiles) {
@@ -206,82 +233,6 @@ TEST(HfCheckpoint, RefusesDamagedFiles) {
               AllOf(HasSubstr("model.safetensors"), HasSubstr("'lm_head.weight'")));
   write_bytes(directory.path() / "config.json", "{\"model_type\": ");
   EXPECT_THAT(open_error<FormatError>(directory.path()), HasSubstr("config.json: is not valid JSON"));
-}
-
-/// The places of the Hugging Face cache, pointed at a temporary directory.
-class HubCache : public ::testing::Test {
- protected:
-  static constexpr std::array variables{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"};
-  void SetUp() override {
-    for (const char* name : variables) {
-      const char* value = std::getenv(name);
-      saved_.push_back(value == nullptr ? "" : value);
-      ::unsetenv(name);
-    }
-  }
-  void TearDown() override {
-    for (std::size_t i = 0; i < variables.size(); ++i) {
-      if (saved_[i].empty()) {
-        ::unsetenv(variables[i]);
-      } else {
-        ::setenv(variables[i], saved_[i].c_str(), 1);
-      }
-    }
-  }
-  void add_snapshot(const fs::path& cache, const std::string& revision) const {
-    write_bytes(cache / "models--some-org--Some.Name_7B" / "snapshots" / revision / "config.json", "{}");
-  }
-  const std::string model_ = "some-org/Some.Name_7B";
-  TemporaryDirectory directory_;
-  std::vector<std::string> saved_;
-};
-
-TEST_F(HubCache, FindsTheModelInEveryPlace) {
-  const auto& root = directory_.path();
-  ::setenv("HOME", root.c_str(), 1);
-  const auto found = [&] { return resolve_model(model_).filename().string(); };
-  add_snapshot(root / ".cache/huggingface/hub", "home");
-  EXPECT_EQ(found(), "home");
-  add_snapshot(root / "xdg/huggingface/hub", "xdg");
-  ::setenv("XDG_CACHE_HOME", (root / "xdg").c_str(), 1);
-  EXPECT_EQ(found(), "xdg");
-  add_snapshot(root / "hf/hub", "hf");
-  ::setenv("HF_HOME", (root / "hf").c_str(), 1);
-  EXPECT_EQ(found(), "hf");
-  add_snapshot(root / "own", "own");
-  ::setenv("HF_HUB_CACHE", (root / "own").c_str(), 1);
-  EXPECT_EQ(found(), "own");
-}
-
-TEST_F(HubCache, RefsMainGoesBeforeTheNewest) {
-  const auto& root = directory_.path();
-  ::setenv("HF_HUB_CACHE", root.c_str(), 1);
-  const fs::path repository = root / "models--some-org--Some.Name_7B";
-  add_snapshot(root, "aaa");
-  add_snapshot(root, "bbb");
-  fs::last_write_time(repository / "snapshots" / "aaa", fs::file_time_type::clock::now() + std::chrono::hours(1));
-  EXPECT_EQ(resolve_model(model_).filename(), "aaa");
-  write_bytes(repository / "refs" / "main", "bbb\n");
-  EXPECT_EQ(resolve_model(model_).filename(), "bbb");
-  write_bytes(repository / "refs" / "main", "../../elsewhere");
-  EXPECT_EQ(resolve_model(model_).filename(), "aaa");
-}
-
-TEST_F(HubCache, NamesTheModelByItsRepository) {
-  ::setenv("HF_HUB_CACHE", directory_.path().c_str(), 1);
-  add_snapshot(directory_.path(), "0123abcd");
-  const Json config = small_config();
-  write_checkpoint(resolve_model(model_), config, tensors_for(config));
-  EXPECT_EQ(HfCheckpoint::open(model_).name(), model_);
-}
-
-TEST_F(HubCache, SaysWhereItLookedAndHowToGetIt) {
-  ::setenv("HF_HUB_CACHE", "/nowhere/cache", 1);
-  EXPECT_THAT(open_error<InputError>(model_), AllOf(HasSubstr("/nowhere/cache"), HasSubstr("nothing is downloaded"),
-                                                    HasSubstr("huggingface-cli download some-org/Some.Name_7B")));
-  EXPECT_THAT(open_error<InputError>("./no/such/place"), HasSubstr("no such directory"));
-  EXPECT_THAT(open_error<InputError>("../x"), HasSubstr("no such directory"));
-  EXPECT_THAT(open_error<InputError>(""), HasSubstr("empty"));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "io/config_fields.h"
 #include "io/rope_config.h"
 
@@ -83,11 +84,14 @@ bool contains_any(std::string_view name, const auto& parts) {
 bool is_neutral(std::string_view name, const Json& value) {
   if (value.is_null() || value == false) return true;
   if ((value.is_array() || value.is_object() || value.is_string()) && value.empty()) return true;
+  if (value == "none" || value == "default") return true;
   if (!value.is_number()) return false;
-  constexpr std::array multiplies{"scal", "multipl", "factor"};
+  constexpr std::array multiplies{"scal", "multipl", "factor", "pct", "percent"};
   if (contains_any(name, multiplies)) return value.get<double>() == 1.0;
-  constexpr std::array counts{"expert", "softcap", "window", "cap"};
-  return contains_any(name, counts) && value.get<double>() == 0.0;
+  constexpr std::array counts{"expert", "softcap", "window", "cap", "num_nextn", "lora", "sink"};
+  constexpr std::array or_minus_one{"window", "clip"};
+  return (contains_any(name, counts) && value.get<double>() == 0.0) ||
+         (contains_any(name, or_minus_one) && value.get<double>() == -1.0);
 }
 
 void refuse_unknown_arithmetic(const Fields& fields) {
@@ -107,7 +111,7 @@ void refuse_foreign(const Fields& fields, bool own, std::string_view key) {
 void refuse_quantized(const Fields& fields) {
   for (const std::string_view key : {"quantization_config", "compression_config"}) {
     const Json* value = fields.find(key);
-    if (value == nullptr) continue;
+    if (value == nullptr || is_neutral(key, *value)) continue;
     std::string method = "an unnamed method";
     if (value->is_object() && value->contains("quant_method") && (*value)["quant_method"].is_string()) {
       method = (*value)["quant_method"].get<std::string>();
@@ -137,11 +141,17 @@ void check_architecture(const Fields& fields, const FamilyRow& row) {
                          fmt::format("supported for {}: {}", row.model_type, row.architecture));
 }
 
+/// The names that transformers has for one function.
 void check_activation(const Fields& fields, const FamilyRow& row) {
-  const std::string_view expected = row.activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
+  constexpr std::array silu{"silu", "swish"};
+  constexpr std::array gelu_tanh{"gelu_pytorch_tanh", "gelu_new", "gelu_fast"};
   for (const std::string_view key : {"hidden_act", "hidden_activation"}) {
     const Json* value = fields.find(key);
-    if (value != nullptr && *value != expected) fields.refuse(key, *value);
+    const auto is = [&](const char* name) { return *value == name; };
+    const bool known =
+        value == nullptr || (row.activation == Activation::silu ? std::any_of(silu.begin(), silu.end(), is)
+                                                                : std::any_of(gelu_tanh.begin(), gelu_tanh.end(), is));
+    if (!known) fields.refuse(key, *value);
   }
 }
 
@@ -253,13 +263,21 @@ void read_scales(const Fields& fields, ModelSpec& spec) {
   }
 }
 
-/// An id, a list of ids, or null.
+/// An id, a list of ids, or null. An id that the model does not have can never come up, and is left out.
 std::vector<std::int64_t> token_ids(const Fields& fields, std::string_view key, std::int64_t vocab_size) {
   const Json* value = fields.find(key);
   std::vector<std::int64_t> ids;
   if (value == nullptr) return ids;
-  if (!value->is_array()) return {fields.integer_value(key, *value, 0, vocab_size - 1)};
-  for (const Json& id : *value) ids.push_back(fields.integer_value(key, id, 0, vocab_size - 1));
+  const Json listed = value->is_array() ? *value : Json::array({*value});
+  for (const Json& each : listed) {
+    const std::int64_t id = fields.integer_value(key, each, -max_vocab, max_vocab);
+    if (id >= 0 && id < vocab_size) {
+      ids.push_back(id);
+    } else {
+      log_warning("{}: {} {} is no token of the {} that the model has, and is ignored", fields.where(), key, id,
+                  vocab_size);
+    }
+  }
   return ids;
 }
 

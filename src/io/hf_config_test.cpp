@@ -137,6 +137,13 @@ TEST(HfConfig, IgnoresWhatChangesNothing) {
                             R"("pad_token_id": -1)",
                             R"("rope_scaling": {"type": "default", "factor": null})",
                             R"("num_local_experts": 0)",
+                            R"("hidden_act": "swish")",
+                            R"("quantization_config": {})",
+                            R"("rotary_pct": 1.0)",
+                            R"("num_nextn_predict_layers": 0)",
+                            R"("lora_rank": 0)",
+                            R"("attention_window": -1)",
+                            R"("rope_scaling": {"rope_type": "default", "factor": 1.0})",
                             R"("_name_or_path": "x/y")"}) {
     EXPECT_EQ(parse_config(with(fmt::format("{{{}}}", field)), "x"), plain) << field;
   }
@@ -167,8 +174,8 @@ TEST(HfConfig, RefusesAConfigThatLies) {
   lie(R"({"rope_theta": 0})", "rope_theta");
   lie(R"({"max_position_embeddings": 0})", "max_position_embeddings");
   lie(R"({"tie_word_embeddings": 1})", "tie_word_embeddings");
-  lie(R"({"bos_token_id": 11})", "bos_token_id");
-  lie(R"({"eos_token_id": [2, -1]})", "eos_token_id");
+  lie(R"({"bos_token_id": "11"})", "bos_token_id");
+  lie(R"({"eos_token_id": [2, 1.5]})", "eos_token_id");
   lie(R"({"layer_types": ["full_attention"]})", "layer_types");
   lie(R"({"model_type": 3})", "model_type");
   EXPECT_THAT(message_of<FormatError>([] { parse_config(Json::array(), "dir/config.json"); }),
@@ -185,8 +192,31 @@ TEST(HfConfig, GenerationConfigAddsEndTokens) {
   add_generation_config(spec, parse_json(R"({})", "g"), "g");
   EXPECT_THAT(spec.eos_token_ids, ElementsAre(2, 5, 7, 9));
   EXPECT_THAT(
-      message_of<FormatError>([&] { add_generation_config(spec, parse_json(R"({"eos_token_id": 11})", "g"), "g"); }),
+      message_of<FormatError>([&] { add_generation_config(spec, parse_json(R"({"eos_token_id": "x"})", "g"), "g"); }),
       HasSubstr("'eos_token_id'"));
+}
+
+TEST(HfConfig, TokensThatTheModelDoesNotHaveAreLeftOut) {
+  ::testing::internal::CaptureStderr();
+  ModelSpec spec = parse_config(with(R"({"bos_token_id": -1, "eos_token_id": [2, 11, -1]})"), "x");
+  add_generation_config(spec, parse_json(R"({"eos_token_id": [12, 3]})", "g"), "g");
+  EXPECT_EQ(spec.bos_token_id, std::nullopt);
+  EXPECT_THAT(spec.eos_token_ids, ElementsAre(2, 3));
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("x: bos_token_id -1 is no token of the 11"), HasSubstr("g: eos_token_id 12")));
+}
+
+TEST(HfConfig, NumbersThatAreNoneCountWhereTheyAreUsed) {
+  const auto config = [](std::string_view field) {
+    return parse_config(parse_json(fmt::format("{{{},{}", field, small_config().dump().substr(1)), "x"), "x");
+  };
+  for (const char* value : {"NaN", "Infinity", "-Infinity"}) {
+    EXPECT_EQ(config(fmt::format(R"("initializer_range": {})", value)), config(R"("initializer_range": 0.02)"));
+    for (const char* key : {"rope_theta", "logit_scale", "rope_local_base_freq"}) {
+      EXPECT_THAT(message_of<Error>([&] { config(fmt::format(R"("{}": {})", key, value)); }),
+                  AllOf(HasSubstr(key), HasSubstr(value)));
+    }
+  }
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "base/files.h"
 #include "base/json.h"
+#include "base/output_directory.h"
 #include "io/block_tensors.h"
 #include "io/hf_checkpoint.h"
 #include "io/safetensors.h"
@@ -53,7 +53,7 @@ class QuantizedCheckpointWriter {
   /// takes.
   QuantizedCheckpointWriter(const HfCheckpoint& source, const std::filesystem::path& out, CheckpointHeader header,
                             bool replace, std::uint64_t max_shard_bytes = default_shard_bytes);
-  /// The same into a directory that is open already (with marker `output_marker`), because unfinished work lies in it.
+  /// The same into a directory that is open already (of output_kind()), because unfinished work lies in it.
   /// check_output has been called before.
   QuantizedCheckpointWriter(const HfCheckpoint& source, std::unique_ptr<OutputDirectory> directory,
                             CheckpointHeader header, std::uint64_t max_shard_bytes = default_shard_bytes);
@@ -61,7 +61,8 @@ class QuantizedCheckpointWriter {
   /// one when replacing OUT would destroy the source or an unquantized model.
   static void check_output(const HfCheckpoint& source, const std::filesystem::path& out, bool replace,
                            Unfinished unfinished = Unfinished::discard, bool replace_unfinished = false);
-  static constexpr std::string_view output_marker = "config.json";
+  /// A checkpoint that this program quantized, and nothing beside it.
+  static OutputKind output_kind();
   ~QuantizedCheckpointWriter();
 
   /// Needed (and allowed) only with a prefix; `prefix` must have the header's length and tokens.

@@ -401,6 +401,8 @@ TEST_F(Quantized, RefusesToReplaceWhatItShouldNot) {
   fs::copy(source_, other);
   EXPECT_THAT(open(other, true), HasSubstr("holds an unquantized model"));
   EXPECT_TRUE(fs::exists(other / "model.safetensors"));
+  write_bytes(out_ / "thesis.txt", "x");
+  EXPECT_THAT(open(out_, true), HasSubstr("out/thesis.txt: is no part of a checkpoint"));
   EXPECT_FALSE(fs::exists(source_.string() + ".partial"));
 }
 
@@ -422,7 +424,7 @@ TEST_F(Quantized, AWriterIntoAnOpenDirectoryLeavesItsUnfinishedWork) {
   const fs::path partial = out_.string() + ".partial";
   const auto open = [&] {
     auto directory =
-        std::make_unique<OutputDirectory>(out_, QuantizedCheckpointWriter::output_marker, false, Unfinished::keep);
+        std::make_unique<OutputDirectory>(out_, QuantizedCheckpointWriter::output_kind(), false, Unfinished::keep);
     fs::create_directory(directory->resume());
     write_bytes(directory->resume() / "work", "x");
     return std::make_unique<QuantizedCheckpointWriter>(source, std::move(directory),

@@ -32,7 +32,27 @@ std::uint64_t companion_bytes(const TextFiles& texts) {
 
 std::unique_ptr<OutputDirectory> open_output(const HfCheckpoint& source, const fs::path& out, bool replace) {
   QuantizedCheckpointWriter::check_output(source, out, replace);
-  return std::make_unique<OutputDirectory>(out, QuantizedCheckpointWriter::output_marker, replace);
+  return std::make_unique<OutputDirectory>(out, QuantizedCheckpointWriter::output_kind(), replace);
+}
+
+/// Whether a checkpoint of this program has files called so.
+bool is_own_file(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (name == "config.json" || name == "resume" || name == "model.safetensors.index.json") return true;
+  if (name.starts_with("model") && name.ends_with(".safetensors")) return true;
+  return std::find(companion_files.begin(), companion_files.end(), name) != companion_files.end();
+}
+
+void refuse_replacing_others(const fs::path& out) {
+  if (!is_quantized_checkpoint(out)) {
+    throw InputError(out.string(), "holds an unquantized model and will not be replaced", "choose another -o");
+  }
+  std::error_code code;
+  for (fs::directory_iterator entry(out, code), end; !code && entry != end; entry.increment(code)) {
+    if (is_own_file(entry->path())) continue;
+    throw InputError(entry->path().string(), "is no part of a checkpoint, and would be lost",
+                     "move it away, or choose another -o");
+  }
 }
 
 void write_whole_file(const fs::path& path, std::span<const std::byte> bytes) {
@@ -91,12 +111,11 @@ void QuantizedCheckpointWriter::check_output(const HfCheckpoint& source, const f
       throw InputError(out.string(), "holds the model that is being quantized and will not be replaced",
                        "choose another -o");
     }
-    if (fs::exists(out / "config.json", code) && !is_quantized_checkpoint(out)) {
-      throw InputError(out.string(), "holds an unquantized model and will not be replaced", "choose another -o");
-    }
   }
-  OutputDirectory::check(out, output_marker, replace, unfinished, replace_unfinished);
+  OutputDirectory::check(out, output_kind(), replace, unfinished, replace_unfinished);
 }
+
+OutputKind QuantizedCheckpointWriter::output_kind() { return {"config.json", refuse_replacing_others}; }
 
 QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source, const fs::path& out,
                                                      CheckpointHeader header, bool replace,

@@ -49,8 +49,8 @@ class RopeFields {
     constexpr std::array<std::string_view, 4> common{"rope_theta", "rope_type", "type", "partial_rotary_factor"};
     for (const auto& [name, value] : json_.items()) {
       const auto is = [&](std::string_view key) { return key == name; };
-      if (value.is_null() || std::any_of(common.begin(), common.end(), is) ||
-          std::any_of(known.begin(), known.end(), is))
+      const bool neutral = value.is_null() || (name == "factor" && value == 1.0);
+      if (neutral || std::any_of(common.begin(), common.end(), is) || std::any_of(known.begin(), known.end(), is))
         continue;
       fields_.refuse(name, value);
     }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -10,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 
 namespace pq::io {
 namespace {
@@ -157,6 +160,7 @@ class SafetensorsFile::HeaderReader : public nlohmann::json_sax<nlohmann::json> 
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path)
     : map_(path), bytes_(map_.bytes()), where_(path.string()) {
+  check_file_kind(path, bytes_, FileKind::safetensors);
   read();
 }
 
@@ -267,6 +271,17 @@ TensorView TensorView::rows(std::int64_t first, std::int64_t count) const {
 }
 
 void refuse_not_finite(const TensorView& view) {
+  constexpr double largest = std::numeric_limits<float>::max();
+  for (std::size_t at = 0; view.dtype == DType::f64 && at + sizeof(double) <= view.bytes.size(); at += sizeof(double)) {
+    double value = 0;
+    std::memcpy(&value, view.bytes.data() + at, sizeof value);
+    if (!std::isfinite(value) || std::fabs(value) <= largest) continue;
+    throw UnsupportedError(
+        view.file,
+        fmt::format("tensor '{}' holds {}, beyond the range of float32, in which it is computed with", view.name,
+                    value),
+        "get the model in F32, F16 or BF16");
+  }
   throw FormatError(view.file, fmt::format("tensor '{}' holds NaN or infinity", view.name),
                     "the file is damaged or its training diverged: download or export it again");
 }

@@ -39,7 +39,8 @@ struct TensorView {
   TensorView rows(std::int64_t first, std::int64_t count) const;
 };
 
-/// Throws FormatError "FILE: tensor 'NAME' holds NaN or infinity".
+/// Throws FormatError "FILE: tensor 'NAME' holds NaN or infinity", or UnsupportedError for an F64 tensor whose values
+/// float32 cannot hold.
 [[noreturn]] void refuse_not_finite(const TensorView& view);
 
 /// One safetensors file (https://github.com/huggingface/safetensors, "Format"), mapped. Nothing but the header is read
@@ -126,21 +127,24 @@ class TensorStore {
   virtual const std::string& file() const = 0;
 };
 
-/// The safetensors of a directory: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+/// The safetensors of a directory: `model.safetensors`, or the shards that `model.safetensors.index.json` lists, or
+/// without an index all of model-00001-of-0000N.safetensors.
 class ShardedTensors : public TensorStore {
  public:
   /// Opens every shard and checks it and the index: shard names are plain file names inside the directory, every listed
-  /// tensor is in its shard. Throws InputError when the directory holds neither file, FormatError naming index, shard
-  /// and tensor.
+  /// tensor is in its shard. Throws what check_model_directory throws when the directory holds no such file, InputError
+  /// for a shard that is missing, FormatError naming index, shard and tensor.
   explicit ShardedTensors(const std::filesystem::path& directory);
 
   bool has(std::string_view name) const override { return shard_of_.contains(std::string(name)); }
   TensorView tensor(std::string_view name) const override;
   const std::vector<std::string>& names() const override { return names_; }
-  /// model.safetensors or the index.
+  /// model.safetensors, the index, or the first shard.
   const std::string& file() const override { return where_; }
 
  private:
+  void take_whole(const std::filesystem::path& file);
+
   std::string where_;
   std::vector<SafetensorsFile> shards_;
   std::unordered_map<std::string, std::size_t> shard_of_;

@@ -235,12 +235,12 @@ TEST_F(Sharded, OneFileGoesBeforeAnIndex) {
 }
 
 TEST_F(Sharded, RefusesABadIndex) {
-  EXPECT_THAT(error<InputError>(), HasSubstr("holds neither model.safetensors nor"));
+  EXPECT_THAT(error<UnsupportedError>(), HasSubstr("safetensors under another name (one.safetensors)"));
   write_index(R"({"a":"two.safetensors"})");
   EXPECT_THAT(error<FormatError>(),
               AllOf(HasSubstr("index.json"), HasSubstr("'a'"), HasSubstr("not in its shard two.safetensors")));
   write_index(R"({"a":"three.safetensors"})");
-  EXPECT_THAT(error<FormatError>(), AllOf(HasSubstr("'a'"), HasSubstr("three.safetensors is missing")));
+  EXPECT_THAT(error<InputError>(), HasSubstr("three.safetensors: is missing, one of the shards that"));
   for (const char* name : {"../one.safetensors", "/etc/passwd", "..", "", "sub/one.safetensors", "a\\\\b"}) {
     write_index(fmt::format(R"({{"a":"{}"}})", name));
     EXPECT_THAT(error<FormatError>(), HasSubstr("not a plain file name")) << name;
@@ -249,6 +249,15 @@ TEST_F(Sharded, RefusesABadIndex) {
   EXPECT_THAT(error<FormatError>(), HasSubstr("its shard is not a string"));
   write_index("[]");
   EXPECT_THAT(error<FormatError>(), HasSubstr("no 'weight_map' object"));
+}
+
+TEST(TensorView, WhatIsBeyondFloat32IsSaidToBeThat) {
+  const std::vector<double> values{1, 1e300, 2};
+  TensorView view{"w", DType::f64, {3}, std::as_bytes(std::span(values)), "x.safetensors"};
+  EXPECT_THAT(message_of<UnsupportedError>([&] { refuse_not_finite(view); }),
+              AllOf(HasSubstr("tensor 'w' holds 1e+300, beyond the range of float32"), HasSubstr("x.safetensors")));
+  view.bytes = view.bytes.first(8);
+  EXPECT_THAT(message_of<FormatError>([&] { refuse_not_finite(view); }), HasSubstr("holds NaN or infinity"));
 }
 
 }  // namespace

@@ -6,10 +6,13 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/half.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/parallel_for.h"
 #include "io/ggml_blocks.h"
+#include "io/model_directory.h"
 #include "io/safetensors.h"
 
 namespace pq::io {
@@ -83,17 +86,19 @@ bool is_plain_file_name(const std::string& name) {
 ShardedTensors::ShardedTensors(const fs::path& directory) {
   const fs::path single = directory / "model.safetensors";
   const fs::path index_path = directory / "model.safetensors.index.json";
-  std::error_code code;
-  if (fs::exists(single, code)) {
+  if (exists_or_dangles(single)) {
     where_ = single.string();
-    shards_.emplace_back(single);
-    names_ = shards_[0].names();
-    for (const std::string& name : names_) shard_of_.emplace(name, 0);
+    take_whole(single);
     return;
   }
-  if (!fs::exists(index_path, code)) {
-    throw InputError(directory.string(), "holds neither model.safetensors nor model.safetensors.index.json",
-                     "name the directory of a Hugging Face checkpoint");
+  if (!exists_or_dangles(index_path)) {
+    const std::vector<std::string> shards = shards_without_index(directory);
+    if (shards.empty()) check_model_directory(directory);
+    log_warning("{}: there is no model.safetensors.index.json; its {} shards are taken for what they hold",
+                directory.string(), shards.size());
+    where_ = (directory / shards.front()).string();
+    for (const std::string& shard : shards) take_whole(directory / shard);
+    return;
   }
   where_ = index_path.string();
   const Json index = read_json_file(index_path);
@@ -110,7 +115,11 @@ ShardedTensors::ShardedTensors(const fs::path& directory) {
     if (!is_plain_file_name(shard)) fail(fmt::format("its shard '{}' is not a plain file name", shard));
     auto found = shard_number.find(shard);
     if (found == shard_number.end()) {
-      if (!fs::exists(directory / shard, code)) fail(fmt::format("its shard {} is missing", shard));
+      if (!exists_or_dangles(directory / shard)) {
+        throw InputError((directory / shard).string(),
+                         fmt::format("is missing, one of the shards that {} lists", index_path.filename().string()),
+                         how_to_download(directory));
+      }
       found = shard_number.emplace(shard, shards_.size()).first;
       shards_.emplace_back(directory / shard);
     }
@@ -122,6 +131,17 @@ ShardedTensors::ShardedTensors(const fs::path& directory) {
       const auto found = shard_of_.find(name);
       if (found != shard_of_.end() && found->second == i) names_.push_back(name);
     }
+  }
+}
+
+void ShardedTensors::take_whole(const fs::path& file) {
+  shards_.emplace_back(file);
+  for (const std::string& name : shards_.back().names()) {
+    if (!shard_of_.emplace(name, shards_.size() - 1).second) {
+      throw FormatError(fmt::format("{}: tensor '{}'", file.string(), name), "stands in another shard too",
+                        "the shards are not of one model: get all of them again");
+    }
+    names_.push_back(name);
   }
 }
 

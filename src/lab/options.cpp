@@ -17,10 +17,10 @@ at::TensorOptions tensor_options(const CommonOptions& common) {
 }
 
 void add_calibration_option(CLI::App& app, std::string& source) {
-  app.add_option(
-         "--calibration", source,
-         "Text to calibrate on: .txt, or .jsonl with a `text` field, plain or gzip, or a directory of such files; "
-         "`self` samples from the model itself")
+  app.add_option("--calibration", source,
+                 "Text to calibrate on: .txt, or .jsonl or .json with `text` fields, plain or gzip, or a directory of "
+                 "such files; "
+                 "`self` samples from the model itself")
       ->option_text(fmt::format("PATH (default {})", source));
 }
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory_usage.h"
 #include "base/progress.h"
+#include "base/scratch_file.h"
 #include "base/stopwatch.h"
 #include "base/version.h"
 #include "io/content_hash.h"
@@ -23,6 +24,7 @@
 #include "program/recipe_options.h"
 #include "quant/recipe_transforms.h"
 #include "quant/transform.h"
+#include "text/documents.h"
 
 namespace pq::lab {
 namespace {
@@ -53,7 +55,7 @@ Json fingerprint(const quant::Preparation& preparation, const Options& options, 
   std::string text = "self";
   if (options.calibration != "self") {
     text.clear();
-    for (const auto& file : quant::calibration_files(options.calibration)) text += io::content_hash_of_file(file);
+    for (const auto& file : document_files(options.calibration)) text += io::content_hash_of_file(file);
   }
   return {{"program", version()},
           {"model", io::checkpoint_hash(preparation.checkpoint())},
@@ -124,8 +126,9 @@ int quantize(const Options& options, const CommonOptions& common) {
   Communicator& processes = Communicator::world();
   Recipe recipe = resolve(options.recipe);
   const Unfinished unfinished = recipe.finetune.enabled() ? Unfinished::keep : Unfinished::discard;
-  OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_marker, options.force, unfinished,
+  OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_kind(), options.force, unfinished,
                          options.restart);
+  if (!options.stream_dir.empty()) ScratchFile(options.stream_dir, 0);  // says now whether it may be written to
   quant::Preparation preparation(options.model, options.calibration, tensor_options(common), options.context);
   io::QuantizedCheckpointWriter::check_output(preparation.checkpoint(), options.out, options.force, unfinished,
                                               options.restart);
@@ -146,7 +149,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   Destination destination;
   std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
   if (processes.is_root()) {
-    auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_marker,
+    auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_kind(),
                                                        options.force, unfinished, options.restart);
     destination.scratch = directory->partial();
     if (recipe.finetune.enabled()) {

@@ -250,7 +250,10 @@ void Transformer::set_prefix(std::vector<KeyValue> prefix) {
     const std::vector<std::int64_t> shape{1, length, parts_.spec.kv_head_count, parts_.spec.head_dim};
     if (x.sizes() != at::IntArrayRef(shape)) throw InputError("prefix", "K or V does not have the model's shape");
     const at::Tensor half = x.detach().to(at::kHalf);
-    if (!at::isfinite(half).all().item<bool>()) throw InputError("prefix", "K or V is beyond the range of binary16");
+    if (!at::isfinite(half).all().item<bool>()) {
+      throw InputError("prefix", "K or V is beyond 65504, the range of binary16",
+                       "leave the prefix out (--prefix none)");
+    }
     return half.to(parts_.embedding.options()).contiguous();
   };
   const std::int64_t length = prefix.empty() ? 0 : prefix.front().length();

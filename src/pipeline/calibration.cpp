@@ -7,44 +7,14 @@
 #include <set>
 
 #include "base/error.h"
-#include "base/files.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
 #include "model/token_range.h"
+#include "text/documents.h"
 
 namespace pq::quant {
 namespace {
-
-bool has_extension(std::filesystem::path path, std::string_view extension) {
-  if (path.extension() == ".gz") path.replace_extension();
-  return path.extension() == extension;
-}
-bool is_jsonl(const std::filesystem::path& path) { return has_extension(path, ".jsonl"); }
-bool is_text(const std::filesystem::path& path) { return has_extension(path, ".txt"); }
-
-void append_documents(const std::filesystem::path& path, std::vector<std::string>& documents) {
-  const std::string text = read_text_file(path);
-  if (!is_jsonl(path)) {
-    documents.push_back(text);
-    return;
-  }
-  std::size_t line = 0;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view row(text.data() + begin, end - begin);
-    begin = end + 1;
-    ++line;
-    if (row.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const Json json = parse_json(row, fmt::format("{}, line {}", path.string(), line));
-    if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) {
-      throw FormatError(fmt::format("{}, line {}", path.string(), line), "has no string field 'text'",
-                        "a .jsonl calibration file holds one object with `text` on each line");
-    }
-    documents.push_back(json["text"].get<std::string>());
-  }
-}
 
 CalibrationSet joined_windows(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
                               std::int32_t separator, Random& random, std::string_view where) {
@@ -142,29 +112,6 @@ void warn_of_poor_text(const CalibrationSet& set, std::string_view where) {
 }
 
 }  // namespace
-
-std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) return {path};
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(path)) {
-    if (entry.is_regular_file() && (is_jsonl(entry.path()) || is_text(entry.path()))) files.push_back(entry.path());
-  }
-  if (files.empty()) {
-    throw InputError(path.string(), "holds no .txt or .jsonl file", "give a file, or --calibration self");
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
-std::vector<std::string> read_documents(const std::filesystem::path& path) {
-  std::vector<std::string> documents;
-  for (const auto& file : calibration_files(path)) append_documents(file, documents);
-  const bool empty = std::all_of(documents.begin(), documents.end(), [](const std::string& document) {
-    return document.find_first_not_of(" \t\r\n") == std::string::npos;
-  });
-  if (empty) throw InputError(path.string(), "the calibration text is empty", "give a text, or --calibration self");
-  return documents;
-}
 
 CalibrationSet draw_sequences(const std::vector<std::vector<std::int32_t>>& documents, SequenceShape shape,
                               std::int32_t separator, std::uint64_t seed, std::string_view stream,

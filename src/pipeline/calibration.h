@@ -50,15 +50,6 @@ void split_tuning_sequences(CalibrationSet drawn, const Recipe& recipe, Calibrat
 /// that the model sampled behind its BOS), without that.
 CalibrationData behind_prefix(CalibrationData data, const std::vector<std::int32_t>& prefix_ids);
 
-/// The files that a calibration text stands in: itself, or of a directory all its .txt and .jsonl files, plain or
-/// gzip, by name. Throws InputError when there are none.
-std::vector<std::filesystem::path> calibration_files(const std::filesystem::path& path);
-
-/// Documents of a text file, or of all those of a directory: the `text` field of every line of a .jsonl, the whole of
-/// anything else; plain or gzip. Throws InputError when there is no text at all, FormatError naming the line that is
-/// not JSON or has no `text`.
-std::vector<std::string> read_documents(const std::filesystem::path& path);
-
 /// Draws sequences from tokenized documents (ALGORITHM.md section 1): one random crop of each of `samples` random
 /// documents of at least length + 1 tokens; where those are too few, all documents are joined in seeded order with
 /// `separator` (if >= 0) between them and cut into disjoint windows. Fewer tokens than asked: a warning, and what there

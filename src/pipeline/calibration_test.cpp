@@ -1,27 +1,14 @@
 #include "pipeline/calibration.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 #include "base/error.h"
 
 namespace pq::quant {
 namespace {
-
-namespace fs = std::filesystem;
-using testing::HasSubstr;
-using testing::ThrowsMessage;
-
-fs::path write(const std::string& name, const std::string& text) {
-  const fs::path path = fs::path(testing::TempDir()) / name;
-  std::ofstream(path, std::ios::binary) << text;
-  return path;
-}
 
 std::vector<std::vector<std::int32_t>> counting_documents(const std::vector<std::int64_t>& lengths) {
   std::vector<std::vector<std::int32_t>> documents;
@@ -76,40 +63,6 @@ TEST(Calibration, ShapesFitTheContext) {
   EXPECT_EQ(fit_to_context(8, 1024, 512).length, 512);
   EXPECT_EQ(fit_to_context(8, 1024, 2048).samples, 8);
   EXPECT_EQ(fit_to_context(3, 1000, 300).samples, 10);
-}
-
-TEST(Calibration, ReadsTextJsonlAndGzip) {
-  EXPECT_EQ(read_documents(write("a.txt", "one\ntwo")), std::vector<std::string>{"one\ntwo"});
-  const std::string lines = "{\"text\": \"one\"}\n\n{\"other\": 1, \"text\": \"two\"}";
-  EXPECT_EQ(read_documents(write("a.jsonl", lines)), (std::vector<std::string>{"one", "two"}));
-  const fs::path zipped = fs::path(testing::TempDir()) / "b.jsonl.gz";
-  gzFile file = gzopen(zipped.c_str(), "wb");
-  gzwrite(file, lines.data(), static_cast<unsigned>(lines.size()));
-  gzclose(file);
-  EXPECT_EQ(read_documents(zipped), (std::vector<std::string>{"one", "two"}));
-  const fs::path folder = fs::path(testing::TempDir()) / "calibration_folder";
-  fs::create_directories(folder);
-  EXPECT_THAT([&] { read_documents(folder); }, ThrowsMessage<InputError>(HasSubstr("holds no .txt or .jsonl file")));
-  std::ofstream(folder / "b.jsonl") << lines;
-  std::ofstream(folder / "a.txt") << "zero";
-  std::ofstream(folder / "ignored.md") << "nothing";
-  EXPECT_EQ(read_documents(folder), (std::vector<std::string>{"zero", "one", "two"}));
-  fs::remove_all(folder);
-}
-
-TEST(Calibration, RefusesWhatHoldsNoText) {
-  const fs::path empty = write("empty.txt", "");
-  const fs::path blank = write("blank.jsonl", "{\"text\": \" \\n\"}\n");
-  const fs::path no_text = write("no_text.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
-  const fs::path broken = write("broken.jsonl", "{\"text\": \"a\"}\n{\"text\": \n");
-  EXPECT_THAT([&] { read_documents(empty); },
-              ThrowsMessage<InputError>(HasSubstr("empty.txt: the calibration text is empty; ")));
-  EXPECT_THAT([&] { read_documents(blank); }, ThrowsMessage<InputError>(HasSubstr("is empty")));
-  EXPECT_THAT([&] { read_documents(no_text); },
-              ThrowsMessage<FormatError>(HasSubstr("no_text.jsonl, line 2: has no string field 'text'")));
-  EXPECT_THAT([&] { read_documents(broken); },
-              ThrowsMessage<FormatError>(HasSubstr("broken.jsonl, line 2: is not valid JSON")));
-  EXPECT_THROW(read_documents("/nowhere/at/all.txt"), InputError);
 }
 
 }  // namespace

@@ -88,7 +88,7 @@ TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
   const auto bytes = [&](std::uint64_t seed, const std::string& name) {
     Recipe recipe = quick("w4a4kv4-static");
     recipe.seed = seed;
-    return read_text_file(fs::path(write(recipe, {13, 1}, name)) / "model.safetensors");
+    return read_whole_file(fs::path(write(recipe, {13, 1}, name)) / "model.safetensors");
   };
   const std::string first = bytes(5, "pq_seed_a");
   EXPECT_TRUE(first == bytes(5, "pq_seed_b"));

@@ -18,8 +18,9 @@ const nn::KeyValue* PrefixStream::advance(const nn::Block& block, std::int64_t i
   if (empty()) return nullptr;
   nn::KeyValue computed;
   stream_ = nn::forward(block, contexts_.block(index), stream_, {}, &computed);
-  checked_half_bits(computed.key, "the prefix's keys");
-  checked_half_bits(computed.value, "the prefix's values");
+  constexpr std::string_view without_prefix = "quantize without a prefix (--prefix none)";
+  in_half(computed.key, "the prefix's keys", without_prefix);
+  in_half(computed.value, "the prefix's values", without_prefix);
   prefix_.blocks.push_back(save_prefix(computed));
   current_ = restored(prefix_.blocks.back());
   return &current_;

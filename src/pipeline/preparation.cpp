@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <utility>
 
-#include "base/error.h"
+#include "base/file_kind.h"
 #include "base/log.h"
 #include "base/phase_timer.h"
 #include "model/site_transform.h"
@@ -31,7 +31,7 @@ Preparation::Preparation(const std::string& model, std::string calibration, cons
       calibration_path_(std::move(calibration)),
       calibration_name_(calibration_path_ == "self" ? calibration_path_ : file_name(calibration_path_)) {
   if (calibration_path_ != "self" && !std::filesystem::exists(calibration_path_)) {
-    throw InputError(calibration_path_, "no such calibration text", "check the path, or use --calibration self");
+    refuse_missing(calibration_path_);
   }
 }
 

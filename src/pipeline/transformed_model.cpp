@@ -21,9 +21,9 @@ nn::Block TransformedModel::block(std::int64_t index, SiteTransforms& online) co
 }
 
 at::Tensor TransformedModel::embed(const at::Tensor& tokens) const {
-  const at::Tensor rows = transforms_.embedding_rows(nn::embedding_rows(checkpoint_, tokens, options_))
-                              .to(at::kHalf)
-                              .to(options_.dtype().toScalarType());
+  const at::Tensor rows =
+      in_half(transforms_.embedding_rows(nn::embedding_rows(checkpoint_, tokens, options_)), tensor_names::embedding)
+          .to(options_.dtype().toScalarType());
   return spec().embedding_scale == 1 ? rows : rows * spec().embedding_scale;
 }
 

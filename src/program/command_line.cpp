@@ -5,6 +5,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
+#include <type_traits>
 
 #include "base/communicator.h"
 #include "base/error.h"
@@ -73,6 +75,39 @@ void refuse_extras(const CLI::App& app) {
   }
 }
 
+/// What is wrong with a number of a type, or empty.
+template <typename T>
+std::string complaint(std::string_view text, std::string_view kind) {
+  T value{};
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = end == text.data() + text.size() && !text.empty();
+  bool finite = true;
+  if constexpr (std::is_floating_point_v<T>) finite = std::isfinite(value);
+  if (whole && code == std::errc{} && finite) return {};
+  if (whole && code == std::errc::result_out_of_range) return fmt::format("{} is out of range", text);
+  return fmt::format("'{}' is not {}", text, kind);
+}
+
+/// The library takes a number beyond 64 bits for the nearest within, a negative one for a large one where there is no
+/// sign, 010 for 8, and nothing for 0. Every flag with a number is read strictly instead: decimal, and as it stands.
+void check_numbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
+    const std::string type = option->get_type_name();
+    const auto strict = [type](std::string& text) -> std::string {
+      if (text.starts_with('+')) text.erase(0, 1);
+      if (type.starts_with("FLOAT")) return complaint<double>(text, "a number");
+      std::string problem = complaint<std::int64_t>(text, "a whole number");
+      if (type.starts_with("UINT")) problem = complaint<std::uint64_t>(text, "a whole number from 0 up");
+      const std::size_t sign = text.starts_with('-') ? 1 : 0;
+      while (problem.empty() && text.size() > sign + 1 && text[sign] == '0') text.erase(sign, 1);
+      return problem;
+    };
+    if (type.starts_with("INT") || type.starts_with("UINT") || type.starts_with("FLOAT")) {
+      option->transform(CLI::Validator(strict, ""));
+    }
+  }
+}
+
 void parse(CLI::App& app, int argc, char** argv) {
   app.allow_extras();
   std::vector<std::string> reversed(argv + 2, argv + argc);
@@ -107,6 +142,7 @@ int run_verb(const Program& program, const Verb& verb, int argc, char** argv) {
   const Action action = verb.declare(app, common);
   add_common_options(app, common, program.has_devices);
   tidy_help(app);
+  check_numbers(app);
   try {
     parse(app, argc, argv);
   } catch (const CLI::CallForHelp&) {

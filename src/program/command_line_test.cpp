@@ -89,7 +89,7 @@ TEST(CommandLine, MistakesAreOneLineWithExitCodeTwo) {
       {{"inspect", "m", "n"}, "error: pq inspect: unexpected argument 'n'; see pq inspect --help\n"},
       {{"inspect"}, "error: pq inspect: MODEL is required; see pq inspect --help\n"},
       {{"inspect", "m", "--size", "many"},
-       "error: pq inspect: Could not convert: --size = many; see pq inspect --help\n"},
+       "error: pq inspect: --size: 'many' is not a whole number; see pq inspect --help\n"},
       {{"inspect", "m", "--device", "gpu"}, "error: --device: 'gpu' is not a device; one of: cpu, cuda, cuda:N\n"},
       {{"inspect", "m", "--device", "cuda:-1"},
        "error: --device: 'cuda:-1' is not a device; one of: cpu, cuda, cuda:N\n"},
@@ -163,6 +163,65 @@ TEST(CommandLine, JsonIsOneLineWithoutNotANumberAndWithoutBrokenText) {
     return 0;
   });
   EXPECT_EQ(outcome.out, "{\"perplexity\":null,\"ratio\":null,\"text\":\"a\xef\xbf\xbd\"}\n");
+}
+
+// A number is what it says, or refused.
+TEST(CommandLine, NumbersOutOfRangeAreRefused) {
+  struct Values {
+    std::int32_t narrow = 0;
+    std::int64_t wide = 0;
+    std::uint64_t seed = 0;
+    double share = 0;
+    std::vector<int> several;
+  };
+  Values values;
+  const auto parse = [&](std::vector<std::string> arguments) {
+    const Verb verb{"inspect", [&](CLI::App& app, const CommonOptions&) -> Action {
+                      app.add_option("--narrow", values.narrow);
+                      app.add_option("--wide", values.wide)->check(CLI::Range(-100, 1 << 30));
+                      app.add_option("--seed", values.seed);
+                      app.add_option("--share", values.share);
+                      app.add_option("--several", values.several)->delimiter(',');
+                      return [] { return 0; };
+                    }};
+    const Program program{"pq-test", true, {verb}, {}, {}};
+    arguments.insert(arguments.begin(), {"pq-test", "inspect"});
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    values = {};
+    testing::internal::CaptureStderr();
+    const int code = run_program(program, static_cast<int>(arguments.size()), argv.data());
+    const std::string error = testing::internal::GetCapturedStderr();
+    return code == 0 ? "" : error;
+  };
+  EXPECT_THAT(parse({"--narrow", "2147483648"}), HasSubstr("--narrow"));
+  EXPECT_THAT(parse({"--narrow", "-2147483649"}), HasSubstr("--narrow"));
+  EXPECT_THAT(parse({"--narrow", "9223372036854775808"}), HasSubstr("--narrow: 9223372036854775808 is out of range"));
+  EXPECT_THAT(parse({"--wide", "1073741825"}), HasSubstr("--wide"));
+  EXPECT_THAT(parse({"--wide", "18446744073709551616"}), HasSubstr("--wide: 18446744073709551616 is out of range"));
+  EXPECT_THAT(parse({"--seed", "-1"}), HasSubstr("--seed: '-1' is not a whole number from 0 up"));
+  EXPECT_THAT(parse({"--seed", "18446744073709551616"}), HasSubstr("is out of range"));
+  EXPECT_THAT(parse({"--share", "1e999"}), HasSubstr("--share: 1e999 is out of range"));
+  for (const char* no_number : {"nan", "inf", "-inf", "0x1p3", "1,5", "1e", ""}) {
+    EXPECT_THAT(parse({std::string("--share=") + no_number}), testing::Not("")) << no_number;
+  }
+  for (const char* no_number : {"0x10", "1e3", "1.0", "1 ", " 1", "--", "1'000", "+-1", ""}) {
+    EXPECT_THAT(parse({std::string("--wide=") + no_number}), testing::Not("")) << no_number;
+    EXPECT_THAT(parse({std::string("--seed=") + no_number}), testing::Not("")) << no_number;
+  }
+  EXPECT_THAT(parse({"--several", "1,99999999999"}), HasSubstr("--several"));
+  EXPECT_THAT(parse({"--threads", "99999999999999999999"}), HasSubstr("--threads"));
+  EXPECT_THAT(parse({"--threads", "-1"}), HasSubstr("--threads"));
+
+  EXPECT_EQ(parse({"--narrow", "-2147483648", "--wide", "010", "--seed", "18446744073709551615", "--share", "1.5e-3",
+                   "--several", "1,-02,+3"}),
+            "");
+  EXPECT_EQ(values.narrow, std::numeric_limits<std::int32_t>::min());
+  EXPECT_EQ(values.wide, 10);
+  EXPECT_EQ(values.seed, std::numeric_limits<std::uint64_t>::max());
+  EXPECT_EQ(values.share, 1.5e-3);
+  EXPECT_EQ(values.several, (std::vector<int>{1, -2, 3}));
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "base/communicator.h"
 #include "base/error.h"
 #include "base/launch.h"
+#include "base/map_faults.h"
 #include "base/terminal.h"
 #include "program/output.h"
 
@@ -90,7 +91,8 @@ void fail(const Ending& ending) {
 }  // namespace
 
 void install_signal_handlers() {
-  std::signal(SIGPIPE, SIG_IGN);        // a failed write is noticed where it happens
+  std::signal(SIGPIPE, SIG_IGN);  // a failed write is noticed where it happens
+  report_map_faults();
   if (!launch().one_process()) return;  // the launcher ends all by signals, and says why
   for (const int number : {SIGINT, SIGTERM}) {
     struct sigaction old {};

@@ -1,5 +1,7 @@
 #include "quant/quantizer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -264,13 +266,21 @@ std::vector<std::uint16_t> to_half_bits(const at::Tensor& x) {
   return {bits, bits + half.numel()};
 }
 
-std::vector<std::uint16_t> checked_half_bits(const at::Tensor& x, std::string_view name) {
+at::Tensor in_half(const at::Tensor& x, std::string_view name, std::string_view remedy) {
   constexpr double largest_half = 65504;
-  if (x.numel() > 0 && x.abs().max().item<double>() > largest_half) {
-    throw UnsupportedError(name, "holds values beyond the range of binary16, which a quantized checkpoint keeps it in",
-                           "leave that rotation out (--set rotate.r1=false)");
+  const double largest = x.numel() > 0 ? x.abs().max().item<double>() : 0;
+  if (largest > largest_half) {
+    throw UnsupportedError(
+        name,
+        fmt::format("reaches {:.6g}, beyond {}, the range of binary16, which a quantized checkpoint keeps it in",
+                    largest, largest_half),
+        remedy);
   }
-  return to_half_bits(x);
+  return x.to(at::kHalf);
+}
+
+std::vector<std::uint16_t> checked_half_bits(const at::Tensor& x, std::string_view name, std::string_view remedy) {
+  return to_half_bits(in_half(x, name, remedy));
 }
 
 at::Tensor from_half_bits(const std::uint16_t* bits, at::IntArrayRef shape, const at::TensorOptions& options) {

@@ -109,10 +109,14 @@ nn::Linear unpack_linear(const QuantizedLinear& linear, const LinearShape& shape
 /// All quantizers of a block, as the tap that applies them.
 nn::Tap quantizing_tap(const PerSite<SiteFakeQuantizer>& sites);
 
-/// binary16 bits of a tensor on the CPU, and back. The checked form throws UnsupportedError that names the tensor when
-/// a value is beyond binary16's range.
+/// What to do about weights that a rotation has made too large.
+inline constexpr std::string_view without_rotation = "where a rotation made it so large, leave it out (--no-rotate)";
+/// In binary16. Throws UnsupportedError that names the tensor when a finite value is beyond its range.
+at::Tensor in_half(const at::Tensor& x, std::string_view name, std::string_view remedy = without_rotation);
+/// binary16 bits of a tensor on the CPU, and back. The checked form throws what in_half throws.
 std::vector<std::uint16_t> to_half_bits(const at::Tensor& x);
-std::vector<std::uint16_t> checked_half_bits(const at::Tensor& x, std::string_view name);
+std::vector<std::uint16_t> checked_half_bits(const at::Tensor& x, std::string_view name,
+                                             std::string_view remedy = without_rotation);
 at::Tensor from_half_bits(const std::uint16_t* bits, at::IntArrayRef shape, const at::TensorOptions& options);
 std::vector<float> to_floats(const at::Tensor& x);
 at::Tensor from_floats(const std::vector<float>& values, at::IntArrayRef shape, const at::TensorOptions& options);

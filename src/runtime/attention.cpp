@@ -126,7 +126,7 @@ void BlockAttention::attend(const Task& task, std::byte* scratch) const {
   const Sequence& sequence = *batch_.run(task.run).sequence;
   const std::int64_t row = batch_.first_row(task.run) + task.first;
   const std::int64_t offset = task.head * group() * spec.head_dim;
-  const kernels::Attention attention{.layout = parts_.kv.layout,
+  const kernels::Attention attention{.layout = sequence.cache.layout(),
                                      .head = parts_.head(sequence.cache, block_, task.head),
                                      .prefix = parts_.prefix(),
                                      .query = rows_.query.row(row) + offset,
@@ -141,6 +141,19 @@ void BlockAttention::attend(const Task& task, std::byte* scratch) const {
   parts_.table.attend(attention, scratch);
 }
 
+/// Of the sequences whose cache was given what binary16 cannot hold. Whether there was one.
+bool widen_caches(const Batch& batch) {
+  bool any = false;
+  for (std::int64_t run = 0; run < batch.runs(); ++run) {
+    const auto& [sequence, added] = batch.run(run);
+    if (!sequence->cache.beyond_half()) continue;
+    // The blocks before this one hold the new tokens already.
+    sequence->cache.widen(sequence->length + static_cast<std::int64_t>(added.size()));
+    any = true;
+  }
+  return any;
+}
+
 }  // namespace
 
 void attend(const ModelParts& parts, std::int64_t block, const Batch& batch, const AttentionRows& rows,
@@ -149,9 +162,9 @@ void attend(const ModelParts& parts, std::int64_t block, const Batch& batch, con
   const std::int64_t kv_heads = parts.spec.kv_head_count;
   const bool per_token = parts.kv.per_token();
   const bool one_each = batch.rows() == batch.runs();
-  const bool whole_rows = per_token || !one_each || parts.spec.qk_norm == QkNorm::all_heads;
+  bool rotated = per_token || !one_each || parts.spec.qk_norm == QkNorm::all_heads;
   std::vector<TokenParams> tokens(per_token ? index(batch.rows()) : 0);
-  if (whole_rows) {
+  if (rotated) {
     const std::int64_t values = parts.spec.query_size() + parts.spec.kv_size();
     for_rows(batch.rows(), values, scratch, [&](std::int64_t row, std::byte* memory) {
       attention.rotate(row, 0, kv_heads, memory);
@@ -161,16 +174,21 @@ void attend(const ModelParts& parts, std::int64_t block, const Batch& batch, con
   if (one_each) {
     // One task a head does everything, so that threads meet once.
     const std::vector<Task> tasks = cut(batch, kv_heads, 1, false);
-    for_tasks(tasks, tasks.size() > 16 ? Split::fine : Split::even, [&](const Task& task, std::size_t thread) {
-      if (!whole_rows) attention.rotate(batch.first_row(task.run), task.head, 1, scratch.of(thread));
-      attention.store(task, tokens);
-      attention.attend(task, scratch.of(thread));
-    });
+    do {
+      for_tasks(tasks, tasks.size() > 16 ? Split::fine : Split::even, [&](const Task& task, std::size_t thread) {
+        if (!rotated) attention.rotate(batch.first_row(task.run), task.head, 1, scratch.of(thread));
+        attention.store(task, tokens);
+        attention.attend(task, scratch.of(thread));
+      });
+      rotated = true;
+    } while (widen_caches(batch));
     return;
   }
-  // Tokens that lie in one block of the cache are one thread's.
-  for_tasks(cut(batch, kv_heads, 32, true), Split::fine,
-            [&](const Task& task, std::size_t) { attention.store(task, tokens); });
+  do {
+    // Tokens that lie in one block of the cache are one thread's.
+    for_tasks(cut(batch, kv_heads, 32, true), Split::fine,
+              [&](const Task& task, std::size_t) { attention.store(task, tokens); });
+  } while (widen_caches(batch));
   for_tasks(cut(batch, kv_heads, attention_tile, false), Split::fine,
             [&](const Task& task, std::size_t thread) { attention.attend(task, scratch.of(thread)); });
 }

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "base/half.h"
 #include "base/index.h"
+#include "base/log.h"
 #include "runtime/dynamic_params.h"
 
 namespace pq::runtime {
@@ -100,7 +103,7 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
 }
 
 KvCache::KvCache(const KvPlan& plan, std::int64_t block_count, std::int64_t capacity)
-    : plan_(plan), block_count_(block_count) {
+    : plan_(plan), block_count_(block_count), capacity_(capacity) {
   const kernels::KvLayout& layout = plan.layout;
   const std::size_t dim = index(layout.padded_dim);
   std::size_t key = dim * 32;
@@ -291,6 +294,12 @@ void KvCache::store_floats(Part part, std::int64_t block, std::int64_t head, std
   };
   std::byte* memory = at(block, head, part == Part::key ? key_codes : value_codes);
   if (layout.format == KvFormat::f16) {
+    constexpr float rounds_to_infinity = 65520;
+    bool beyond = false;
+    for (std::int64_t i = 0; i < layout.head_dim; ++i) {
+      beyond = beyond || (std::fabs(values[i]) >= rounds_to_infinity && std::isfinite(values[i]));
+    }
+    if (beyond) std::atomic_ref(beyond_half_).store(true, std::memory_order_relaxed);
     store_as(reinterpret_cast<std::uint16_t*>(memory), float_to_f16);
   } else {
     store_as(reinterpret_cast<float*>(memory), [](float x) { return x; });
@@ -308,7 +317,31 @@ void KvCache::visit_tokens(std::int64_t length, const std::function<void(std::sp
   }
 }
 
+void KvCache::widen(std::int64_t tokens) {
+  if (plan_.layout.format != KvFormat::f16) return;
+  static std::atomic<bool> said{false};
+  if (beyond_half_ && !said.exchange(true)) {
+    log_warning(
+        "keys or values of this model are beyond 65504, the range of binary16: its KV cache keeps them in float32, "
+        "which takes twice the memory");
+  }
+  KvPlan plan = plan_;
+  plan.layout.format = KvFormat::f32;
+  KvCache wide(plan, block_count_, capacity_);
+  for (std::int64_t block = 0; block < block_count_; ++block) {
+    for (std::int64_t head = 0; head < plan_.kv_heads; ++head) {
+      for (const Field field : {key_codes, value_codes}) {
+        const std::size_t count = regions_[field].bytes_per_32 * index(blocks_of(tokens)) / sizeof(std::uint16_t);
+        const auto* halves = reinterpret_cast<const std::uint16_t*>(at(block, head, field));
+        std::transform(halves, halves + count, reinterpret_cast<float*>(wide.at(block, head, field)), f16_to_float);
+      }
+    }
+  }
+  *this = std::move(wide);
+}
+
 void KvCache::copy_tokens(const KvCache& from, std::int64_t length) {
+  if (from.layout().format != layout().format) widen(0);
   const std::byte* source = from.memory_.data();
   visit_tokens(length, [&](std::span<std::byte> piece) {
     std::memcpy(piece.data(), source + (piece.data() - memory_.data()), piece.size());

@@ -42,10 +42,20 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
 
 /// The body of a KV cache: K and V of up to `capacity` tokens in the layouts of kernels::KvHead. Memory is touched only
 /// where tokens are stored. It does not know its length; whoever stores does.
+///
+/// One in binary16 notes when it is given a finite value that binary16 does not have (models trained in bfloat16 may
+/// have such keys and values): then it must be widened to float32, and the tokens stored again.
 class KvCache {
  public:
   /// Throws SystemError when there is no such address space.
   KvCache(const KvPlan& plan, std::int64_t block_count, std::int64_t capacity);
+
+  /// That of the plan, with floats of 32 bits once it was widened.
+  const kernels::KvLayout& layout() const { return plan_.layout; }
+  /// Whether a value was stored that binary16 cannot hold.
+  bool beyond_half() const { return beyond_half_; }
+  /// Keeps floats of 32 bits from now on; those of the first `tokens` tokens are taken along.
+  void widen(std::int64_t tokens);
 
   /// K and V of one head without its prefix; `key` and `value` are the block's quantizers.
   kernels::KvHead head(std::int64_t block, std::int64_t head, const KvQuantizer& key, const KvQuantizer& value) const;
@@ -60,7 +70,7 @@ class KvCache {
   void load(Part part, std::int64_t block, std::int64_t head, std::int64_t position, const KvQuantizer& quantizer,
             float* out) const;
 
-  /// Copies the first `length` tokens of a cache of the same plan and capacity.
+  /// Copies the first `length` tokens of a cache of the same plan and capacity, and becomes as wide.
   void copy_tokens(const KvCache& from, std::int64_t length);
   /// Calls visit on the memory of the first `length` tokens (rounded up to 32), piece by piece, always in the same
   /// order.
@@ -84,6 +94,8 @@ class KvCache {
 
   KvPlan plan_;
   std::int64_t block_count_;
+  std::int64_t capacity_;
+  bool beyond_half_ = false;  // set by any thread that stores
   std::array<Region, field_count> regions_{};
   std::size_t head_bytes_ = 0;
   AlignedBuffer memory_;

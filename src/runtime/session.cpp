@@ -218,6 +218,7 @@ Session Session::load(std::shared_ptr<const Model> model, const std::filesystem:
   auto state = std::make_unique<State>(std::move(model), header.capacity);
   Sequence& sequence = state->sequence;
   const std::size_t last_bytes = index(header.hidden) * sizeof(float);
+  if (header.cache_bytes != sequence.cache.bytes_of(header.length)) sequence.cache.widen(0);
   const std::uint64_t cache_bytes = sequence.cache.bytes_of(header.length);
   if (header.cache_bytes != cache_bytes || bytes.size() != last_bytes + cache_bytes) {
     damaged(fmt::format("{} tokens take {} bytes, but {} follow the header", header.length, last_bytes + cache_bytes,

@@ -81,7 +81,7 @@ TEST_P(TokenizerGoldenTest, DecodesAnyIds) {
 
 TEST_P(TokenizerGoldenTest, EveryLineAndWholeFilesOfWikiText) {
   const Tokenizer loaded = tokenizer();
-  const std::string bytes = read_text_file(goldens / ("lines_" + GetParam() + ".bin"));
+  const std::string bytes = read_whole_file(goldens / ("lines_" + GetParam() + ".bin"));
   std::vector<std::uint32_t> hashes(bytes.size() / 4);
   std::memcpy(hashes.data(), bytes.data(), hashes.size() * 4);
   std::size_t line = 0;

@@ -49,8 +49,6 @@ TEST(HostileTokenizer, UnsupportedPartsAreNamed) {
           Fault{R"({"model":{"dropout":0.1}})", "dropout is not supported"},
           Fault{R"({"model":{"end_of_word_suffix":"</w>"}})", "end_of_word_suffix is not supported"},
           Fault{R"({"model":{"continuing_subword_prefix":"##"}})", "continuing_subword_prefix is not supported"},
-          Fault{R"({"truncation":{"max_length":5}})", "truncation is not supported; set it to null"},
-          Fault{R"({"padding":{}})", "padding is not supported"},
           Fault{R"({"version":"2.0"})", "version '2.0' is not supported"},
           Fault{R"({"normalizer":{"type":"BertNormalizer"}})",
                 "normalizer: normalizer type 'BertNormalizer' is not supported; only"},
@@ -71,6 +69,20 @@ TEST(HostileTokenizer, UnsupportedPartsAreNamed) {
       }) {
     expect_error<UnsupportedError>(patched(fault.patch), fault.message);
   }
+}
+
+TEST(HostileTokenizer, WhatChangesNoTokenIsIgnored) {
+  const auto ids = Tokenizer::parse(small_file, "x").encode("abba", true);
+  for (const char* patch :
+       {R"({"truncation":{"direction":"Right","max_length":1,"strategy":"LongestFirst","stride":0}})",
+        R"({"padding":{"strategy":{"Fixed":9},"direction":"Right","pad_id":0,"pad_token":"a"}})",
+        R"({"truncation":5,"padding":{}})", R"({"model":{"dropout":0.0}})"}) {
+    EXPECT_EQ(Tokenizer::parse(patched(patch), "x").encode("abba", true), ids) << patch;
+  }
+  std::string text = patched(R"({"truncation":{"max_length":1}})");
+  const std::string_view number = "\"max_length\":1";
+  text.replace(text.find(number), number.size(), "\"max_length\":Infinity");
+  EXPECT_EQ(Tokenizer::parse(text, "x").encode("abba", true), ids);
 }
 
 TEST(HostileTokenizer, DamageIsNamed) {

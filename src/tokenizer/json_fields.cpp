@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/json_literals.h"
 #include "text/unicode.h"
 
 namespace pq {
@@ -84,7 +85,10 @@ std::uint64_t json_number(const nlohmann::json& json, std::uint64_t max, std::st
   if (!json.is_number_unsigned() || json.get<std::uint64_t>() > max) {
     throw FormatError(file,
                       fmt::format("{} is {}, not a whole number from 0 to {}", path,
-                                  json.is_number() ? json.dump() : json.type_name(), max),
+                                  json.is_number_float() ? number_text(json.get<double>())
+                                  : json.is_number()     ? json.dump()
+                                                         : json.type_name(),
+                                  max),
                       "download the file again");
   }
   return json.get<std::uint64_t>();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json_literals.h"
 #include "tokenizer/json_fields.h"
 
 namespace pq {
@@ -18,7 +19,8 @@ constexpr std::size_t max_depth = 64;
 /// time, so these two go straight into their tables. What is wrong with them waits until the model's type is known.
 class Receiver : public Json::json_sax_t {
  public:
-  Receiver(TokenizerFile& file, std::string_view where) : file_(file), where_(where) {}
+  Receiver(TokenizerFile& file, const PythonJson& source, std::string_view where)
+      : file_(file), source_(source), where_(where) {}
 
   bool null() override { return value(nullptr); }
   bool boolean(bool v) override { return value(v); }
@@ -30,7 +32,7 @@ class Receiver : public Json::json_sax_t {
     }
     return value(v);
   }
-  bool number_float(double v, const std::string&) override { return value(v); }
+  bool number_float(double v, const std::string& spelling) override { return value(source_.number(v, spelling)); }
   bool binary(Json::binary_t&) override { return false; }
   bool string(std::string& v) override {
     if (mode_ == Mode::merges && skipped_ == 0) {
@@ -79,7 +81,7 @@ class Receiver : public Json::json_sax_t {
   bool end_array() override { return end(); }
 
   bool parse_error(std::size_t position, const std::string&, const Json::exception&) override {
-    throw FormatError(where_, fmt::format("is not valid JSON (at byte {})", position),
+    throw FormatError(where_, fmt::format("is not valid JSON (at byte {})", source_.original_byte(position)),
                       "the file may be cut short; download it again");
   }
 
@@ -201,6 +203,7 @@ class Receiver : public Json::json_sax_t {
   }
 
   TokenizerFile& file_;
+  const PythonJson& source_;
   std::string_view where_;
   Mode mode_ = Mode::tree;
   std::vector<Frame> stack_;
@@ -217,8 +220,9 @@ class Receiver : public Json::json_sax_t {
 
 TokenizerFile read_tokenizer_file(std::string_view text, std::string_view where) {
   TokenizerFile file;
-  Receiver receiver(file, where);
-  Json::sax_parse(text.begin(), text.end(), &receiver);
+  const PythonJson source(text);
+  Receiver receiver(file, source, where);
+  Json::sax_parse(source.text().begin(), source.text().end(), &receiver);
   const JsonFields root(file.json, where, "");
   const JsonFields model = root.object("model");
   const std::string type = model.optional_string("type").value_or("BPE");

@@ -25,12 +25,10 @@ Part read_part(const JsonFields& root, std::string_view key) {
   return root.find(key) == nullptr ? Part() : Part(root.object(key));
 }
 
+// `truncation` and `padding` are how a batch was last encoded, and no part of what a text's tokens are.
 const JsonFields& check_root(const JsonFields& root) {
   if (const auto version = root.optional_string("version"); version.value_or("1.0") != "1.0") {
     root.unsupported(fmt::format("version '{}' is not supported", *version), "only 1.0 is");
-  }
-  for (const std::string_view key : {"truncation", "padding"}) {
-    if (root.find(key) != nullptr) root.unsupported(fmt::format("{} is not supported", key), "set it to null");
   }
   return root;
 }

@@ -6,15 +6,15 @@
 
 namespace pq::runtime {
 
-/// The whole model against the whole reference, each on its own values: rounding may put values on the other side of a
-/// quantizer's step, so this is a distance, not an error.
+/// The whole model against the whole reference, each on its own values, with the same decisions where rounding may put
+/// a value on either side of a quantizer's border.
 struct LogitDistance {
   double max_error = 0;
   double rms_error = 0;
   double rms = 0;            ///< of the reference's logits
   double kl_divergence = 0;  ///< mean of KL(reference || runtime), in nats
-  /// The same for the reference against itself with an embedding moved by control_movement: what values on the other
-  /// side of a step cost this model, whoever computes it.
+  /// The same for the reference against itself with an embedding moved by control_movement: what rounding costs
+  /// this model, whoever computes it.
   double control_kl_divergence = 0;
   double top1_agreement = 0;
 };

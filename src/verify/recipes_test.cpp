@@ -2,14 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "base/random.h"
 #include "kernels/select.h"
 #include "model/spec_for_test.h"
 #include "numerics/transform_for_test.h"
 #include "runtime/model_loader.h"
+#include "verify/reference.h"
 #include "verify/verify.h"
 
 namespace pq::runtime {
@@ -225,6 +228,67 @@ TEST(Recipes, AWrongGroupScaleOrZeroPointIsSeen) {
   EXPECT_EQ(failures([](QuantizedLinear& linear) { linear.group_scales[7] -= 1; }), "self_attn.k_proj;");
   EXPECT_EQ(failures([](QuantizedLinear& linear) { linear.zero_points[7] = linear.zero_points[7] == 8 ? 7 : 8; }),
             "self_attn.k_proj;");
+}
+
+ModelSpec tiny_spec() {
+  ModelSpec spec = small_spec(32, 44, 2, 1, 16);
+  spec.vocab_size = 61;
+  return spec;
+}
+
+std::vector<std::int32_t> random_tokens(std::size_t count, std::uint64_t seed) {
+  Random random(seed, "tokens");
+  std::vector<std::int32_t> tokens;
+  while (tokens.size() < count) tokens.push_back(static_cast<std::int32_t>(random.below(61)));
+  return tokens;
+}
+
+// Whatever is asked of a machine that computes right, the whole runs agree, with a large margin: a value that rounding
+// puts on the other side of a border is decided as the runtime does it.
+TEST(Recipes, NoSeedBlamesTheMachine) {
+  const kernels::KernelTable& table = *kernels::kernel_tables().front();
+  for (const char* recipe : {"w4a4kv4-static", "w4a8kv4-static", "w4a4kv4-dynamic"}) {
+    for (const std::int64_t prefix : {0, 2}) {
+      const ModelSource source = random_source(tiny_spec(), named_recipe(recipe), prefix);
+      const Model model(build_model(source, {}, table));
+      for (std::uint64_t seed = 0; seed < 40; ++seed) {
+        const VerifyReport report = verify(model, source, random_tokens(8 + seed % 2 * 8, seed));
+        EXPECT_TRUE(report.passed()) << recipe << " " << seed;
+        EXPECT_LE(report.logits.kl_divergence, small_kl_divergence / 4) << recipe << " " << seed;
+      }
+    }
+  }
+}
+
+TEST(Recipes, OnABorderTheReferenceDecidesAsTheRuntime) {
+  const QuantizerFormat format = named_recipe("w4a4kv4-static").format_of(Site::qkv_input);
+  ASSERT_TRUE(format.is_static());
+  SiteQuantizer parameters;
+  parameters.scale = {1};
+  parameters.zero_point = {0};
+  Matrix x(1, 6);
+  x.values = {1.5, 1.5 + 0.9 * border_width, 1.5 - 0.9 * border_width, 1.5 + 1.1 * border_width, -2.0, 3.0};
+  const std::vector<std::int32_t> own = quantize_site(Site::qkv_input, format, parameters, 6, x).steps;
+  EXPECT_THAT(own, testing::ElementsAre(2, 2, 1, 2, -2, 3));
+  const std::vector<std::int32_t> chosen{1, 1, 2, 1, -3, 3};
+  const SiteCodes taken = quantize_site(Site::qkv_input, format, parameters, 6, x, chosen);
+  EXPECT_THAT(taken.steps, testing::ElementsAre(1, 1, 2, 2, -2, 3));
+  EXPECT_THAT(taken.values.values, testing::ElementsAre(1, 1, 2, 2, -2, 3));
+}
+
+// What no stage can see, as each is compared on the runtime's own inputs, the whole runs must: here another embedding.
+TEST(Recipes, AFaultBetweenTheStagesIsSeenAtTheEnd) {
+  for (const char* recipe : {"w4a4kv4-static", "w4a4kv4-dynamic", "w4a16g128"}) {
+    const ModelSource source = random_source(tiny_spec(), named_recipe(recipe), 3);
+    ModelSource broken = source;
+    std::vector<std::byte> rows(source.embedding.bytes.begin(), source.embedding.bytes.end());
+    std::rotate(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(rows.size() / 61), rows.end());
+    broken.embedding.bytes = rows;
+    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
+    const VerifyReport report = verify(model, source, random_tokens(8, 1));
+    for (const VerifyRow& row : report.rows) EXPECT_TRUE(row.passed()) << recipe << " " << row.tensor;
+    EXPECT_FALSE(report.logits_passed()) << recipe << " " << report.logits.kl_divergence;
+  }
 }
 
 }  // namespace

@@ -145,10 +145,23 @@ void apply_rope(Matrix& x, const ModelSpec& spec, std::int64_t block, std::int64
   }
 }
 
+namespace {
+
+/// Whether an arithmetic that rounds otherwise may have chosen `step` for a value where this one chose `own`.
+bool on_border(double value_in_steps, std::int32_t step, std::int32_t own, bool at_end, bool moving_ends) {
+  if (std::fabs(value_in_steps - step) <= 0.5 + border_width) return true;
+  // The zero point of a dynamic range is rounded too, and where it is on a border, so are both ends of the range.
+  return at_end && moving_ends && std::abs(step - own) == 1;
+}
+
+}  // namespace
+
 SiteCodes quantize_site(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
-                        std::int64_t head_dim, const Matrix& x) {
-  if (!format.enabled()) return {{}, x};
-  SiteCodes result{std::vector<std::int32_t>(x.values.size()), Matrix(x.rows, x.columns)};
+                        std::int64_t head_dim, const Matrix& x, std::span<const std::int32_t> chosen) {
+  if (!format.enabled()) return {{}, {}, x};
+  SiteCodes result{std::vector<std::int32_t>(x.values.size()), std::vector<std::int32_t>(x.values.size()),
+                   Matrix(x.rows, x.columns)};
+  const bool moving_ends = !format.is_static() && !format.symmetric;
   const std::vector<float> floats(x.values.begin(), x.values.end());
   const QuantRange range = quant_range(format.bits, format.symmetric);
   AffineParams of_tensor{};
@@ -160,10 +173,18 @@ SiteCodes quantize_site(Site site, const QuantizerFormat& format, const SiteQuan
     const std::span<const float> values = std::span(floats).subspan(row * columns, columns);
     for (const Slice& slice : slices_of(site, format, parameters, index(head_dim), values, of_tensor)) {
       for (std::size_t i = slice.first; i < slice.first + slice.count; ++i) {
-        const std::int32_t code = quantize(values[i], slice.params.scale, slice.params.zero_point, range);
-        result.codes[row * columns + i] = code;
-        result.values.values[row * columns + i] =
-            static_cast<double>(dequantize(code, slice.params.scale, slice.params.zero_point));
+        const std::size_t at = row * columns + i;
+        std::int32_t code = quantize(values[i], slice.params.scale, slice.params.zero_point, range);
+        std::int32_t step = code - slice.params.zero_point;
+        if (!chosen.empty() && chosen[at] != step) {
+          const double in_steps = static_cast<double>(values[i]) / static_cast<double>(slice.params.scale);
+          const bool at_end = code == range.low || code == range.high;
+          if (on_border(in_steps, chosen[at], step, at_end, moving_ends)) step = chosen[at];
+          code = step + slice.params.zero_point;
+        }
+        result.codes[at] = code;
+        result.steps[at] = step;
+        result.values.values[at] = static_cast<double>(dequantize(code, slice.params.scale, slice.params.zero_point));
       }
     }
   }
@@ -251,7 +272,7 @@ Matrix embed(const ModelSource& source, const ModelOptions& options, std::span<c
 }
 
 Matrix reference_block(const ModelSource& source, const BlockSource& block, std::int64_t block_index,
-                       const ModelOptions& options, const Matrix& residual) {
+                       const ModelOptions& options, const Matrix& residual, const Decisions& chosen) {
   const ModelSpec& spec = source.spec;
   const Recipe& recipe = source.recipe;
   const QuantizedBlock& parameters = block.parameters;
@@ -261,7 +282,7 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
   const auto quantized = [&](Site site, const Matrix& x) {
     const bool off = is_kv(site) && options.kv_bits != 0;
     return quantize_site(site, off ? QuantizerFormat{} : recipe.format_of(site), parameters.sites[site], spec.head_dim,
-                         x)
+                         x, chosen[site])
         .values;
   };
   const std::int64_t first_position = source.prefix.length;

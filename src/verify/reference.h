@@ -37,11 +37,19 @@ void apply_rope(Matrix& x, const ModelSpec& spec, std::int64_t index, std::int64
 /// What a site's quantizer makes of float32 rows.
 struct SiteCodes {
   std::vector<std::int32_t> codes;  ///< [rows, columns], as the checkpoint has them; empty without a quantizer
+  std::vector<std::int32_t> steps;  ///< the same less their zero points: how many scales a value is
   Matrix values;                    ///< what they stand for
 };
-/// Linear inputs, or K and V rows [tokens, kv_heads * head_dim]. All rows share a dynamic per-tensor scale.
+/// Of each site of a block the steps that another arithmetic chose; empty: of a site without a quantizer.
+using Decisions = PerSite<std::vector<std::int32_t>>;
+/// How far a value may stand from the border between two steps, in steps, and still be given the one of the other side
+/// by another arithmetic. A rounding to binary16 moves the largest of 8 bits' values as far.
+inline constexpr double border_width = 1.0 / 8;
+
+/// Linear inputs, or K and V rows [tokens, kv_heads * head_dim]. All rows share a dynamic per-tensor scale. Where a
+/// value stands on a border, the step that `chosen` has for it is taken.
 SiteCodes quantize_site(Site site, const QuantizerFormat& format, const SiteQuantizer& parameters,
-                        std::int64_t head_dim, const Matrix& x);
+                        std::int64_t head_dim, const Matrix& x, std::span<const std::int32_t> chosen = {});
 
 /// Causal attention of the last query.rows tokens of key.rows, behind prefix K and V; query [tokens, heads * head_dim],
 /// key and value [tokens, kv_heads * head_dim], prefixes [prefix, kv_heads * head_dim].
@@ -56,9 +64,10 @@ Matrix normed_heads(const Matrix& x, std::span<const float> gamma, double eps);
 
 /// The embedding rows of `tokens`.
 Matrix embed(const ModelSource& source, const ModelOptions& options, std::span<const std::int32_t> tokens);
-/// One block over a whole sequence that stands behind the prefix: residual stream in, residual stream out.
+/// One block over a whole sequence that stands behind the prefix: residual stream in, residual stream out. On borders
+/// its quantizers decide as `chosen` does.
 Matrix reference_block(const ModelSource& source, const BlockSource& block, std::int64_t index,
-                       const ModelOptions& options, const Matrix& residual);
+                       const ModelOptions& options, const Matrix& residual, const Decisions& chosen = {});
 /// [tokens, vocab]
 Matrix reference_logits(const ModelSource& source, const ModelOptions& options, const Matrix& residual);
 

@@ -26,9 +26,10 @@ struct VerifyReport {
 
 /// Relative movement of the control's embedding: a rounding to binary16, as engines that compute in it do everywhere.
 inline constexpr double control_movement = 1.0 / 2048;
-/// A mean KL divergence up to this passes, and one up to so many times that of the control: of the first one, or where
-/// that is not enough, of the one among a few that moved the logits most. In a small model codes on the other side of a
-/// border are rare, and one control may meet none.
+/// A mean KL divergence up to this passes, and one up to so many times that of the control. Neither has to allow for
+/// codes on the other side of a quantizer's border, which few values stand on and which cost a model much: there the
+/// reference, and the control, decide as the runtime did (Decisions), so that what is left moves with the rounding
+/// alone.
 inline constexpr double small_kl_divergence = 0.001;
 inline constexpr double control_factor = 5;
 
