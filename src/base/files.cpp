@@ -11,19 +11,19 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/mapped_file.h"
+#include "base/input_stream.h"
 
 namespace pq {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string inflate_gzip(std::span<const std::byte> bytes, const fs::path& path) {
+std::string inflate_gzip(std::string_view bytes, const fs::path& path) {
   z_stream stream{};
   if (::inflateInit2(&stream, 15 + 16) != Z_OK) throw SystemError(path.string(), "cannot start decompression", "");
   std::string text;
   std::string buffer(1U << 18, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(bytes.data()));
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
   std::size_t left = bytes.size();
   int status = Z_OK;
   do {
@@ -81,12 +81,8 @@ bool holds_work(const fs::path& resume) {
 }  // namespace
 
 std::string read_text_file(const fs::path& path) {
-  std::error_code code;
-  if (!fs::exists(path, code)) throw InputError(path.string(), "no such file", "check the path");
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
-  if (bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b}) return inflate_gzip(bytes, path);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  std::string bytes = read_bytes(path);
+  return bytes.starts_with("\x1f\x8b") ? inflate_gzip(bytes, path) : bytes;
 }
 
 OutputFile::OutputFile(const fs::path& path) : path_(path) {

@@ -10,8 +10,8 @@
 
 namespace pq {
 
-/// The whole file as text; a gzip file (recognized by its first two bytes) is decompressed.
-/// Throws SystemError (cannot read), FormatError (damaged gzip).
+/// All that can be read from a file or a pipe, as text; gzip (recognized by its first two bytes) is decompressed.
+/// Throws InputError (not there, a directory), SystemError (cannot read), FormatError (damaged gzip).
 std::string read_text_file(const std::filesystem::path& path);
 
 /// A file being written front to back. Every short write is an error that names the file (disk full: SystemError).
