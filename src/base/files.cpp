@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/file_kind.h"
+#include "base/input_stream.h"
 #include "base/mapped_file.h"
 
 namespace pq {
@@ -18,12 +19,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string inflate_gzip(std::span<const std::byte> bytes, const fs::path& path) {
+std::string inflate_gzip(std::string_view bytes, const fs::path& path) {
   z_stream stream{};
   if (::inflateInit2(&stream, 15 + 16) != Z_OK) throw SystemError(path.string(), "cannot start decompression", "");
   std::string text;
   std::string buffer(1U << 18, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(bytes.data()));
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
   std::size_t left = bytes.size();
   int status = Z_OK;
   do {
@@ -61,10 +62,16 @@ fs::path temporary_path(const fs::path& path) {
 }  // namespace
 
 std::string read_whole_file(const fs::path& path) {
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
-  if (bytes.size() >= 2 && bytes[0] == std::byte{0x1f} && bytes[1] == std::byte{0x8b}) return inflate_gzip(bytes, path);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  std::error_code code;
+  std::string bytes;
+  if (const auto type = fs::status(path, code).type();
+      type == fs::file_type::fifo || type == fs::file_type::character) {
+    bytes = read_bytes(path);
+  } else {
+    const MappedFile file(path);
+    bytes.assign(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+  }
+  return bytes.starts_with("\x1f\x8b") ? inflate_gzip(bytes, path) : bytes;
 }
 
 std::string read_text_file(const fs::path& path) {

@@ -10,7 +10,7 @@
 
 namespace pq {
 
-/// The whole file as text; a gzip file (recognized by its first two bytes) is decompressed.
+/// All that can be read from a file or a pipe, as text; a gzip file (recognized by its first two bytes) is decompressed.
 /// Throws InputError (no such file, or one that holds no text: check_file_kind), SystemError (cannot read), FormatError
 /// (damaged gzip).
 std::string read_text_file(const std::filesystem::path& path);

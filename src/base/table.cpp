@@ -6,14 +6,10 @@
 #include <string_view>
 #include <utility>
 
+#include "base/display_width.h"
+
 namespace pq {
 namespace {
-
-/// Code points of UTF-8 text: all bytes but continuation bytes.
-std::size_t width_of(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
-}
 
 bool is_number(std::string_view cell) {
   if (cell == "-") return true;
@@ -42,7 +38,7 @@ std::string Table::text() const {
   std::vector<bool> right(columns, rows_.size() > 1);
   for (std::size_t r = 0; r < rows_.size(); ++r) {
     for (std::size_t c = 0; c < columns; ++c) {
-      widths[c] = std::max(widths[c], width_of(rows_[r][c]));
+      widths[c] = std::max(widths[c], display_width(rows_[r][c]));
       if (r > 0 && !rows_[r][c].empty() && !is_number(rows_[r][c])) right[c] = false;
     }
   }
@@ -50,7 +46,7 @@ std::string Table::text() const {
   for (std::size_t r = 0; r < rows_.size(); ++r) {
     std::string line;
     for (std::size_t c = 0; c < columns; ++c) {
-      const std::string padding(widths[c] - width_of(rows_[r][c]), ' ');
+      const std::string padding(widths[c] - display_width(rows_[r][c]), ' ');
       if (c > 0) line += "  ";
       line += right[c] ? padding + rows_[r][c] : rows_[r][c] + padding;
     }

@@ -8,18 +8,20 @@
 #include <cstring>
 #include <string>
 
+#include "base/display_width.h"
+
 namespace pq {
 namespace {
 
 bool line_is_open = false;
+
+}  // namespace
 
 std::size_t terminal_width() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
 }
-
-}  // namespace
 
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) != 0; }
 
@@ -33,7 +35,7 @@ bool stderr_has_color() {
 void put_on_stderr(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }
 
 void redraw_line(std::string_view line, bool last) {
-  put_on_stderr("\r\033[K" + std::string(line.substr(0, terminal_width() - 1)) + (last ? "\n" : ""));
+  put_on_stderr("\r\033[K" + std::string(cut_to_width(line, terminal_width() - 1)) + (last ? "\n" : ""));
   std::fflush(stderr);
   line_is_open = !last;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 // stderr, where people read what goes on.
@@ -7,6 +8,9 @@
 namespace pq {
 
 bool stderr_is_terminal();
+
+/// Columns of the terminal at stderr; 80 where there is none.
+std::size_t terminal_width();
 
 /// Whether stderr is a terminal that wants colour (NO_COLOR, TERM=dumb respected).
 bool stderr_has_color();

@@ -3,16 +3,20 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
-#include <iostream>
+#include <csignal>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/input_stream.h"
 #include "base/log.h"
+#include "base/terminal.h"
+#include "cli/chat_line.h"
 #include "cli/generation.h"
+#include "cli/line_editor.h"
 #include "cli/verbs.h"
 #include "generation/chat_template.h"
 #include "io/hf_checkpoint.h"
@@ -61,39 +65,92 @@ class Chat {
   }
 
   int run() {
-    const bool on_terminal = ::isatty(STDIN_FILENO) != 0;
-    if (on_terminal && !common_.quiet) log_info("/reset starts anew, /save FILE writes the conversation, /quit ends");
-    std::size_t number = 0;
-    for (std::string line; read_line(line, on_terminal);) {
-      ++number;
-      if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-      try {
-        if (line[0] == '/') {
-          if (!command(line)) break;
-        } else {
-          answer(line, fmt::format("stdin, line {}", number));
-        }
-      } catch (const Error& error) {
-        if (!on_terminal) throw;
-        log_warning("{}", error.what());  // the user can say something else
-      }
+    std::exception_ptr failure;
+    int code = 0;
+    try {
+      code = LineEditor::possible() ? converse() : answer_stream();
+    } catch (const Error&) {
+      failure = std::current_exception();
     }
-    if (common_.json) {
+    if (common_.json && !stdout_is_broken()) {
       print_json({{"model", options_.model},
                   {"seed", options_.text.sampling.seed},
                   {"context", generator_->context()},
                   {"turns", std::move(turns_)},
                   {"messages", input_.messages}});
     }
-    return 0;
+    if (failure) std::rethrow_exception(failure);
+    return code;
   }
 
  private:
-  static bool read_line(std::string& line, bool on_terminal) {
-    if (on_terminal) std::fputs("> ", stderr);
-    const bool is_read = static_cast<bool>(std::getline(std::cin, line));
-    if (on_terminal && !is_read) std::fputs("\n", stderr);
-    return is_read;
+  /// With a person at a terminal.
+  int converse() {
+    LineEditor editor("> ");
+    if (!common_.quiet) log_info("/help shows the commands; Ctrl-C ends an answer, twice the chat");
+    int interrupts = 0;  // since the last message was entered
+    for (std::string line;;) {
+      const LineBuffer::State state = editor.read(line);
+      if (state == LineBuffer::State::ended) return 0;
+      if (state == LineBuffer::State::interrupted) {
+        if (line.empty() && ++interrupts > 1) return 128 + SIGINT;
+        if (line.empty()) log_info("Ctrl-C again, or /quit, ends the chat");
+        continue;
+      }
+      interrupts = 0;
+      if (!take_or_warn(line, "the message")) return 0;
+      if (last_signal_ == SIGTERM) return 128 + SIGTERM;
+      if (last_signal_ != 0) interrupts = 1;
+    }
+  }
+
+  /// Each line of stdin is a message.
+  int answer_stream() {
+    const bool from_person = ::isatty(STDIN_FILENO) != 0;  // at a terminal that LineEditor cannot draw on
+    LineReader lines(STDIN_FILENO, "stdin");
+    for (std::string line;;) {
+      if (from_person) put_on_stderr("> ");
+      if (!lines.next(line)) return 0;
+      if (!(from_person ? take_or_warn(line, lines.place()) : take(line, lines.place()))) return 0;
+      if (last_signal_ != 0 && !from_person) return 128 + last_signal_;
+    }
+  }
+
+  /// As take(); what is wrong with a message is said, and the person can say something else.
+  bool take_or_warn(const std::string& line, const std::string& where) {
+    try {
+      return take(line, where);
+    } catch (const Error& error) {
+      if (stdout_is_broken()) throw;
+      log_warning("{}", error.what());
+    }
+    return true;
+  }
+
+  /// Does what a line asks for; false when that is to end the chat.
+  bool take(const std::string& line, const std::string& where) {
+    last_signal_ = 0;
+    const ChatLine asked = read_chat_line(line);
+    switch (asked.kind) {
+      case ChatLine::Kind::blank:
+        break;
+      case ChatLine::Kind::help:
+        put_on_stderr(chat_commands());
+        break;
+      case ChatLine::Kind::reset:
+        reset();
+        break;
+      case ChatLine::Kind::save:
+        save(asked.text);
+        break;
+      case ChatLine::Kind::quit:
+        return false;
+      case ChatLine::Kind::message:
+        if (resembles_command(line)) log_info("{} is no command, so it is a message; /help shows the commands", line);
+        answer(asked.text, where);
+        break;
+    }
+    return true;
   }
 
   void reset() {
@@ -101,23 +158,14 @@ class Chat {
     if (!options_.system.empty()) input_.messages.push_back({{"role", "system"}, {"content", options_.system}});
   }
 
-  /// False ends the chat.
-  bool command(std::string line) {
-    while (line.back() == ' ' || line.back() == '\t' || line.back() == '\r') line.pop_back();
-    const std::size_t space = line.find(' ');
-    const std::string word = line.substr(0, space);
-    const std::string argument = space == std::string::npos ? "" : line.substr(line.find_first_not_of(' ', space));
-    if (word == "/quit" && argument.empty()) return false;
-    if (word == "/reset" && argument.empty()) {
-      reset();
-    } else if (word == "/save" && !argument.empty()) {
-      const Json saved{{"model", options_.model}, {"messages", input_.messages}};
-      write_file_atomically(argument, saved.dump(1) + "\n");
-      log_info("saved {} messages to {}", input_.messages.size(), argument);
-    } else {
-      throw InputError(line, "is no command", "there are /reset, /save FILE and /quit");
+  void save(const std::string& path) const {
+    if (path.empty()) {
+      log_warning("/save takes the name of a file");
+      return;
     }
-    return true;
+    const Json saved{{"model", options_.model}, {"messages", input_.messages}};
+    write_file_atomically(path, saved.dump(1) + "\n");
+    log_info("saved {} messages to {}", input_.messages.size(), path);
   }
 
   void answer(const std::string& line, const std::string& where) {
@@ -135,6 +183,8 @@ class Chat {
     input_.messages = std::move(input.messages);
     input_.messages.push_back({{"role", "assistant"}, {"content", generation.text}});
     if (common_.json) turns_.push_back(generation.json(tokenizer_));
+    last_signal_ = generation.signal;
+    log_info("{}; context {} of {} tokens", generation.summary(), generator_->context_used(), generator_->context());
   }
 
   const Options& options_;
@@ -144,6 +194,7 @@ class Chat {
   ChatInput input_;
   std::optional<Generator> generator_;
   Json turns_ = Json::array();
+  int last_signal_ = 0;  // that ended the last answer
 };
 
 int chat(const Options& options, const CommonOptions& common) {
@@ -154,37 +205,44 @@ int chat(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 Verb chat_verb() {
-  return {"chat", [](CLI::App& app, const CommonOptions& common) -> Action {
-            auto options = std::make_shared<Options>();
-            options->text.max_tokens = 1024;
-            options->text.sampling.temperature = 0.7;
-            options->text.sampling.top_p = 0.9;
-            CLI::Option* system =
-                app.add_option("--system", options->system, "What the model is told before the conversation")
-                    ->option_text("TEXT");
-            app.add_option("--chat-template", options->chat_template,
-                           fmt::format("File with a Jinja chat template, or one of {}; default: the model's own, else "
-                                       "the one of its family",
-                                       fmt::join(ChatTemplate::built_in_names(), ", ")))
-                ->option_text("FILE|NAME");
-            app.add_option("--resume", options->resume, "Goes on with a conversation that /save wrote")
-                ->option_text("FILE")
-                ->excludes(system);
-            add_generation_options(app, *options);
-            add_help_text(
-                app,
-                "Talks with a model: each line of stdin is a message, each answer is streamed to stdout. What "
-                "was said before stays in the\n"
-                "KV cache, so that only new tokens are run. Lines that start with / are commands: /reset "
-                "forgets the conversation, /save FILE\n"
-                "writes it as JSON, /quit ends (as does Ctrl-D). Ctrl-C ends an answer. With --json: one "
-                "object at the end, `turns` and `messages`.\n\n"
+  return {
+      "chat", [](CLI::App& app, const CommonOptions& common) -> Action {
+        auto options = std::make_shared<Options>();
+        options->text.max_tokens = 1024;
+        options->text.sampling.temperature = 0.7;
+        options->text.sampling.top_p = 0.9;
+        CLI::Option* system =
+            app.add_option("--system", options->system, "What the model is told before the conversation")
+                ->option_text("TEXT");
+        app.add_option("--chat-template", options->chat_template,
+                       fmt::format("File with a Jinja chat template, or one of {}; default: the model's own, else "
+                                   "the one of its family",
+                                   fmt::join(ChatTemplate::built_in_names(), ", ")))
+            ->option_text("FILE|NAME");
+        app.add_option("--resume", options->resume, "Goes on with a conversation that /save wrote")
+            ->option_text("FILE")
+            ->excludes(system);
+        add_generation_options(app, *options);
+        add_help_text(
+            app,
+            fmt::format(
+                "Talks with a model; each answer is streamed to stdout. What was said before stays in the KV cache, "
+                "so that only new\n"
+                "tokens are run. On a terminal Enter sends a message; a pasted text of several lines is one, and "
+                "Alt-Enter begins a new\n"
+                "line. Ctrl-C ends an answer, twice the chat. From a pipe or a file, each line is a message. With "
+                "--json: one object at the\n"
+                "end, `turns` and `messages`.\n\n"
+                "Commands, alone on their line:\n{}"
+                "Any other line that starts with / is a message; a blank or a second / in front makes a command "
+                "one: //quit.\n\n",
+                chat_commands()) +
                 "Examples:\n"
                 "  pq chat OUT --system 'You are terse.'\n"
                 "  printf 'Hello!\\nAnd goodbye.\\n' | pq chat OUT --temperature 0 --json\n"
                 "  pq chat examples/sample-model --chat-template chatml");
-            return [options, &common] { return chat(*options, common); };
-          }};
+        return [options, &common] { return chat(*options, common); };
+      }};
 }
 
 }  // namespace pq::cli

@@ -69,6 +69,40 @@ TEST_F(Cli, HelpListsTheVerbsOfBothPrograms) {
   EXPECT_THAT(run({"--version"}).out, StartsWith("pq "));
 }
 
+TEST_F(Cli, EveryOutputNoticesAFullDisk) {
+  for (const std::string words : {"--version", "help", "help run", "inspect " + sample, "tokenize " + sample}) {
+    const Outcome outcome = run({"-c", program + " " + words + " >/dev/full"}, "\"a\"\n", "/bin/bash");
+    EXPECT_EQ(outcome.code(), 2) << words;
+    EXPECT_THAT(outcome.error, HasSubstr("stdout: cannot write: No space left on device")) << words;
+  }
+}
+
+TEST_F(Cli, TokenizeAnswersEachLineWithoutWaitingForTheNext) {
+  const std::string script = fmt::format(
+      "coproc {{ {} tokenize {}; }}; echo '\"a\"' >&${{COPROC[1]}}; read -t 20 -u ${{COPROC[0]}} line || exit 3; "
+      "printf '\"a\"\\r\\n7\\n' >&${{COPROC[1]}}; read -t 20 -u ${{COPROC[0]}} again || exit 4; [ \"$line\" = "
+      "\"$again\" ]",
+      program, sample);
+  const Outcome outcome = run({"-c", script}, "", "/bin/bash");
+  EXPECT_EQ(outcome.code(), 0) << outcome.error;
+  EXPECT_THAT(outcome.error, HasSubstr("error: stdin, line 3: is not a JSON string"));  // behind the answers before it
+}
+
+TEST_F(Cli, BashCompletesVerbsFlagsAndValues) {
+  const auto completed = [&](const std::string& words, int at) {
+    const std::string script = fmt::format(
+        "source <({} help --completion bash); COMP_WORDS=({}); COMP_CWORD={}; _pq; echo \"${{COMPREPLY[@]}}\"", program,
+        words, at);
+    return run({"-c", script}, "", "/bin/bash").out;
+  };
+  EXPECT_EQ(completed("pq ru", 1), "run\n");
+  EXPECT_EQ(completed("pq help tok", 2), "tokenize\n");
+  EXPECT_EQ(completed("pq run --prompt-", 2), "--prompt-file\n");
+  EXPECT_EQ(completed("pq eval m --attention p", 4), "packed\n");
+  EXPECT_EQ(completed("pq inspect " + sample + "/conf", 2), sample + "/config.json\n");
+  EXPECT_EQ(run({"help", "--completion", "csh"}).code(), 2);
+}
+
 TEST_F(Cli, MistakesAreOneLineOnStderr) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> rows{
       {{"inspct", sample}, "error: pq: unknown verb 'inspct'; did you mean 'inspect'?\n"},

@@ -5,8 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <csignal>
-#include <cstdio>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -16,27 +16,33 @@
 namespace pq::cli {
 namespace {
 
-volatile std::sig_atomic_t interrupted = 0;
-extern "C" void note_interrupt(int /*signal*/) { interrupted = 1; }
+volatile std::sig_atomic_t noted_signal = 0;
+extern "C" void note_signal(int signal) { noted_signal = signal; }
 
-/// Notes the first Ctrl-C while it lives; a second one ends the process.
+/// Notes the first Ctrl-C (or SIGTERM) while it lives; a second one ends the process.
 class InterruptNote {
  public:
   InterruptNote() {
-    interrupted = 0;
+    noted_signal = 0;
     struct sigaction action {};
-    action.sa_handler = note_interrupt;
+    action.sa_handler = note_signal;
     action.sa_flags = static_cast<int>(SA_RESETHAND);
-    ::sigaction(SIGINT, nullptr, &before_);
-    if (before_.sa_handler != SIG_IGN) ::sigaction(SIGINT, &action, nullptr);
+    for (std::size_t i = 0; i < signals.size(); ++i) {
+      ::sigaction(signals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler != SIG_IGN) ::sigaction(signals[i], &action, nullptr);
+    }
   }
-  ~InterruptNote() { ::sigaction(SIGINT, &before_, nullptr); }
+  ~InterruptNote() {
+    for (std::size_t i = 0; i < signals.size(); ++i) ::sigaction(signals[i], &before_[i], nullptr);
+  }
   InterruptNote(const InterruptNote&) = delete;
   InterruptNote& operator=(const InterruptNote&) = delete;
-  bool interrupted_now() const { return interrupted != 0; }
+  /// The signal that has come, or 0.
+  int signal() const { return noted_signal; }
 
  private:
-  struct sigaction before_ {};
+  static constexpr std::array<int, 2> signals{SIGINT, SIGTERM};
+  std::array<struct sigaction, 2> before_{};
 };
 
 runtime::Session new_session(const std::shared_ptr<const runtime::Model>& model, const GenerationOptions& options) {
@@ -151,7 +157,6 @@ void Generator::prefill(std::span<const std::int32_t> prompt, std::string_view w
 }
 
 void Generator::decode(TextGeneration& text, Generation& generation) {
-  const InterruptNote interrupt;
   const PhaseTimer timer("decode");
   while (true) {
     show(text.push(session_.logits()));
@@ -160,7 +165,7 @@ void Generator::decode(TextGeneration& text, Generation& generation) {
       show(text.finish(FinishReason::context));
       break;
     }
-    if (interrupt.interrupted_now()) {
+    if (noted_signal != 0) {
       show(text.finish(FinishReason::interrupted));
       break;
     }
@@ -174,6 +179,7 @@ void Generator::decode(TextGeneration& text, Generation& generation) {
 
 Generation Generator::run(std::span<const std::int32_t> prompt, bool with_prompt, std::string_view where) {
   Generation generation;
+  const InterruptNote interrupt;
   prefill(prompt, where, generation);
   TextGeneration text(tokenizer_, end_tokens_, options_.text, prompt, with_prompt);
   decode(text, generation);
@@ -182,14 +188,12 @@ Generation Generator::run(std::span<const std::int32_t> prompt, bool with_prompt
   generation.tokens = text.tokens();
   generation.finish_reason = *text.finish_reason();
   generation.stop_string = text.stop_string();
-  log_info("{}", generation.summary());
+  generation.signal = generation.finish_reason == FinishReason::interrupted ? interrupt.signal() : 0;
   return generation;
 }
 
 void Generator::show(std::string_view piece) const {
-  if (!shows_text_ || piece.empty()) return;
-  print_result(piece);
-  std::fflush(stdout);
+  if (shows_text_ && !piece.empty()) stream_result(piece);
 }
 
 }  // namespace pq::cli

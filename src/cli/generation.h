@@ -37,6 +37,7 @@ struct Generation {
   std::vector<std::int32_t> tokens;
   FinishReason finish_reason = FinishReason::end_of_text;
   std::string stop_string;  ///< the one that was met
+  int signal = 0;           ///< that ended the text: SIGINT, SIGTERM
   std::int64_t prompt_tokens = 0;
   std::int64_t cached_tokens = 0;   ///< of the prompt, those that were in the KV cache already
   std::int64_t decoded_tokens = 0;  ///< run through the model one by one: all generated ones but the last
@@ -55,12 +56,14 @@ class Generator {
   Generator(const GenerationOptions& options, const CommonOptions& common, Tokenizer tokenizer);
 
   /// Continues `prompt`: what it has in common with the tokens in the cache is not run again. The text goes to stdout
-  /// piece by piece and ends with a newline; the summary goes to stderr. Ctrl-C while tokens are generated ends the
-  /// text, not the process. `with_prompt`: the text goes on where the prompt's ends (a first space is kept). Throws
-  /// InputError for a prompt without tokens or longer than the context; `where` names it.
+  /// piece by piece and ends with a newline. Ctrl-C (or SIGTERM) ends the text, a second one the process.
+  /// `with_prompt`: the text goes on where the prompt's ends (a first space is kept). Throws InputError for a prompt
+  /// without tokens or longer than the context; `where` names it.
   Generation run(std::span<const std::int32_t> prompt, bool with_prompt, std::string_view where);
 
   std::int64_t context() const { return session_.capacity(); }
+  /// Tokens of the context that prompt and answer take.
+  std::int64_t context_used() const { return session_.length(); }
 
  private:
   void prefill(std::span<const std::int32_t> prompt, std::string_view where, Generation& generation);

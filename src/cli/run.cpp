@@ -1,13 +1,13 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <string>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/input_stream.h"
+#include "base/log.h"
 #include "cli/generation.h"
 #include "cli/verbs.h"
 #include "io/hf_checkpoint.h"
@@ -34,7 +34,7 @@ Prompt read_prompt(const Options& options) {
   } else if (!options.has_prompt) {
     if (::isatty(STDIN_FILENO) != 0)
       throw InputError("pq run", "there is no prompt", "give --prompt TEXT or --prompt-file FILE, or pipe a text in");
-    prompt = {{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()}, "stdin"};
+    prompt = {read_to_end(STDIN_FILENO, "stdin"), "stdin"};
   }
   require_utf8(prompt.text, prompt.where);
   return prompt;
@@ -47,13 +47,14 @@ int run(const Options& options, const CommonOptions& common) {
   const std::vector<std::int32_t> tokens = tokenizer.encode(prompt.text, true);
   Generator generator(options, common, tokenizer);
   const Generation generation = generator.run(tokens, true, prompt.where);
+  log_info("{}", generation.summary());
   if (common.json) {
     Json json{{"model", options.model}, {"prompt", prompt.text}, {"seed", options.text.sampling.seed}};
     json.update(generation.json(tokenizer));
     json["context"] = generator.context();
     print_json(json);
   }
-  return generation.finish_reason == FinishReason::interrupted ? 130 : 0;
+  return generation.signal == 0 ? 0 : 128 + generation.signal;
 }
 
 }  // namespace

@@ -103,6 +103,48 @@ TEST_F(Run, PromptFromFlagFileAndStdinAreOne) {
   EXPECT_EQ(text({}, "It was"), expected);
 }
 
+TEST_F(Run, APipeStandsForAFile) {
+  const std::string expected = run({"run", sample, "-n", "6", "-q", "--prompt", "It was"}).out;
+  const std::string command = fmt::format("{} run {} -n 6 -q --prompt-file ", program, sample);
+  EXPECT_EQ(run({"-c", command + "<(printf 'It was')"}, "", "/bin/bash").out, expected);
+  EXPECT_EQ(run({"-c", "printf 'It was' | " + command + "/dev/stdin"}, "", "/bin/bash").out, expected);
+  EXPECT_EQ(run({"-c", "printf 'It was' | gzip | " + command + "/dev/stdin"}, "", "/bin/bash").out, expected);
+  const std::string chat = fmt::format("printf 'Hi\n' | {} chat {} -n 2 -q --chat-template ", program, sample);
+  const Outcome from_pipe = run({"-c", chat + "<(printf '{{ messages[-1].content }}')"}, "", "/bin/bash");
+  EXPECT_EQ(from_pipe.code(), 0) << from_pipe.error;
+  const Outcome folder = run({"run", sample, "--prompt-file", folder_.string()});
+  EXPECT_EQ(folder.error, "error: " + folder_.string() + ": is a directory; name a file\n");
+}
+
+TEST_F(Run, AFullDiskStopsTheText) {
+  for (const std::string flags : {"run -p Once -n 0 --context 100000 --ignore-eos", "run -p Once -n 2 --json"}) {
+    const Outcome outcome =
+        run({"-c", fmt::format("timeout 20 {} {} {} -q >/dev/full", program, flags, sample)}, "", "/bin/bash");
+    EXPECT_EQ(outcome.code(), 2) << flags;
+    EXPECT_EQ(outcome.error,
+              "error: stdout: cannot write: No space left on device; free some disk space or write elsewhere\n");
+  }
+  const Outcome chat = run({"-c", fmt::format("{} chat {} --chat-template chatml -n 2 -q >/dev/full", program, sample)},
+                           "Hi\nHi\n", "/bin/bash");
+  EXPECT_EQ(chat.code(), 2);
+  EXPECT_THAT(chat.error, HasSubstr("No space left on device"));
+}
+
+TEST_F(Run, AReaderThatWentAwayEndsTheTextQuietly) {
+  const Outcome outcome = run({"-c", fmt::format("set -o pipefail; timeout 20 {} run {} -p Once -n 0 --context 100000 "
+                                                 "--ignore-eos | head -c 5 >/dev/null",
+                                                 program, sample)},
+                              "", "/bin/bash");
+  EXPECT_EQ(outcome.code(), 0);
+  EXPECT_EQ(outcome.error, "");
+}
+
+TEST_F(Run, AClosedStdoutIsAnErrorAndNoFile) {
+  const Outcome outcome = run({"-c", fmt::format("{} run {} -p Once -n 2 -q >&-", program, sample)}, "", "/bin/bash");
+  EXPECT_EQ(outcome.code(), 2);
+  EXPECT_THAT(outcome.error, HasSubstr("stdout: cannot write: Bad file descriptor"));
+}
+
 TEST_F(Run, TheSeedDecides) {
   const auto ids = [&](const std::string& seed) {
     return json_of({"run", sample, "-p", "A", "-n", "20", "--temperature", "1", "--seed", seed, "--json"})["token_ids"];
@@ -204,7 +246,6 @@ TEST_F(Run, ChatRefusesBadInput) {
           "not trained to chat is better used with pq run");
   const std::vector<std::string> chat{"chat", sample, "--chat-template", chat_template(), "--context", "12", "-q"};
   expect_refused(chat, "stdin, line 1: byte 2 is not valid UTF-8; convert the text to UTF-8", "a \xff\n");
-  expect_refused(chat, "/nothing: is no command; there are /reset, /save FILE and /quit", "/nothing\n");
   const Outcome outcome = run(chat, "one two three four five six seven eight nine\n");
   EXPECT_EQ(outcome.code(), 2);
   EXPECT_THAT(outcome.error,

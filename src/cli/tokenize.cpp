@@ -1,15 +1,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
-#include <iostream>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/input_stream.h"
 #include "base/json.h"
 #include "base/parallel_for.h"
 #include "cli/verbs.h"
@@ -27,22 +29,24 @@ struct Options {
 
 constexpr std::size_t lines_at_once = 4096;
 
-std::string parse_line(const std::string& line, std::size_t number) {
-  const std::size_t start = line.find_first_not_of(" \t\r");
+std::string parse_line(const std::string& line, const std::string& where) {
+  const std::size_t start = line.find_first_not_of(" \t");
   Json text;
   if (start != std::string::npos && line[start] == '"') text = Json::parse(line, nullptr, false);
-  if (!text.is_string()) {
-    throw InputError(fmt::format("stdin, line {}", number), "is not a JSON string",
-                     "each line is one, for example \"Hello\\n\"");
-  }
+  if (!text.is_string()) throw InputError(where, "is not a JSON string", "each line is one, for example \"Hello\\n\"");
   return text.get<std::string>();
 }
 
-/// Up to lines_at_once texts. `number` counts the lines read so far.
-std::vector<std::string> read_texts(std::size_t& number) {
+/// The texts of the next lines, up to lines_at_once: at least one, and no more than are there, so that a program at the
+/// other end of a pipe gets its answer. `failure` takes what is wrong with the line behind them.
+std::vector<std::string> read_texts(LineReader& lines, std::exception_ptr& failure) {
   std::vector<std::string> texts;
-  for (std::string line; texts.size() < lines_at_once && std::getline(std::cin, line);)
-    texts.push_back(parse_line(line, ++number));
+  try {
+    for (std::string line; texts.size() < lines_at_once && (texts.empty() || lines.has_line()) && lines.next(line);)
+      texts.push_back(parse_line(line, lines.place()));
+  } catch (const Error&) {
+    failure = std::current_exception();
+  }
   return texts;
 }
 
@@ -57,13 +61,12 @@ std::vector<std::vector<std::int32_t>> encode_all(const Tokenizer& tokenizer, co
 
 int tokenize(const Options& options, const CommonOptions& common) {
   const Tokenizer tokenizer = Tokenizer::load(io::model_texts(io::resolve_model(options.model)));
-  std::ios::sync_with_stdio(false);
-  std::size_t lines = 0;
+  LineReader lines(STDIN_FILENO, "stdin");
   std::size_t tokens = 0;
   Json all = Json::array();
-  for (;;) {
-    const std::vector<std::string> texts = read_texts(lines);
-    if (texts.empty()) break;
+  for (std::exception_ptr failure;;) {
+    const std::vector<std::string> texts = read_texts(lines, failure);
+    if (texts.empty() && !failure) break;
     for (const auto& ids : encode_all(tokenizer, texts, options.special)) {
       tokens += ids.size();
       if (common.json) {
@@ -72,11 +75,13 @@ int tokenize(const Options& options, const CommonOptions& common) {
         print_result(fmt::format("[{}]\n", fmt::join(ids, ",")));
       }
     }
+    flush_stdout();
+    if (failure) std::rethrow_exception(failure);
   }
   if (common.json) {
     print_json({{"model", options.model},
                 {"special", options.special},
-                {"lines", lines},
+                {"lines", lines.count()},
                 {"tokens", tokens},
                 {"ids", std::move(all)}});
   }

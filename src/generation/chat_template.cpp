@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <system_error>
 
 #include "base/error.h"
 #include "base/files.h"
@@ -111,7 +112,7 @@ ChatTemplate ChatTemplate::built_in(std::string_view name) {
 
 ChatTemplate ChatTemplate::choose(const std::string& name_or_file) {
   if (find_built_in(name_or_file) != nullptr) return built_in(name_or_file);
-  if (!std::filesystem::is_regular_file(name_or_file)) {
+  if (std::error_code code; !std::filesystem::exists(name_or_file, code)) {
     throw InputError("--chat-template",
                      fmt::format("'{}' is neither a file nor the name of a built-in template", name_or_file),
                      fmt::format("name a file with Jinja, or one of: {}", fmt::join(built_in_names(), ", ")));

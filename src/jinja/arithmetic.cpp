@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "jinja/formatting.h"
+
 namespace pq::jinja {
 namespace {
 
@@ -92,6 +94,7 @@ double real_arithmetic(Run& run, std::string_view sign, double a, double b) {
 
 Value arithmetic(Run& run, std::string_view sign, const Value& a, const Value& b) {
   run.spend(1);
+  if (sign == "%" && a.string() != nullptr) return percent_format(run, *a.string(), b);
   if (a.is_undefined()) run.fail(a.why_undefined());
   if (b.is_undefined()) run.fail(b.why_undefined());
   if (a.is_number() && b.is_number()) {
@@ -117,7 +120,6 @@ Value arithmetic(Run& run, std::string_view sign, const Value& a, const Value& b
     if (repeats(a) && b.as_int()) return repeated(run, a, *b.as_int());
     if (repeats(b) && a.as_int()) return repeated(run, b, *a.as_int());
   }
-  if (sign == "%" && a.string() != nullptr) run.unsupported("formatting with % is not supported");
   run.fail(fmt::format("'{}' cannot be computed of a {} and a {}", sign, a.type_name(), b.type_name()));
 }
 

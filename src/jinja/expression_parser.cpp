@@ -316,7 +316,7 @@ ExpressionPtr ExpressionParser::parse_filters_and_tests(ExpressionPtr operand) {
 ExpressionPtr ExpressionParser::filters(ExpressionPtr input, bool first_without_sign) {
   while (std::exchange(first_without_sign, false) || take_sign("|")) {
     ExpressionPtr made = make(ExpressionKind::filter, expect_name());
-    while (take_sign(".")) made->text += "." + expect_name();
+    while (take_sign(".")) made->text += fmt::format(".{}", expect_name());
     made->filter = find_filter(made->text);
     if (made->filter == nullptr) unsupported(fmt::format("the filter '{}' is not supported", made->text));
     adopt(*made, std::move(input));
@@ -330,7 +330,7 @@ ExpressionPtr ExpressionParser::parse_test(ExpressionPtr operand) {
   next();  // is
   const bool negated = take_name("not");
   std::string name = expect_name();
-  while (take_sign(".")) name += "." + expect_name();
+  while (take_sign(".")) name += fmt::format(".{}", expect_name());
   ExpressionPtr made = node(ExpressionKind::test, std::move(name), std::move(operand));
   made->test = find_test(made->text);
   if (made->test == nullptr) unsupported(fmt::format("the test '{}' is not supported", made->text));

@@ -12,7 +12,7 @@ Value strftime_now(Run& run, const Arguments& arguments, std::time_t now) {
   std::tm local{};
   ::localtime_r(&now, &local);
   // The character in front tells an empty result from one that did not fit.
-  const std::string format = "x" + bound[0]->string()->substr(0, bound[0]->string()->find('\0'));
+  const std::string format = fmt::format("x{}", bound[0]->string()->substr(0, bound[0]->string()->find('\0')));
   std::array<char, 1024> buffer{};
   const std::size_t size = std::strftime(buffer.data(), buffer.size(), format.c_str(), &local);
   if (size == 0) run.unsupported("strftime_now() makes more than a thousand characters");

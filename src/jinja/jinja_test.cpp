@@ -71,8 +71,8 @@ TEST(Jinja, ErrorsNameTheLineAndWhatIsNotSupported) {
       {"{{ raise_exception('Only\ntwo') }}",
        "error: template, line 1: the chat template refuses: Only two; change the "
        "messages, or choose another template with --chat-template"},
-      {"{{ 'a'.zfill(3) }}",
-       "error: template, line 1: the method .zfill() of a str is not supported; choose another "
+      {"{{ 'a'.encode() }}",
+       "error: template, line 1: the method .encode() of a str is not supported; choose another "
        "template with --chat-template"},
       {"\n\n{{ messages.append(1) }}",
        "error: template, line 3: the method .append() of a list is not supported; choose "

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <span>
 
+#include "jinja/method_rows.h"
 #include "jinja/output.h"
 #include "jinja/text.h"
 #include "text/unicode.h"
@@ -14,121 +15,8 @@ namespace {
 
 using Bound = std::vector<std::optional<Value>>;
 
-const std::string& text_argument(Run& run, std::string_view function, const Value& value) {
-  if (value.string() == nullptr) run.fail(fmt::format("{}() takes a str here, not a {}", function, value.type_name()));
-  return *value.string();
-}
-
-/// nullptr for an argument that is left out or None.
-const std::string* optional_text(Run& run, std::string_view function, const std::optional<Value>& value) {
-  return !value || value->is_none() ? nullptr : &text_argument(run, function, *value);
-}
-
-std::int64_t count_argument(Run& run, std::string_view function, const std::optional<Value>& value) {
-  if (!value) return -1;
-  const auto count = value->as_int();
-  if (!count) run.fail(fmt::format("{}() takes an int here, not a {}", function, value->type_name()));
-  return *count;
-}
-
-Value list_of(Run& run, std::vector<Value> items) { return Value::sequence(run, SequenceKind::list, std::move(items)); }
-Value list_of(Run& run, const std::vector<std::string_view>& texts) {
-  std::vector<Value> items;
-  for (const std::string_view text : texts) items.emplace_back(std::string(text));
-  return list_of(run, std::move(items));
-}
-
-template <bool left, bool right>
-Value strip_method(Run& run, const Value& self, const Arguments& arguments) {
-  const Bound bound = arguments.bind(run, "strip", {"chars"}, 0);
-  return std::string(strip(run, *self.string(), optional_text(run, "strip", bound[0]), left, right));
-}
-
-template <std::string (*change)(Run&, std::string_view)>
-Value case_method(Run& run, const Value& self, const Arguments& arguments) {
-  arguments.bind(run, "a method that changes case", {}, 0);
-  return change(run, *self.string());
-}
-
-Value split_method(Run& run, const Value& self, const Arguments& arguments) {
-  const Bound bound = arguments.bind(run, "split", {"sep", "maxsplit"}, 0);
-  return list_of(
-      run, split(run, *self.string(), optional_text(run, "split", bound[0]), count_argument(run, "split", bound[1])));
-}
-
-Value splitlines_method(Run& run, const Value& self, const Arguments& arguments) {
-  arguments.bind(run, "splitlines", {}, 0);
-  return list_of(run, split_lines(run, *self.string()));
-}
-
-template <bool at_end>
-Value affix_method(Run& run, const Value& self, const Arguments& arguments) {
-  const std::string_view name = at_end ? "endswith" : "startswith";
-  const Bound bound = arguments.bind(run, name, {"affix"}, 1);
-  const auto matches = [&](const Value& affix) {
-    const std::string& text = text_argument(run, name, affix);
-    run.spend(text.size());
-    return at_end ? self.string()->ends_with(text) : self.string()->starts_with(text);
-  };
-  if (const Sequence* affixes = bound[0]->sequence(); affixes != nullptr && affixes->kind == SequenceKind::tuple)
-    return std::any_of(affixes->items.begin(), affixes->items.end(), matches);
-  return matches(*bound[0]);
-}
-
-template <bool at_end>
-Value remove_affix_method(Run& run, const Value& self, const Arguments& arguments) {
-  const std::string_view name = at_end ? "removesuffix" : "removeprefix";
-  const Bound bound = arguments.bind(run, name, {"affix"}, 1);
-  const std::string& affix = text_argument(run, name, *bound[0]);
-  std::string_view text = *self.string();
-  run.spend(text.size() + affix.size());
-  if (at_end && text.ends_with(affix)) text.remove_suffix(affix.size());
-  if (!at_end && text.starts_with(affix)) text.remove_prefix(affix.size());
-  return std::string(text);
-}
-
-Value replace_method(Run& run, const Value& self, const Arguments& arguments) {
-  const Bound bound = arguments.bind(run, "replace", {"old", "new", "count"}, 2);
-  return replace(run, *self.string(), text_argument(run, "replace", *bound[0]),
-                 text_argument(run, "replace", *bound[1]), count_argument(run, "replace", bound[2]));
-}
-
-template <bool last>
-Value find_method(Run& run, const Value& self, const Arguments& arguments) {
-  const Bound bound = arguments.bind(run, "find", {"sub"}, 1);
-  return find_text(run, *self.string(), text_argument(run, "find", *bound[0]), last);
-}
-
-Value join_method(Run& run, const Value& self, const Arguments& arguments) {
-  const Bound bound = arguments.bind(run, "join", {"iterable"}, 1);
-  std::string out;
-  bool first = true;
-  for (const Value& part : iterate(run, *bound[0])) {
-    const std::string& text = text_argument(run, "join", part);
-    run.spend(text.size() + self.string()->size());
-    if (!std::exchange(first, false)) out += *self.string();
-    out += text;
-  }
-  return out;
-}
-
-template <bool (*matches)(char32_t)>
-Value every_character_method(Run& run, const Value& self, const Arguments& arguments) {
-  arguments.bind(run, "a method that looks at characters", {}, 0);
-  std::string_view text = *self.string();
-  run.spend(text.size());
-  if (text.empty()) return false;
-  for (; !text.empty(); text.remove_prefix(utf8_length(text[0]))) {
-    if (!matches(first_code_point(text))) return false;
-  }
-  return true;
-}
-bool is_ascii_digit(char32_t c) { return c >= '0' && c <= '9'; }
-bool is_space(char32_t c) { return is_python_space(c); }
-
 Value count_method(Run& run, const Value& self, const Arguments& arguments) {
   const Bound bound = arguments.bind(run, "count", {"x"}, 1);
-  if (const std::string* text = self.string()) return count_text(run, *text, text_argument(run, "count", *bound[0]));
   const auto& items = self.sequence()->items;
   return static_cast<std::int64_t>(
       std::count_if(items.begin(), items.end(), [&](const Value& item) { return equal(run, item, *bound[0]); }));
@@ -168,61 +56,6 @@ Value copy_method(Run& run, const Value& self, const Arguments& arguments) {
   return self;
 }
 
-using Method = Value (*)(Run& run, const Value& self, const Arguments& arguments);
-struct MethodRow {
-  std::string_view name;
-  Method call;  // nullptr: Python has it, this program or the sandbox of chat templates does not
-};
-
-constexpr MethodRow string_methods[] = {
-    {"strip", strip_method<true, true>},
-    {"lstrip", strip_method<true, false>},
-    {"rstrip", strip_method<false, true>},
-    {"upper", case_method<upper>},
-    {"lower", case_method<lower>},
-    {"title", case_method<title>},
-    {"capitalize", case_method<capitalize>},
-    {"split", split_method},
-    {"splitlines", splitlines_method},
-    {"startswith", affix_method<false>},
-    {"endswith", affix_method<true>},
-    {"removeprefix", remove_affix_method<false>},
-    {"removesuffix", remove_affix_method<true>},
-    {"replace", replace_method},
-    {"find", find_method<false>},
-    {"rfind", find_method<true>},
-    {"join", join_method},
-    {"count", count_method},
-    {"isdigit", every_character_method<is_ascii_digit>},
-    {"isspace", every_character_method<is_space>},
-    {"casefold", nullptr},
-    {"center", nullptr},
-    {"encode", nullptr},
-    {"expandtabs", nullptr},
-    {"format", nullptr},
-    {"format_map", nullptr},
-    {"index", nullptr},
-    {"isalnum", nullptr},
-    {"isalpha", nullptr},
-    {"isascii", nullptr},
-    {"isdecimal", nullptr},
-    {"isidentifier", nullptr},
-    {"islower", nullptr},
-    {"isnumeric", nullptr},
-    {"isprintable", nullptr},
-    {"istitle", nullptr},
-    {"isupper", nullptr},
-    {"ljust", nullptr},
-    {"maketrans", nullptr},
-    {"partition", nullptr},
-    {"rindex", nullptr},
-    {"rjust", nullptr},
-    {"rpartition", nullptr},
-    {"rsplit", nullptr},
-    {"swapcase", nullptr},
-    {"translate", nullptr},
-    {"zfill", nullptr},
-};
 constexpr MethodRow list_methods[] = {
     {"count", count_method}, {"index", index_method}, {"copy", copy_method}, {"append", nullptr},
     {"clear", nullptr},      {"extend", nullptr},     {"insert", nullptr},   {"pop", nullptr},
@@ -244,7 +77,7 @@ constexpr MethodRow dict_methods[] = {
 };
 
 std::span<const MethodRow> methods_of(const Value& value) {
-  if (value.string() != nullptr) return string_methods;
+  if (value.string() != nullptr) return string_methods();
   if (value.dict() != nullptr) return dict_methods;
   const Sequence* sequence = value.sequence();
   if (sequence == nullptr) return {};

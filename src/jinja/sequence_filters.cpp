@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "jinja/filters.h"
+#include "jinja/letter_case.h"
 #include "jinja/members.h"
 #include "jinja/output.h"
 #include "jinja/tests.h"
@@ -39,6 +40,11 @@ Value sort_key(Run& run, const Value& value, const std::optional<Value>& path, b
   const Value key = path && !path->is_none() ? dotted(run, value, *path) : value;
   if (!case_sensitive && key.string() != nullptr) return lower(run, *key.string());
   return key;
+}
+
+/// select, reject, map and their kin ask for the items of what is true only: none and false have none.
+std::vector<Value> iterate_if_true(Run& run, const Value& value) {
+  return value.truthy() ? iterate(run, value) : std::vector<Value>{};
 }
 
 Value count(Run& run, const Value& value, const Arguments& arguments) {
@@ -113,7 +119,7 @@ Value select_by_test(Run& run, const Value& value, const Arguments& arguments, b
                            arguments.positional.end());
   }
   std::vector<Value> kept;
-  for (const Value& candidate : iterate(run, value)) {
+  for (const Value& candidate : iterate_if_true(run, value)) {
     const Value subject = by_attribute ? dotted(run, candidate, arguments.positional[0]) : candidate;
     if ((test == nullptr ? subject.truthy() : test(run, subject, rest)) == wants) kept.push_back(candidate);
   }
@@ -132,7 +138,7 @@ Value map(Run& run, const Value& value, const Arguments& arguments) {
   std::vector<Value> mapped;
   if (arguments.positional.empty()) {
     const Bound bound = arguments.bind(run, "map", {"attribute", "default"}, 1);
-    for (const Value& part : iterate(run, value)) mapped.push_back(dotted(run, part, *bound[0], bound[1]));
+    for (const Value& part : iterate_if_true(run, value)) mapped.push_back(dotted(run, part, *bound[0], bound[1]));
     return generator(run, std::move(mapped));
   }
   const std::string name = to_text(run, arguments.positional[0]);
@@ -141,7 +147,7 @@ Value map(Run& run, const Value& value, const Arguments& arguments) {
   Arguments rest = arguments;
   rest.positional.erase(rest.positional.begin());
   const Run::Level level(run);
-  for (const Value& part : iterate(run, value)) mapped.push_back(filter(run, part, rest));
+  for (const Value& part : iterate_if_true(run, value)) mapped.push_back(filter(run, part, rest));
   return generator(run, std::move(mapped));
 }
 
@@ -215,10 +221,80 @@ Value extreme(Run& run, const Value& value, const Arguments& arguments) {
   return ordered.empty() ? Value::undefined("there is no item, the sequence is empty") : ordered.front();
 }
 
+/// An int of at least 1.
+std::size_t size_argument(Run& run, std::string_view filter, const std::optional<Value>& value) {
+  const auto size = value->as_int();
+  if (!size) run.fail(fmt::format("|{} takes an int, not a {}", filter, value->type_name()));
+  if (*size < 1) run.fail(fmt::format("|{} takes a number above 0", filter));
+  run.spend(static_cast<std::size_t>(*size));
+  return static_cast<std::size_t>(*size);
+}
+
+/// Lists of `linecount` items each.
+Value batch(Run& run, const Value& value, const Arguments& arguments) {
+  const Bound bound = arguments.bind(run, "batch", {"linecount", "fill_with"}, 1);
+  const std::size_t size = size_argument(run, "batch", bound[0]);
+  std::vector<Value> batches;
+  std::vector<Value> part;
+  const auto finish = [&] { batches.push_back(list_of(run, std::exchange(part, {}))); };
+  for (Value& item : iterate(run, value)) {
+    if (part.size() == size) finish();
+    part.push_back(std::move(item));
+  }
+  if (part.empty()) return generator(run, std::move(batches));
+  if (bound[1] && !bound[1]->is_none()) part.resize(size, *bound[1]);
+  finish();
+  return generator(run, std::move(batches));
+}
+
+/// As many lists as `slices`, the first ones longer by one where the items do not divide.
+Value slices(Run& run, const Value& value, const Arguments& arguments) {
+  const Bound bound = arguments.bind(run, "slice", {"slices", "fill_with"}, 1);
+  const std::size_t count = size_argument(run, "slice", bound[0]);
+  const std::vector<Value> items = iterate(run, value);
+  std::vector<Value> made;
+  auto at = items.begin();
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool is_longer = i < items.size() % count;
+    const auto end = at + static_cast<std::ptrdiff_t>(items.size() / count + (is_longer ? 1 : 0));
+    std::vector<Value> part(at, end);
+    if (bound[1] && !bound[1]->is_none() && !is_longer) part.push_back(*bound[1]);
+    made.push_back(list_of(run, std::move(part)));
+    at = end;
+  }
+  return generator(run, std::move(made));
+}
+
+/// Tuples of an attribute's value and the items that have it, in the order of the values.
+Value groupby(Run& run, const Value& value, const Arguments& arguments) {
+  const Bound bound = arguments.bind(run, "groupby", {"attribute", "default", "case_sensitive"}, 1);
+  const bool case_sensitive = flag(bound[2]);
+  const auto key_of = [&](const Value& item) { return dotted(run, item, *bound[0], bound[1]); };
+  const auto folded = [&](const Value& key) {
+    return !case_sensitive && key.string() != nullptr ? Value(lower(run, *key.string())) : key;
+  };
+  std::vector<std::pair<Value, Value>> keyed;
+  for (const Value& item : iterate(run, value)) keyed.emplace_back(key_of(item), item);
+  std::stable_sort(keyed.begin(), keyed.end(),
+                   [&](const auto& a, const auto& b) { return compare(run, folded(a.first), folded(b.first)) < 0; });
+  std::vector<Value> groups;
+  for (auto begin = keyed.begin(); begin != keyed.end();) {
+    std::vector<Value> members;
+    auto end = begin;
+    for (; end != keyed.end() && equal(run, folded(end->first), folded(begin->first)); ++end)
+      members.push_back(end->second);
+    groups.push_back(Value::sequence(run, SequenceKind::tuple, {begin->first, list_of(run, std::move(members))}));
+    begin = end;
+  }
+  return list_of(run, std::move(groups));
+}
+
 constexpr FilterRow rows[] = {
+    {"batch", batch},
     {"count", count},
     {"dictsort", dictsort},
     {"first", first},
+    {"groupby", groupby},
     {"items", items},
     {"join", join},
     {"last", last},
@@ -232,6 +308,7 @@ constexpr FilterRow rows[] = {
     {"reverse", reverse},
     {"select", select_items<true>},
     {"selectattr", select_by_attribute<true>},
+    {"slice", slices},
     {"sort", sort},
     {"sum", sum},
     {"unique", unique},

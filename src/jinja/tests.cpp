@@ -4,8 +4,9 @@
 
 #include <algorithm>
 
+#include "jinja/filters.h"
+#include "jinja/letter_case.h"
 #include "jinja/output.h"
-#include "jinja/text.h"
 
 namespace pq::jinja {
 namespace {
@@ -59,6 +60,13 @@ bool in(Run& run, const Value& value, const Arguments& arguments) {
   return contains(run, *arguments.bind(run, "in", {"seq"}, 1)[0], value);
 }
 Value other(Run& run, const Arguments& arguments) { return *arguments.bind(run, "a comparison", {"other"}, 1)[0]; }
+/// Python's `is`, of what has one object only; other values are the same when they are equal and of one type.
+bool same_as(Run& run, const Value& value, const Arguments& arguments) {
+  const Value another = other(run, arguments);
+  return value.type_name() == another.type_name() && equal(run, value, another);
+}
+bool filter(Run& run, const Value& value, const Arguments&) { return find_filter(to_text(run, value)) != nullptr; }
+bool test(Run& run, const Value& value, const Arguments&) { return find_test(to_text(run, value)) != nullptr; }
 bool eq(Run& run, const Value& value, const Arguments& arguments) { return equal(run, value, other(run, arguments)); }
 bool ne(Run& run, const Value& value, const Arguments& arguments) { return !equal(run, value, other(run, arguments)); }
 bool lt(Run& run, const Value& value, const Arguments& arguments) {
@@ -95,6 +103,9 @@ constexpr std::pair<std::string_view, Test> rows[] = {
     {"upper", upper_case},
     {"in", in},
     {"divisibleby", divisible_by},
+    {"sameas", same_as},
+    {"filter", filter},
+    {"test", test},
     {"eq", eq},
     {"equalto", eq},
     {"==", eq},

@@ -1,7 +1,6 @@
 #include "jinja/text.h"
 
 #include <fmt/format.h>
-#include <utf8proc.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,32 +8,6 @@
 #include "text/unicode.h"
 
 namespace pq::jinja {
-namespace {
-
-bool is_letter(char32_t c) {
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LT;
-}
-
-/// `map` is called with each character and the one before it (0 for none).
-template <typename Map>
-std::string map_characters(Run& run, std::string_view text, const Map& map) {
-  run.spend(4 * text.size());
-  std::string out;
-  out.reserve(text.size());
-  for (char32_t before = 0; !text.empty(); text.remove_prefix(utf8_length(text[0]))) {
-    const char32_t c = first_code_point(text);
-    append_utf8(out, map(c, before));
-    before = c;
-  }
-  return out;
-}
-
-char32_t to_upper(char32_t c) { return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))); }
-char32_t to_lower(char32_t c) { return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))); }
-
-}  // namespace
-
 bool is_python_space(char32_t c) noexcept { return is_white_space(c) || (c >= 0x1c && c <= 0x1f); }
 
 std::size_t count_characters(Run& run, std::string_view text) {
@@ -62,28 +35,6 @@ std::string_view strip(Run& run, std::string_view text, const std::string* chara
     text.remove_suffix(last.size());
   }
   return text;
-}
-
-std::string upper(Run& run, std::string_view text) {
-  return map_characters(run, text, [](char32_t c, char32_t) { return to_upper(c); });
-}
-std::string lower(Run& run, std::string_view text) {
-  return map_characters(run, text, [](char32_t c, char32_t) { return to_lower(c); });
-}
-std::string capitalize(Run& run, std::string_view text) {
-  return map_characters(run, text, [](char32_t c, char32_t before) { return before == 0 ? to_upper(c) : to_lower(c); });
-}
-std::string title(Run& run, std::string_view text) {
-  return map_characters(run, text,
-                        [](char32_t c, char32_t before) { return is_letter(before) ? to_lower(c) : to_upper(c); });
-}
-std::string title_words(Run& run, std::string_view text) {
-  return map_characters(run, text, [](char32_t c, char32_t before) {
-    const bool starts =
-        before == 0 || is_python_space(before) ||
-        (before < 0x80 && std::string_view("-({[<").find(static_cast<char>(before)) != std::string_view::npos);
-    return starts ? to_upper(c) : to_lower(c);
-  });
 }
 
 std::string replace(Run& run, std::string_view text, std::string_view old, std::string_view replacement,
@@ -135,6 +86,53 @@ std::vector<std::string_view> split(Run& run, std::string_view text, const std::
   }
   if (!text.empty()) add(text);
   return parts;
+}
+
+std::vector<std::string_view> split_from_end(Run& run, std::string_view text, const std::string* separator,
+                                             std::int64_t count) {
+  std::vector<std::string_view> parts;
+  const auto add = [&](std::string_view part) {
+    run.spend(part.size() + 64);
+    parts.push_back(part);
+  };
+  if (separator != nullptr) {
+    if (separator->empty()) run.fail("rsplit() takes no empty separator");
+    spend_search(run, text, *separator);
+    for (; count != 0; --count) {
+      const std::size_t found = text.rfind(*separator);
+      if (found == std::string_view::npos) break;
+      add(text.substr(found + separator->size()));
+      text = text.substr(0, found);
+    }
+    add(text);
+  } else {
+    const auto ends_in_space = [&] { return is_python_space(first_code_point(last_character(text))); };
+    for (text = strip(run, text, nullptr, false, true); !text.empty() && count != 0; --count) {
+      const std::string_view all = text;
+      while (!text.empty() && !ends_in_space()) text.remove_suffix(last_character(text).size());
+      add(all.substr(text.size()));
+      while (!text.empty() && ends_in_space()) text.remove_suffix(last_character(text).size());
+    }
+    if (!text.empty()) add(text);
+  }
+  std::reverse(parts.begin(), parts.end());
+  return parts;
+}
+
+std::int64_t missing_characters(Run& run, std::string_view text, std::int64_t width) {
+  return std::max<std::int64_t>(width - static_cast<std::int64_t>(count_characters(run, text)), 0);
+}
+
+std::string padded(Run& run, std::string_view text, std::int64_t before, std::int64_t after, std::string_view fill) {
+  for (const std::int64_t count : {before, after}) {
+    run.spend(static_cast<std::size_t>(count));
+    run.spend(static_cast<std::size_t>(count) * fill.size());
+  }
+  std::string out;
+  for (std::int64_t i = 0; i < before; ++i) out += fill;
+  out += text;
+  for (std::int64_t i = 0; i < after; ++i) out += fill;
+  return out;
 }
 
 std::vector<std::string_view> split_lines(Run& run, std::string_view text) {

@@ -10,8 +10,7 @@
 
 namespace pq::jinja {
 
-// Python's operations on str, over valid UTF-8. Upper and lower case map one character to one (Python makes "SS" of
-// "ß").
+// Python's operations on str, over valid UTF-8; those that change case are in letter_case.h.
 
 /// str.isspace of one character.
 bool is_python_space(char32_t c) noexcept;
@@ -23,21 +22,19 @@ void spend_search(Run& run, std::string_view text, std::string_view needle);
 /// Removes white space, or any of `characters`, from the chosen ends.
 std::string_view strip(Run& run, std::string_view text, const std::string* characters, bool left, bool right);
 
-std::string upper(Run& run, std::string_view text);
-std::string lower(Run& run, std::string_view text);
-/// The first character in upper case, the others in lower.
-std::string capitalize(Run& run, std::string_view text);
-/// Upper case after every character that is no letter, as str.title.
-std::string title(Run& run, std::string_view text);
-/// Upper case after white space, hyphens and opening brackets, as Jinja's filter `title`.
-std::string title_words(Run& run, std::string_view text);
-
 /// A negative `count` replaces all.
 std::string replace(Run& run, std::string_view text, std::string_view old, std::string_view replacement,
                     std::int64_t count);
 /// str.split: at runs of white space without a separator; a negative `count` splits everywhere. The parts lie in
 /// `text`.
 std::vector<std::string_view> split(Run& run, std::string_view text, const std::string* separator, std::int64_t count);
+/// str.rsplit: as split, with the `count` places nearest to the end. The parts lie in `text`.
+std::vector<std::string_view> split_from_end(Run& run, std::string_view text, const std::string* separator,
+                                             std::int64_t count);
+/// How many characters `text` has less than `width`; 0 when it has more.
+std::int64_t missing_characters(Run& run, std::string_view text, std::int64_t width);
+/// `text` with `fill` so many times before and behind it.
+std::string padded(Run& run, std::string_view text, std::int64_t before, std::int64_t after, std::string_view fill);
 /// str.splitlines. The lines lie in `text`.
 std::vector<std::string_view> split_lines(Run& run, std::string_view text);
 /// Number of places, one after the other, where `needle` stands.

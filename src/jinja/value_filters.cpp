@@ -6,9 +6,12 @@
 #include <cmath>
 
 #include "jinja/filter_rows.h"
+#include "jinja/formatting.h"
+#include "jinja/letter_case.h"
 #include "jinja/members.h"
 #include "jinja/output.h"
 #include "jinja/text.h"
+#include "text/unicode.h"
 
 namespace pq::jinja {
 namespace {
@@ -118,8 +121,43 @@ std::optional<Number> parse_number(Run& run, const std::string& text) {
   return number;
 }
 
+/// int(text, base): with "0x" and its kin where the base has them.
+std::optional<std::int64_t> parse_whole(Run& run, const std::string& text, std::int64_t base) {
+  if (base != 0 && (base < 2 || base > 36)) run.fail("|int takes a base from 2 to 36, or 0");
+  std::string_view digits = strip(run, text, nullptr, true, true);
+  const bool negative = digits.starts_with('-');
+  if (negative || digits.starts_with('+')) digits.remove_prefix(1);
+  constexpr std::pair<std::string_view, std::int64_t> prefixes[] = {{"xX", 16}, {"oO", 8}, {"bB", 2}};
+  std::int64_t wanted = base;
+  for (const auto& [letters, meant] : prefixes) {
+    if (digits.size() < 2 || digits[0] != '0' || letters.find(digits[1]) == std::string_view::npos) continue;
+    if (base != 0 && base != meant) continue;
+    digits.remove_prefix(2);
+    wanted = meant;
+    break;
+  }
+  if (wanted == 0 && digits.size() > 1 && digits[0] == '0' && digits.find_first_not_of("0_") != std::string_view::npos)
+    return std::nullopt;
+  std::string plain;  // Python allows single underscores between digits
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (digits[i] != '_') {
+      plain += digits[i];
+    } else if (i == 0 || i + 1 == digits.size() || digits[i - 1] == '_') {
+      return std::nullopt;
+    }
+  }
+  if (plain.starts_with('-')) return std::nullopt;
+  std::int64_t number = 0;
+  if (negative) plain.insert(0, "-");
+  const auto [end, code] =
+      std::from_chars(plain.data(), plain.data() + plain.size(), number, static_cast<int>(wanted == 0 ? 10 : wanted));
+  if (code != std::errc{} || end != plain.data() + plain.size()) return std::nullopt;
+  return number;
+}
+
 Value to_float(Run& run, const Value& value, const Arguments& arguments) {
   const Bound bound = arguments.bind(run, "float", {"default"}, 0);
+  if (value.is_undefined()) run.fail(value.why_undefined());
   if (const auto number = value.as_float()) return *number;
   if (const std::string* text = value.string()) {
     if (const auto number = parse_number<double>(run, *text)) return *number;
@@ -128,11 +166,12 @@ Value to_float(Run& run, const Value& value, const Arguments& arguments) {
 }
 
 Value to_int(Run& run, const Value& value, const Arguments& arguments) {
-  const Bound bound = arguments.bind(run, "int", {"default"}, 0);
+  const Bound bound = arguments.bind(run, "int", {"default", "base"}, 0);
+  if (value.is_undefined()) run.fail(value.why_undefined());
   if (const auto number = value.as_int()) return *number;
   std::optional<double> real = value.as_float();
   if (const std::string* text = value.string()) {
-    if (const auto number = parse_number<std::int64_t>(run, *text)) return *number;
+    if (const auto number = parse_whole(run, *text, int_or(run, "int", bound[1], 10))) return *number;
     real = parse_number<double>(run, *text);
   }
   constexpr double limit = 9.2e18;
@@ -150,6 +189,71 @@ Value absolute(Run& run, const Value& value, const Arguments& arguments) {
   const auto real = value.as_float();
   if (!real) run.fail(fmt::format("|abs takes a number, not a {}", value.type_name()));
   return std::abs(*real);
+}
+
+/// Python's round() of an int: to a power of ten, halves to even.
+std::int64_t round_whole(Run& run, std::int64_t value, std::int64_t digits) {
+  if (digits >= 0) return value;
+  if (digits < -18) return 0;
+  std::int64_t unit = 1;
+  for (std::int64_t i = digits; i < 0; ++i) unit *= 10;
+  std::int64_t below = value / unit * unit;
+  if (below > value) below -= unit;
+  const std::int64_t rest = value - below;
+  const bool up = rest > unit - rest || (rest == unit - rest && below / unit % 2 != 0);
+  std::int64_t rounded = below;
+  if (up && __builtin_add_overflow(below, unit, &rounded)) run.unsupported("|round of a number beyond 64 bits");
+  return rounded;
+}
+
+Value round(Run& run, const Value& value, const Arguments& arguments) {
+  const Bound bound = arguments.bind(run, "round", {"precision", "method"}, 0);
+  const std::int64_t digits = int_or(run, "round", bound[0], 0);
+  const std::string method = bound[1] ? to_text(run, *bound[1]) : "common";
+  if (method != "common" && method != "ceil" && method != "floor") run.fail("|round takes 'common', 'ceil' or 'floor'");
+  const auto real = value.as_float();
+  if (!real) run.fail(fmt::format("|round takes a number, not a {}", value.type_name()));
+  if (method == "common") {
+    if (const auto whole = value.as_int()) return round_whole(run, *whole, digits);
+    return round_half_even(*real, digits);
+  }
+  if (!std::isfinite(*real)) run.fail("|round takes a finite number");
+  const double unit = std::pow(10.0, static_cast<double>(digits));
+  return (method == "ceil" ? std::ceil(*real * unit) : std::floor(*real * unit)) / unit;
+}
+
+Value format(Run& run, const Value& value, const Arguments& arguments) {
+  if (!arguments.positional.empty() && !arguments.named.empty())
+    run.fail("|format takes values either one by one or by name");
+  if (arguments.named.empty())
+    return percent_format(run, to_text(run, value), Value::sequence(run, SequenceKind::tuple, arguments.positional));
+  return percent_format(run, to_text(run, value), Value::dict(run, {arguments.named.begin(), arguments.named.end()}));
+}
+
+Value center(Run& run, const Value& value, const Arguments& arguments) {
+  const Bound bound = arguments.bind(run, "center", {"width"}, 0);
+  const std::string text = to_text(run, value);
+  const std::int64_t width = int_or(run, "center", bound[0], 80);
+  const std::int64_t missing = missing_characters(run, text, width);
+  const std::int64_t before = missing / 2 + (missing & width & 1);
+  return padded(run, text, before, missing - before, " ");
+}
+
+/// Cut to `length` characters with the end, at a blank unless `killwords`; a few more than that stay (`leeway`).
+Value truncate(Run& run, const Value& value, const Arguments& arguments) {
+  const Bound bound = arguments.bind(run, "truncate", {"length", "killwords", "end", "leeway"}, 0);
+  const std::string end = bound[2] ? to_text(run, *bound[2]) : "...";
+  const std::int64_t length = int_or(run, "truncate", bound[0], 255);
+  const std::int64_t leeway = int_or(run, "truncate", bound[3], 5);
+  const auto end_length = static_cast<std::int64_t>(count_characters(run, end));
+  if (length < end_length || leeway < 0) run.fail("|truncate takes a length that its end fits into");
+  const std::string text = to_text(run, value);
+  if (static_cast<std::int64_t>(count_characters(run, text)) <= length + leeway) return text;
+  std::size_t bytes = 0;
+  for (std::int64_t i = 0; i < length - end_length; ++i) bytes += utf8_length(text[bytes]);
+  std::string kept = text.substr(0, bytes);
+  if (!flag(bound[1])) kept = kept.substr(0, std::min(kept.rfind(' '), kept.size()));
+  return kept + end;
 }
 
 Value attr(Run& run, const Value& value, const Arguments& arguments) {
@@ -173,7 +277,8 @@ Value indent(Run& run, const Value& value, const Arguments& arguments) {
   std::string out;
   if (flag(bound[1])) out = indention;
   bool at_start = true;
-  std::string text = to_text(run, value);
+  if (value.string() == nullptr) run.fail(fmt::format("|indent takes a str, not a {}", value.type_name()));
+  std::string text = *value.string();
   text += '\n';
   for (const std::string_view line : split_lines(run, text)) {
     run.spend(indention.size() + line.size());
@@ -190,21 +295,25 @@ Value indent(Run& run, const Value& value, const Arguments& arguments) {
 constexpr FilterRow rows[] = {
     {"abs", absolute},
     {"attr", attr},
+    {"center", center},
     {"capitalize", change_case<capitalize>},
     {"d", default_to},
     {"default", default_to},
     {"e", escape},
     {"escape", escape},
     {"float", to_float},
+    {"format", format},
     {"indent", indent},
     {"int", to_int},
     {"lower", change_case<lower>},
     {"replace", replace_all},
+    {"round", round},
     {"safe", safe},
     {"string", string},
     {"title", change_case<title_words>},
     {"tojson", tojson},
     {"trim", trim},
+    {"truncate", truncate},
     {"upper", change_case<upper>},
 };
 

@@ -144,13 +144,13 @@ std::string report_text(const BenchReport& report) {
     table.add_row(std::move(cells));
   }
   text += table.text();
-  if (const auto ratios = ratios_of(report.rows); !ratios.empty()) text += "\n" + ratios_text(ratios);
+  if (const auto ratios = ratios_of(report.rows); !ratios.empty()) text += fmt::format("\n{}", ratios_text(ratios));
   if (!report.start_ups.empty()) {
     Table starts({"shape", "recipe", "load and pack"});
     for (const StartUp& start : report.start_ups) {
       starts.add_row({start.shape, start.recipe, fmt::format("{:.2f} s", start.seconds)});
     }
-    text += "\n" + starts.text();
+    text += fmt::format("\n{}", starts.text());
   }
   return text;
 }

@@ -16,6 +16,7 @@
 #include "base/phase_timer.h"
 #include "base/suggest.h"
 #include "base/version.h"
+#include "program/completion.h"
 #include "program/ending.h"
 #include "program/output.h"
 #include "program/verb_list.h"
@@ -137,10 +138,10 @@ void tidy_help(CLI::App& app) {
 
 int run_verb(const Program& program, const Verb& verb, int argc, char** argv) {
   const VerbRow* row = find_verb(verb.name);
-  CLI::App app(row == nullptr ? "" : std::string(row->summary), "pq " + verb.name);
   CommonOptions common;
-  const Action action = verb.declare(app, common);
-  add_common_options(app, common, program.has_devices);
+  Action action;
+  const std::unique_ptr<CLI::App> declared = declare_verb(program, verb, common, &action);
+  CLI::App& app = *declared;
   tidy_help(app);
   check_numbers(app);
   try {
@@ -163,6 +164,21 @@ int run_verb(const Program& program, const Verb& verb, int argc, char** argv) {
   return action();
 }
 
+/// What the shells' completions are made of; no part of the help.
+void print_completion(const Program& program, std::string_view shell) {
+  std::vector<FlagRow> rows = flag_rows(program);
+  if (program.other_flags) {
+    const auto has_verb = [&](const FlagRow& other) {
+      return std::any_of(program.verbs.begin(), program.verbs.end(),
+                         [&](const Verb& v) { return v.name == other.verb; });
+    };
+    for (FlagRow& other : parse_flag_table(program.other_flags())) {
+      if (!has_verb(other)) rows.push_back(std::move(other));
+    }
+  }
+  print_result(completion_script(shell, rows));
+}
+
 bool is_help(std::string_view word) { return word == "help" || word == "--help" || word == "-h"; }
 
 int dispatch(const Program& program, int argc, char** argv) {
@@ -174,6 +190,13 @@ int dispatch(const Program& program, int argc, char** argv) {
   if (is_help(word)) {
     if (argc <= 2 || is_help(argv[2])) {
       print_result(overview());
+      return 0;
+    }
+    if (const std::string_view what = argv[2]; what == "--flags") {
+      print_result(flag_table(flag_rows(program)));
+      return 0;
+    } else if (what == "--completion") {
+      print_completion(program, argc > 3 ? argv[3] : "");
       return 0;
     }
     std::string help = "--help";
@@ -194,7 +217,18 @@ int dispatch(const Program& program, int argc, char** argv) {
 
 }  // namespace
 
+std::unique_ptr<CLI::App> declare_verb(const Program& program, const Verb& verb, CommonOptions& common,
+                                       Action* action) {
+  const VerbRow* row = find_verb(verb.name);
+  auto app = std::make_unique<CLI::App>(row == nullptr ? "" : std::string(row->summary), "pq " + verb.name);
+  Action declared = verb.declare(*app, common);
+  if (action != nullptr) *action = std::move(declared);
+  add_common_options(*app, common, program.has_devices);
+  return app;
+}
+
 int run_program(const Program& program, int argc, char** argv) {
+  occupy_standard_streams();
   install_signal_handlers();
   int code = 0;
   try {

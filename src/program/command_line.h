@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,12 @@ struct Program {
   std::vector<Verb> verbs;                            ///< those that this program runs itself
   std::function<int(int argc, char** argv)> forward;  ///< runs the other program's verbs; empty: they are unknown here
   std::function<void(const CommonOptions&)> apply = {};  ///< settings beyond threads and log level, before the action
+  std::function<std::string()> other_flags = {};         ///< the other program's `help --flags`, for completions
 };
+
+/// The parser of a verb, which fills `common`, and through `action`, if asked for, what the verb does.
+std::unique_ptr<CLI::App> declare_verb(const Program& program, const Verb& verb, CommonOptions& common,
+                                       Action* action = nullptr);
 
 /// Parses the command line and runs the verb. Errors are one line on stderr, "error: WHERE: WHAT; REMEDY". Returns the
 /// exit code: the action's, 2 for a pq::Error, a wrong command line, memory that ran out or a refusal of the system, 1

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "base/error.h"
 #include "text/unicode.h"
@@ -13,8 +15,18 @@ namespace pq {
 namespace {
 
 constexpr std::size_t max_pattern_bytes = 8192;
-constexpr std::uint32_t match_limit = 1'000'000;
-constexpr std::uint32_t heap_limit_kib = 64 * 1024;
+
+/// What one match may take. A run of blanks is gone through once forwards and once backwards by each branch of a
+/// pattern, so that a text of a million needs some steps for each; a pattern that takes more than that never ends.
+std::uint32_t match_limit(std::size_t text_bytes) {
+  constexpr std::size_t least = 1'000'000;
+  return static_cast<std::uint32_t>(std::min<std::size_t>(least + 16 * text_bytes, UINT32_MAX));
+}
+
+std::uint32_t heap_limit_kib(std::size_t text_bytes) {
+  constexpr std::size_t least = std::size_t{64} * 1024;
+  return static_cast<std::uint32_t>(std::min<std::size_t>(least + text_bytes / 2, UINT32_MAX));
+}
 
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
@@ -74,8 +86,8 @@ void Regex::find_all(std::string_view text, std::vector<Slice>& slices) const {
   const std::unique_ptr<pcre2_match_data, MatchDataDeleter> data(pcre2_match_data_create(1, nullptr));
   const std::unique_ptr<pcre2_match_context, MatchContextDeleter> context(pcre2_match_context_create(nullptr));
   if (!data || !context) throw SystemError(where_, "out of memory");
-  pcre2_set_match_limit(context.get(), match_limit);
-  pcre2_set_heap_limit(context.get(), heap_limit_kib);
+  pcre2_set_match_limit(context.get(), match_limit(text.size()));
+  pcre2_set_heap_limit(context.get(), heap_limit_kib(text.size()));
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
   std::size_t covered = 0;
   std::size_t from = 0;

@@ -65,15 +65,28 @@ class Translator {
     return items + fmt::format("\\p{{{}}}", name);
   }
 
-  /// Reads \s \d \p{..} and their negations at the current escape. Returns false when it is none of these.
+  /// Items of a class for \w as Oniguruma has it: letters, marks, decimal digits, connectors, symbols that
+  /// are letters in circles and squares, and the superscripts and fractions of Latin-1 alone.
+  static std::string word_items() {
+    std::string items =
+        "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-"
+        "\\x{1f189}";
+    for (const std::string_view name : {"L", "M", "Nd", "Nl", "Pc"}) items += category_items(name);
+    return items;
+  }
+
+  /// Reads \s \d \w \p{..} and their negations at the current escape. Returns false when it is none of these.
   bool class_escape(std::string& items, bool& negated) {
     const char kind = peek(1);
-    negated = kind == 'S' || kind == 'D' || kind == 'P';
+    negated = kind == 'S' || kind == 'D' || kind == 'P' || kind == 'W';
     if (kind == 's' || kind == 'S') {
       items = "\\x09-\\x0d\\x{85}\\p{Z}";
       at_ += 2;
     } else if (kind == 'd' || kind == 'D') {
       items = category_items("Nd");
+      at_ += 2;
+    } else if (kind == 'w' || kind == 'W') {
+      items = word_items();
       at_ += 2;
     } else if (kind == 'p' || kind == 'P') {
       const std::size_t close = pattern_.find('}', at_);
@@ -147,6 +160,11 @@ class Translator {
     bool negated = false;
     if (class_escape(items, negated)) {
       out_ += (negated ? "[^" : "[") + items + "]";
+    } else if (peek(1) == 'b' || peek(1) == 'B') {
+      const std::string word = fmt::format("[{}]", word_items());
+      out_ += peek(1) == 'b' ? fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word)
+                             : fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word);
+      at_ += 2;
     } else if (peek(1) == 'A' || peek(1) == 'z' || peek(1) == 'Z') {
       copy(2);
     } else {

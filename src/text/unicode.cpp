@@ -124,6 +124,8 @@ bool is_numeric(char32_t c) noexcept {
   return category(c)[0] == 'N';
 }
 
+bool is_mark(char32_t c) noexcept { return category(c)[0] == 'M'; }
+
 bool is_word(char32_t c) noexcept {
   const std::string_view name = category(c);
   if (name[0] == 'L' || name[0] == 'M' || name == "Nd" || name == "Nl" || name == "Pc") return true;
@@ -131,6 +133,15 @@ bool is_word(char32_t c) noexcept {
   // Alphabetic symbols: circled and squared letters.
   return (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
          (c >= 0x1f170 && c <= 0x1f189);
+}
+
+void append_lower_case(std::string& out, char32_t c) {
+  constexpr char32_t capital_i_with_dot = 0x130;
+  if (c == capital_i_with_dot) {
+    out += "i\u0307";
+  } else {
+    append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+  }
 }
 
 std::string unicode_normalize(std::string_view text, NormalizationForm form) {

@@ -56,6 +56,15 @@ bool is_numeric(char32_t c) noexcept;
 /// \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control.
 bool is_word(char32_t c) noexcept;
 
+/// What the pre-tokenizer Punctuation of Hugging Face tokenizers 0.23 takes for punctuation: that of ASCII, symbols
+/// included, and general category P of Unicode 7. Source: that library over every code point.
+bool is_punctuation(char32_t c) noexcept;
+/// General category M.
+bool is_mark(char32_t c) noexcept;
+
+/// Appends the lower case of a character, two where that is "i" with a dot; a sigma does not know where it stands.
+void append_lower_case(std::string& out, char32_t c);
+
 enum class NormalizationForm { nfc, nfd, nfkc, nfkd };
 /// `text` is valid UTF-8. Of utf8proc's Unicode version; Hugging Face's tables are of Unicode 11, so that NFKC and NFKD
 /// of some characters added since differ. Throws SystemError (out of memory).

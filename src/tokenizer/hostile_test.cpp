@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -52,20 +53,22 @@ TEST(HostileTokenizer, UnsupportedPartsAreNamed) {
           Fault{R"({"version":"2.0"})", "version '2.0' is not supported"},
           Fault{R"({"normalizer":{"type":"BertNormalizer"}})",
                 "normalizer: normalizer type 'BertNormalizer' is not supported; only"},
-          Fault{R"({"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Whitespace"}]}})",
-                "pre_tokenizer.pretokenizers[0]: pre_tokenizer type 'Whitespace' is not supported"},
+          Fault{R"({"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"UnicodeScripts"}]}})",
+                "pre_tokenizer.pretokenizers[0]: pre_tokenizer type 'UnicodeScripts' is not supported"},
           Fault{R"({"decoder":{"type":"WordPiece"}})", "decoder type 'WordPiece' is not supported"},
-          Fault{R"({"post_processor":{"type":"RobertaProcessing"}})",
-                "post_processor type 'RobertaProcessing' is not supported"},
+          Fault{R"({"post_processor":{"type":"Other"}})", "post_processor type 'Other' is not supported"},
+          Fault{R"({"pre_tokenizer":{"type":"UnicodeScripts"}})",
+                "pre_tokenizer type 'UnicodeScripts' is not supported"},
+          Fault{R"({"normalizer":{"type":"Precompiled"}})", "normalizer type 'Precompiled' is not supported"},
+          Fault{R"({"pre_tokenizer":{"type":"FixedLength","length":0}})", "FixedLength with a length of 0"},
+          Fault{R"({"pre_tokenizer":{"type":"Punctuation","behavior":"isolated"}})", "behavior 'isolated'"},
           Fault{
               R"({"post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"Sequence":{"id":"A"}}]}})",
               "exactly once"},
           Fault{R"({"pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Sideways"}})",
                 "behavior 'Sideways'"},
-          Fault{R"({"pre_tokenizer":{"type":"Split","pattern":{"String":""},"behavior":"Isolated"}})",
-                "an empty pattern"},
-          Fault{R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\w+"},"behavior":"Isolated"}})",
-                "regex '\\w+': the escape \\w is not supported"},
+          Fault{R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":"\\h+"},"behavior":"Isolated"}})",
+                "regex '\\h+': the escape \\h is not supported"},
       }) {
     expect_error<UnsupportedError>(patched(fault.patch), fault.message);
   }
@@ -181,6 +184,36 @@ TEST(HostileTokenizer, RegexThatNeverEnds) {
     EXPECT_THAT(error.what(), testing::HasSubstr("regex '(a+)+$' cannot be matched: match limit exceeded"));
   }
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
+/// A million of one character is what a broken file or a bad scan gives.
+TEST(HostileTokenizer, AMillionOfOneCharacterIsTokenized) {
+  const std::string patterns[] = {
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+      R"('s|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
+      R"((?:\s|\S)+)",
+      "",
+  };
+  Json json =
+      Json::parse(read_text_file(std::filesystem::path(PQ_SOURCE_DIR) / "examples/sample-model/tokenizer.json"));
+  json["normalizer"] = nullptr;
+  json["decoder"] = {{"type", "Sequence"}, {"decoders", {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}}}};
+  for (const std::string& pattern : patterns) {
+    json["pre_tokenizer"] = {
+        {"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}};
+    if (pattern.empty()) json["pre_tokenizer"] = nullptr;
+    const Tokenizer tokenizer = Tokenizer::parse(json.dump(), "t");
+    for (const std::string character :
+         {" ", "\t", "\n", "\u00a0", "a", "A", "7", "!", "-", "'", "\u4e2d", "\u0301", "\U0001F999"}) {
+      std::string text;
+      for (int i = 0; i < 1'000'000; ++i) text += character;
+      text += 'x';
+      const std::clock_t start = std::clock();
+      EXPECT_TRUE(tokenizer.decode(tokenizer.encode(text, false), false) == text) << pattern << " on " << character;
+      EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, 20) << pattern << " on " << character;
+    }
+  }
 }
 
 TEST(HostileTokenizer, UnknownCharacterWithoutItsToken) {

@@ -10,7 +10,8 @@
 
 namespace pq {
 
-/// The "normalizer" of tokenizer.json: Sequence, Prepend, Replace, NFC, NFD, NFKC, NFKD, Strip.
+/// The "normalizer" of tokenizer.json: all of Hugging Face tokenizers 0.23 but BertNormalizer and Precompiled, which
+/// BPE models do not use.
 class Normalizer {
  public:
   Normalizer() = default;
@@ -37,9 +38,15 @@ class Normalizer {
     bool left;
     bool right;
   };
+  /// Each character for itself: Lowercase, StripAccents, Nmt, ByteLevel. Appends what becomes of it, nothing where it
+  /// is taken out.
+  struct Map {
+    void (*append)(char32_t c, std::string& out);
+  };
   void add(const JsonFields& json, int depth);
+  static std::string map(const Map& step, std::string_view text, bool& keeps_start);
 
-  std::vector<std::variant<Prepend, Replace, Form, Strip>> steps_;
+  std::vector<std::variant<Prepend, Replace, Form, Strip, Map>> steps_;
 };
 
 }  // namespace pq

@@ -14,7 +14,7 @@ std::variant<std::string, Regex> read_pattern(const JsonFields& owner) {
   const JsonFields pattern = owner.object("pattern");
   if (pattern.find("Regex") != nullptr) return Regex(pattern.string("Regex"), owner.file());
   std::string text = pattern.string("String");
-  if (text.empty()) owner.unsupported("an empty pattern");
+  if (text.empty()) return Regex("", owner.file());  // which matches between all characters
   return text;
 }
 

@@ -7,6 +7,13 @@ namespace {
 
 constexpr std::size_t max_special_ids = 1024;
 
+/// The id of ["</s>", 2].
+std::int32_t read_pair(const JsonFields& json, std::string_view key, std::size_t id_end) {
+  const nlohmann::json& pair = json.array(key, 2);
+  if (pair.size() != 2) json.format_error(key, "is not a token with its id");
+  return static_cast<std::int32_t>(json_number(pair[1], id_end == 0 ? 0 : id_end - 1, json.file(), json.path(key)));
+}
+
 }  // namespace
 
 PostProcessor::PostProcessor(const JsonFields& json, std::size_t id_end) { add(json, id_end, 0); }
@@ -19,14 +26,19 @@ void PostProcessor::add(const JsonFields& json, std::size_t id_end, int depth) {
     for (std::size_t i = 0; i < count; ++i) add(json.element("processors", i), id_end, depth + 1);
   } else if (type == "TemplateProcessing") {
     add_template(json, id_end);
+  } else if (type == "RobertaProcessing" || type == "BertProcessing") {
+    if (has_template_) json.unsupported("a second post-processor that adds tokens is not supported");
+    has_template_ = true;
+    prefix.push_back(read_pair(json, "cls", id_end));
+    suffix.push_back(read_pair(json, "sep", id_end));
   } else if (type != "ByteLevel") {
     json.unsupported(fmt::format("post_processor type '{}' is not supported", type),
-                     "only Sequence, TemplateProcessing, ByteLevel are");
+                     "only Sequence, TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel are");
   }
 }
 
 void PostProcessor::add_template(const JsonFields& json, std::size_t id_end) {
-  if (has_template_) json.unsupported("a second TemplateProcessing is not supported");
+  if (has_template_) json.unsupported("a second post-processor that adds tokens is not supported");
   has_template_ = true;
   bool seen = false;
   const std::size_t count = json.array("single", max_special_ids).size();

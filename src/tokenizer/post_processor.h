@@ -8,7 +8,7 @@
 namespace pq {
 
 /// The "post_processor" of tokenizer.json for a single sequence: what encode() adds with add_special_tokens.
-/// TemplateProcessing, ByteLevel (which changes no id), Sequence.
+/// TemplateProcessing, RobertaProcessing, BertProcessing, ByteLevel (which changes no id), Sequence.
 struct PostProcessor {
   std::vector<std::int32_t> prefix;
   std::vector<std::int32_t> suffix;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -27,7 +29,7 @@ struct Pieces {
   }
 };
 
-/// The "pre_tokenizer" of tokenizer.json: Sequence, Split, ByteLevel, Metaspace, Digits.
+/// The "pre_tokenizer" of tokenizer.json: all of Hugging Face tokenizers 0.23 but UnicodeScripts.
 class PreTokenizer {
  public:
   PreTokenizer() = default;
@@ -39,28 +41,27 @@ class PreTokenizer {
 
  private:
   enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
-  struct Split {
-    Pattern pattern;
+  /// Finds the slices of a piece that `behavior` is about.
+  using Finder = std::function<void(std::string_view text, std::vector<Slice>& slices)>;
+  struct Cut {
+    Finder find;
     Behavior behavior;
-    bool invert;
   };
   struct ByteLevel {
     bool add_prefix_space;
     std::optional<Regex> regex;
   };
-  struct Digits {
-    Behavior behavior;
-  };
   void add(const JsonFields& json, int depth);
+  void add_cut(Finder find, Behavior behavior) { steps_.emplace_back(Cut{std::move(find), behavior}); }
+  static Behavior read_behavior(const JsonFields& json, std::string_view fallback);
   /// Turns slices into ranges, shifted by `base`, leaving out the empty ones.
   static void cut(const std::vector<Slice>& slices, Behavior behavior, std::size_t base,
                   std::vector<Pieces::Range>& out);
-  static void apply_step(const Split& split, Pieces& pieces);
+  static void apply_step(const Cut& step, Pieces& pieces);
   static void apply_step(const ByteLevel& byte_level, Pieces& pieces);
   static void apply_step(const MetaspaceOptions& metaspace, Pieces& pieces);
-  static void apply_step(const Digits& digits, Pieces& pieces);
 
-  std::vector<std::variant<Split, ByteLevel, MetaspaceOptions, Digits>> steps_;
+  std::vector<std::variant<Cut, ByteLevel, MetaspaceOptions>> steps_;
   std::string where_;
 };
 

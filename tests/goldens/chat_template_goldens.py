@@ -484,6 +484,67 @@ not n is defined ;; not l|length == 3 ;; 'a' in d and 'b' in d ;; s.split(',')[0
 [1,2] in ll ;; u|title ;; u.title() ;; [1.0, 1e100, 1e22, 1.5e-7, 100000.0] ;; [1e15, 1e16, 123456789012345678]
 """
 
+# What Python's % and str.format make of a value, one after the other.
+FORMATS = r"""
+'%s-%d' % ('a', 3) ;; '%s' % 'a' ;; '%s' % n ;; '%s' % nil ;; '%s' % l ;; '%s' % d ;; '%s' % missing ;; '%s' % (missing,) ;; '%d' % 3.9 ;;
+'%d' % 'x' ;; '%d' % nil ;; '%i %u' % (1, -2) ;; '%s %s' % ('a',) ;; '%s' % ('a', 'b') ;; 'abc' % 1 ;; 'abc' % () ;; 'abc' % l ;; 'abc' % d ;;
+'abc' % 'x' ;; '%%' % () ;; '100%%' % () ;; '%' % () ;; '%y' % 1 ;; '%5s|' % 'ab' ;; '%-5s|' % 'ab' ;; '%.1s|' % 'ab' ;; '%5.1s|' % '日本' ;;
+'%05d' % 42 ;; '%05d' % -42 ;; '%+d' % 42 ;; '% d' % 42 ;; '%-6d|' % 42 ;; '%6d|' % 42 ;; '%.3d' % 5 ;; '%06.3d|' % 5 ;; '%x' % 255 ;; '%X' % 255 ;;
+'%#x' % 255 ;; '%#06x' % 255 ;; '%o' % 8 ;; '%#o' % 8 ;; '%x' % -255 ;; '%x' % 1.5 ;; '%c' % 65 ;; '%c' % 'é' ;; '%c' % 'ab' ;; '%c' % 99999999 ;;
+'%f' % 1 ;; '%.2f' % 2.675 ;; '%8.3f|' % x ;; '%-8.1f|' % x ;; '%08.2f' % -x ;; '%+.1f' % x ;; '%e' % 12345.678 ;; '%.2E' % 0.00012 ;;
+'%g' % 1e10 ;; '%g' % 0.0001 ;; '%.3g' % 1234.5 ;; '%G' % 1e-10 ;; '%f' % 'x' ;; '%.0f' % 2.5 ;; '%.0f' % 3.5 ;; '%r' % 'a' ;; '%r' % 'é' ;; '%a' % 'é' ;;
+'%(a)s-%(b)s' % d ;; '%(zzz)s' % d ;; '%(a)s' % 1 ;; '%(a' % d ;; '%*d' % (5, 42) ;; '%-*d|' % (5, 42) ;; '%.*f' % (1, 2.25) ;; '%*d' % ('x', 1) ;;
+'%s' % true ;; '%d' % true ;; '%5s' % none ;; '%ld' % 3 ;; u % 1 ;; '日%s本' % 'x' ;; '%s' % (1, 2) ;; '%s' % ((1, 2),) ;; 1 % 'a' ;; n % 'a' ;;
+'%s'|format('a') ;; '%s-%s'|format('a', 3) ;; '%(x)s'|format(x=1) ;; '%s'|format ;; '%s'|format('a', x=1) ;; '%s %s'|format('a') ;; 'x'|format('a') ;;
+n|format(1) ;; '%d'|format(3.7) ;; '%.2f'|format(1.005) ;; '%s'|format(none) ;; '%s'|format(missing) ;; '%%'|format ;; 'x'|format ;;
+'{}{}'.format('a', 'b') ;; '{0}{1}{0}'.format('a', 'b') ;; '{x}'.format(x=1) ;; '{}'.format() ;; '{} {0}'.format(1) ;; '{0} {}'.format(1) ;;
+'{x}'.format() ;; '{{}}'.format() ;; '{{{}}}'.format(1) ;; '{'.format(1) ;; '}'.format(1) ;; '{}}'.format(1) ;; 'plain'.format(1) ;;
+'{:5}|'.format('ab') ;; '{:>5}|'.format('ab') ;; '{:^5}|'.format('ab') ;; '{:*^6}|'.format('ab') ;; '{:日<4}|'.format('ab') ;; '{:.1}'.format('ab') ;;
+'{:5}|'.format(42) ;; '{:<5}|'.format(42) ;; '{:05}'.format(-42) ;; '{:+}'.format(42) ;; '{: }'.format(42) ;; '{:=+6}'.format(42) ;; '{:,}'.format(1234567) ;;
+'{:_}'.format(1234567) ;; '{:x}'.format(255) ;; '{:#X}'.format(255) ;; '{:b}'.format(5) ;; '{:#010b}'.format(5) ;; '{:o}'.format(8) ;; '{:_x}'.format(1048575) ;;
+'{:d}'.format(2.5) ;; '{:d}'.format('a') ;; '{:s}'.format('a') ;; '{:s}'.format(1) ;; '{:f}'.format(1) ;; '{:.2f}'.format(2.675) ;; '{:8.3f}|'.format(2.5) ;;
+'{:,.2f}'.format(1234567.891) ;; '{:%}'.format(0.256) ;; '{:.1%}'.format(0.256) ;; '{:e}'.format(12345.678) ;; '{:g}'.format(1e10) ;; '{:g}'.format(100000) ;;
+'{:.3}'.format(1234.5678) ;; '{:.3}'.format(3.0) ;; '{:10}|'.format(2.5) ;; '{:<10}|'.format(2.5) ;; '{:+}'.format(2.5) ;; '{:08}'.format(-2.5) ;;
+'{:.2}'.format(5) ;; '{:5}|'.format(true) ;; '{:d}'.format(true) ;; '{}'.format(true) ;; '{}'.format(none) ;; '{:5}'.format(none) ;; '{}'.format(l) ;;
+'{:5}'.format(l) ;; '{}'.format(missing) ;; '{:5}'.format(missing) ;; '{!r}'.format('a') ;; '{!s:>4}|'.format(1) ;; '{!a}'.format('é') ;; '{!x}'.format(1) ;;
+'{0[0]}'.format(l) ;; '{0[a]}'.format(d) ;; '{d.a}'.format(d=d) ;; '{p[0][name]}'.format(p=p) ;; '{0[9]}'.format(l) ;; '{:{}}|'.format('ab', 5) ;;
+'{:{w}.{q}f}|'.format(2.5, w=8, q=2) ;; '{a}-{b}'.format_map(d) ;; '{zzz}'.format_map(d) ;; '{:>05}'.format('ab') ;; '{:05}'.format('ab') ;; '{:+}'.format('a') ;; '{:*>05}'.format('ab') ;; '{:>05}'.format(-4) ;;
+'{:.-1}'.format('a') ;; '{:q}'.format(1) ;; '{:.}'.format(1) ;; '{:f}'.format('x') ;; '{0:{0}}'.format(3)
+"""
+
+# Methods and filters beyond those that every template uses.
+MORE = r"""
+3.7|round ;; 3.7|round|int ;; 2.5|round ;; 3.5|round ;; -2.5|round ;; -0.4|round ;; 2.675|round(2) ;; 1.005|round(2) ;; 1234.5678|round(-2) ;; 7|round ;; 7|round(2) ;;
+1250|round(-2) ;; 1350|round(-2) ;; -1250|round(-2) ;; 15|round(-1) ;; 42.55|round(1, 'floor') ;; 42.51|round(1, 'ceil') ;; 42.1|round(method='ceil') ;; 42|round(method='floor') ;;
+'x'|round ;; nil|round ;; yes|round ;; 3.7|round(0, 'up') ;; 1e300|round(2) ;;
+'a.b.c'.rsplit('.', 1) ;; 'a.b.c'.rsplit('.') ;; 'a.b'.rsplit('.', 1)|join ;; ' a  b c '.rsplit() ;; ' a  b c '.rsplit(none, 1) ;; 'abc'.rsplit('', 1) ;; ''.rsplit() ;; ''.rsplit('.') ;;
+'a.b.c'.rsplit('.', 0) ;; ' a b '.rsplit(maxsplit=0) ;; 'a-b-c'.partition('-') ;; 'a-b-c'.rpartition('-') ;; 'abc'.partition('-') ;; 'abc'.rpartition('-') ;; 'abc'.partition('') ;;
+'ß'|upper ;; 'straße'.upper() ;; 'ß'.title() ;; 'ßa'.capitalize() ;; 'ﬁn'.upper() ;; 'ﬁn'.title() ;; 'ŉ'.upper() ;; 'İ'.lower() ;; 'ΑΣ ΣΑΣ Σ'.lower() ;; 'ΑΣ.Α'.lower() ;; 'ΑΣ\u0301'.lower() ;;
+'ǆ'.upper() ;; 'ǆ'.title() ;; 'ǆ'|title ;; 'ᾳ'.upper() ;; 'ᾳ'.title() ;; 'ΐ'.upper() ;; 'ß'.casefold() ;; 'ΣÄ'.casefold() ;; 'ﬁ'.casefold() ;; 'aBß'.swapcase() ;; 'ßA'|capitalize ;; 'ß x-ß'|title ;;
+'foo  bar'|title ;; '(foo)[bar]{baz}<x>-y z'|title ;; "it's 3rd"|title ;; '' |title ;;
+'7'.zfill(3) ;; '-7'.zfill(4) ;; '+7'.zfill(4) ;; 'abc'.zfill(2) ;; 'a'.ljust(3) ;; 'a'.ljust(3, '*') ;; 'a'.rjust(3) ;; 'ab'.center(5) ;; 'ab'.center(5, '*') ;; 'a'.center(4, '*') ;; 'abc'.center(6, '*') ;;
+'a'.center(3, '**') ;; 'ab'|center(7) ;; 'abc'|center(6) ;; ('a'|center)|length ;; 'a\tb'.expandtabs() ;; 'a\tb\n\tc'.expandtabs(4) ;; 'a\tb'.expandtabs(0) ;;
+'abc'.isalpha() ;; 'ab1'.isalpha() ;; 'ab1'.isalnum() ;; 'ab '.isalnum() ;; '²'.isdigit() ;; '²'.isdecimal() ;; '٣'.isdigit() ;; '½'.isdigit() ;; '½'.isalnum() ;; 'é'.isascii() ;; 'e'.isascii() ;; ''.isascii() ;; ''.isalpha() ;;
+'ABC'.isupper() ;; 'AB1'.isupper() ;; '1'.isupper() ;; 'aBc'.islower() ;; 'abc'.islower() ;; 'ǅ'.isupper() ;; 'Hello World'.istitle() ;; 'Hello world'.istitle() ;; 'HeLlo'.istitle() ;; ''.istitle() ;; 'ᾳª'.islower() ;;
+'hello'.index('l') ;; 'hello'.rindex('l') ;; 'hello'.index('q') ;; 'hello'.find('l', 3) ;; 'hello'.find('l', -2) ;; 'hello'.find('l', 0, 2) ;; 'hello'.find('', 9) ;; 'hello'.rfind('l', 0, 3) ;; 'hello'.count('l', 3) ;;
+'hello'.startswith('l', 2) ;; 'hello'.endswith('l', 0, 4) ;; 'hello'.startswith('', 9) ;; 'hello'.startswith(('x', 'l'), 2) ;; 'a\r\nb\n'.splitlines(true) ;; 'a\nb'.splitlines(false) ;; '日本語'.find('語', 1) ;; '日本語'.index('本') ;;
+'0x1A'|int(0, 16) ;; '1A'|int(base=16) ;; '0b11'|int(0, 2) ;; '0b11'|int(0, 0) ;; '11'|int(0, 2) ;; '1_000'|int ;; '1__0'|int ;; '-12'|int ;; '+12'|int ;; '012'|int ;; '012'|int(5, 0) ;; 'zz'|int(7, 36) ;; missing|int ;; missing|float ;; missing|abs ;;
+' 1.5 '|float ;; '1e3'|float ;; 'inf'|float ;; 'nan'|float ;; '1e3'|int ;; [1, 2, 3, 4, 5]|batch(2)|list ;; [1, 2, 3]|batch(2, 'x')|list ;; []|batch(2)|list ;; [1, 2, 3, 4, 5]|slice(3)|list ;; [1, 2, 3, 4]|slice(3, 'x')|list ;; []|slice(2)|list ;;
+p|groupby('age') ;; p|groupby('age')|length ;; (p|groupby('age'))[0][0] ;; p|groupby('tags.x', default=9)|length ;; ['b', 'A', 'a']|groupby(0)|length ;;
+'a long text of words'|truncate(10) ;; 'a long text of words'|truncate(10, true) ;; 'a long text of words'|truncate(10, true, '') ;; 'a long text'|truncate(8) ;; 'a long text'|truncate(8, leeway=0) ;; 'abcdefghijklmnopq'|truncate(9, false, '..', 0) ;; 'x'|truncate(2) ;;
+5|indent ;; nil|indent ;; missing|indent ;; nil|upper ;; nil|trim ;; nil|replace('N', 'x') ;; yes|lower ;; n|title ;; nil|capitalize ;; nil|list ;; nil|join ;; nil|first ;; nil|last ;; nil|length ;; nil|sum ;; nil|sort ;; nil|unique|list ;; nil|reverse ;;
+nil|min ;; nil|dictsort ;; nil|items|list ;; missing|items|list ;; nil|tojson ;; no|tojson ;; nil|string ;; missing|string ;; missing|upper ;; missing|trim ;; missing|replace('a', 'b') ;; missing|join ;; missing|list ;; missing|first is defined ;;
+missing|last is defined ;; missing|sort ;; missing|sum ;; missing|min is defined ;; missing|dictsort ;; missing|reverse|list ;; missing|unique|list ;; missing|batch(2)|list ;; nil|batch(2)|list ;; nil|e ;; nil|default('x', true)|upper ;;
+true is sameas true ;; 1 is sameas true ;; nil is sameas none ;; 'upper' is filter ;; 'nothing' is filter ;; 'odd' is test ;; 'nothing' is test ;; nil is string ;; nil is iterable ;; nil is mapping ;; nil is sequence ;; nil is number ;; missing is none ;;
+nil == missing ;; nil ~ missing ;; nil or 'x' ;; missing or 'x' ;; missing and 1 ;; not missing ;; missing == missing ;; missing + 1 ;; 1 + missing ;; missing ~ 'a' ;; missing in l ;; 'a' in missing ;; nil in l ;; 1 in nil ;; missing if yes ;; -missing ;; missing > 1 ;; nil > 1
+"""
+
+# select and its kin look at nothing in what is false; in everything else that is no sequence they fail.
+FALSE_INPUTS = ["{{ (" + value + ")|" + filter + "|list }}"
+                for value in ("nil", "no", "0", "0.0", "''", "[]", "{}", "()", "missing", "yes", "n", "s", "l", "d", "nil|select", "missing|map('upper')")
+                for filter in ("select", "reject", "select('string')", "reject('none')", "map('string')", "map(attribute='x')", "map(attribute='x', default='y')",
+                               "selectattr('x')", "rejectattr('x')", "selectattr('x', 'equalto', 1)", "rejectattr('x', 'defined')")]
+
 STATEMENTS = [
     "{% if n %}a{% elif s %}b{% else %}c{% endif %}",
     "{% if no %}a{% elif s %}b{% else %}c{% endif %}",
@@ -619,8 +680,8 @@ def main():
         (out / name).write_text(text + "\n", encoding="utf-8")
 
     write("templates.json", {"templates": templates})
-    expressions = ["{{ " + expression.strip() + " }}" for expression in EXPRESSIONS.split(";;")]
-    cases = [{"template": t, **render(t, VARIABLES)} for t in [*expressions, *STATEMENTS]]
+    expressions = ["{{ " + expression.strip() + " }}" for expression in ";;".join([EXPRESSIONS, FORMATS, MORE]).split(";;")]
+    cases = [{"template": t, **render(t, VARIABLES)} for t in [*expressions, *FALSE_INPUTS, *STATEMENTS]]
     write("expressions.json", {"variables": VARIABLES, "cases": cases})
     print(sum(len(t["cases"]) for t in templates), "renderings,", len(cases), "small templates,",
           sum("error" in c for c in cases), "of them errors")

@@ -108,8 +108,8 @@ def byte_level_alphabet():
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(rest)}
 
 
-def variants():
-    """(name, tokenizer.json as a dict)"""
+def maker():
+    """A function that makes a small tokenizer.json as a dict."""
     letters = list("abcdehlorstw xyzABEH0123456789.,!-_'\n\u2581\u00e9\u4e2d")
     words = ["he", "ll", "hell", "hello", "wo", "wor", "worl", "world", "ab", "abc", "12", "\u2581h", "\u2581he", "\u2581hello", "\u2581a", "--", "\u2581\u2581",
              " h", " he"]
@@ -136,15 +136,24 @@ def variants():
                 "model": {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None, "end_of_word_suffix": None,
                           "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": merges} | model}
 
-    def split(pattern, behavior, invert=False):
-        return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+    return make
 
-    def metaspace(scheme, cut=True, char="\u2581"):
-        return {"type": "Metaspace", "replacement": char, "prepend_scheme": scheme, "split": cut}
 
-    def sequence(key, *steps):
-        return {"type": "Sequence", key: list(steps)}
+def split(pattern, behavior, invert=False):
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
 
+
+def metaspace(scheme, cut=True, char="\u2581"):
+    return {"type": "Metaspace", "replacement": char, "prepend_scheme": scheme, "split": cut}
+
+
+def sequence(key, *steps):
+    return {"type": "Sequence", key: list(steps)}
+
+
+def variants():
+    """(name, tokenizer.json as a dict)"""
+    make = maker()
     strip_decoder = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
     underline = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
     llama_decoder = sequence("decoders", underline, {"type": "ByteFallback"}, {"type": "Fuse"}, strip_decoder)
@@ -196,6 +205,42 @@ def variants():
     yield "templates", make(post=sequence("processors", level, template))
 
 
+BEHAVIORS = ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
+
+
+def step_variants():
+    """The pre-tokenizers and normalizers that few models use, each alone and where another step looks at what it left."""
+    make = maker()
+    cutters = {f"punctuation {b}": {"type": "Punctuation", "behavior": b} for b in BEHAVIORS}
+    cutters |= {"punctuation": {"type": "Punctuation"}, "whitespace": {"type": "Whitespace"}, "whitespace split": {"type": "WhitespaceSplit"},
+                "bert": {"type": "BertPreTokenizer"}, "delimiter": {"type": "CharDelimiterSplit", "delimiter": "-"},
+                "wide delimiter": {"type": "CharDelimiterSplit", "delimiter": "\u4e2d"}, "length": {"type": "FixedLength"}, "length 1": {"type": "FixedLength", "length": 1},
+                "length 3": {"type": "FixedLength", "length": 3}, "nothing": sequence("pretokenizers")}
+    cutters |= {f"empty {b} {i}": split({"String": ""}, b, i) for b in BEHAVIORS for i in (False, True)}
+    cutters |= {f"words {b}": split({"Regex": "\\w+|[^\\w\\s]+"}, b, True) for b in BEHAVIORS}
+    cutters |= {"edges": split({"Regex": "\\b"}, "Isolated"), "no edges": split({"Regex": "\\B."}, "Isolated"), "no words": split({"Regex": "\\W+"}, "MergedWithNext")}
+    level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    for name, cutter in cutters.items():
+        yield name, make(pre=cutter)
+        yield name + ", metaspace", make(pre=sequence("pretokenizers", cutter, metaspace("first")), added=[("[X]", {})])
+        yield name + ", byte level", make(pre=sequence("pretokenizers", cutter, level), byte_level=True)
+    falcon3 = sequence("pretokenizers", {"type": "Punctuation", "behavior": "Contiguous"}, level | {"add_prefix_space": False},
+                       {"type": "Digits", "individual_digits": False}, split({"Regex": "[0-9][0-9][0-9]"}, "Isolated"))
+    yield "falcon3", make(pre=falcon3, byte_level=True, decoder=level)
+    normalizers = {"lowercase": {"type": "Lowercase"}, "accents": {"type": "StripAccents"}, "nmt": {"type": "Nmt"}, "bytes": {"type": "ByteLevel"},
+                   "no accents": sequence("normalizers", {"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"})}
+    for name, normalizer in normalizers.items():
+        yield name, make(normalizer=normalizer, byte_level=True, added=[("[X]", {"normalized": True}), ("HE", {"normalized": True})])
+        yield name + ", metaspace", make(normalizer=normalizer, pre=metaspace("first"), added=[("[X]", {})])
+    for name in ("RobertaProcessing", "BertProcessing"):
+        more = {"trim_offsets": True, "add_prefix_space": False} if name == "RobertaProcessing" else {}
+        yield name, make(post={"type": name, "sep": ["ab", 3], "cls": ["he", 1], **more})
+
+
+STEP_TEXTS = [
+    "it's a .", "a ..b", "1234 12", "Hello, World! -- (abc) [12] {he}...", "...", "a.b,c!d-e", " . ", "$a+b=c^d`e|f~g<h>", "a\u3001b\u3002c\uff01d\u2026e\u00bfa\u00a7b", "a\u2e52b \u061d",
+    "HELLO H\u00c9 \u0130 \u03a3\u03a3 \u00df", "e\u0301\u0323h \u0301h", "\u0001he\u007f \u200bh\u2581e\ufffd\u2028l", "\u200d\u24b6\u00b2\u0e33w\u203fx", "\u0300hello",
+]
 VARIANT_TEXTS = [
     "", " ", "hello world", " hello  world ", "hello-world--ab-", "--hello", "-", "12 123 1234", "a1b22c333 \u2167\u00bd", "<s>hello<s> hello <s>", "hello [X] hello", "[X]hello",
     "a [L] b", "  [L]  ", "a [R] b", "a[W]b [W] [W]", "a [LR] b  [LR] ", "ab abx xab abc ab-ab b c", "[N] [N]a a[N]", "\u2581hello \u2581", "e\u0301 h\u00e9 he\u00e9 he\u00e9x he\u0301",
@@ -228,6 +273,8 @@ def main():
     for name, data in variants():
         tokenizer = Tokenizer.from_str(json.dumps(data))
         rows.append({"name": name, "tokenizer": data, "cases": cases(tokenizer, VARIANT_TEXTS)})
+    for name, data in step_variants():
+        rows.append({"name": name, "tokenizer": data, "cases": cases(Tokenizer.from_str(json.dumps(data)), STEP_TEXTS + VARIANT_TEXTS[::3])})
     (here / "variants.json").write_text(json.dumps(rows, separators=(",", ":")) + "\n")
 
 
