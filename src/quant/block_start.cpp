@@ -70,7 +70,7 @@ QuantizedBlock round_block(const BlockStart& start, const Recipe& recipe, std::i
     const nn::Linear& linear = start.block[id];
     auto& target = rounded.linears[id];
     if (recipe.weight.enabled()) {
-      const ScaleTensors& scales = start.weight_scales[id];
+      const ScaleTensors scales = snapped(start.weight_scales[id], recipe.weight);
       target =
           pack_linear({quantize_with_scales(linear.weight, scales, recipe.weight), scales}, linear.bias, recipe.weight);
     } else {

@@ -4,16 +4,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "base/error.h"
 #include "base/parallel_for.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
+#include "numerics/two_level.h"
+#include "quant/two_level.h"
 
 namespace pq::quant {
 namespace {
 
 double level_count(const QuantizerFormat& format) { return std::ldexp(1.0, format.bits) - 1; }
+
+ScaleTensors two_level_scales(const at::Tensor& low, const at::Tensor& high, const at::Tensor& channel) {
+  const GroupScaleTensors groups = group_scales(low, high, channel);
+  return {channel * groups.scale, groups.zero_point, channel};
+}
 
 /// A divisor as a tensor on the device: CUDA would multiply by the reciprocal of a plain number.
 at::Tensor scalar_like(float value, const at::Tensor& like) { return at::full({}, value, like.options()); }
@@ -168,9 +176,25 @@ at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features) {
   return grouped.flatten(1).narrow(1, 0, in_features).contiguous();
 }
 
-WeightCodes quantize_weight(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format) {
+ScaleTensors weight_scales(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format) {
   const at::Tensor grouped = split_groups(weight, format);
-  const ScaleTensors scales = slice_scales(grouped.amin(-1), grouped.amax(-1), clip, clip, format);
+  const at::Tensor min = grouped.amin(-1);
+  const at::Tensor max = grouped.amax(-1);
+  if (!format.two_level) return slice_scales(min, max, clip, clip, format);
+  return two_level_scales(min * clip, max * clip, channel_scales(weight));
+}
+
+ScaleTensors snapped(const ScaleTensors& scales, const QuantizerFormat& format) {
+  if (!format.two_level) return scales;
+  if (!scales.channel.defined()) throw std::logic_error("two-level scales came without their channel scales");
+  return two_level_scales(scales.zero_point.neg() * scales.scale,
+                          (two_level::largest_code - scales.zero_point) * scales.scale, scales.channel);
+}
+
+at::Tensor whole_group_scales(const ScaleTensors& scales) { return (scales.scale / scales.channel).round(); }
+
+WeightCodes quantize_weight(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format) {
+  const ScaleTensors scales = weight_scales(weight, clip, format);
   return {quantize_with_scales(weight, scales, format), scales};
 }
 
@@ -202,7 +226,17 @@ QuantizedLinear pack_linear(const WeightCodes& codes, const at::Tensor& bias, co
                    .subspan(row * static_cast<std::size_t>(row_bytes), static_cast<std::size_t>(row_bytes)));
     }
   });
-  linear.scales = to_floats(codes.scales.scale);
+  if (format.two_level) {
+    const ScaleTensors held = snapped(codes.scales, format);
+    if (!held.scale.equal(codes.scales.scale) || !held.zero_point.equal(codes.scales.zero_point)) {
+      throw std::logic_error("two-level scales are packed that no checkpoint can hold");
+    }
+    linear.scales = to_floats(held.channel);
+    const std::vector<float> of_groups = to_floats(whole_group_scales(held));
+    linear.group_scales.assign(of_groups.begin(), of_groups.end());
+  } else {
+    linear.scales = to_floats(codes.scales.scale);
+  }
   for (const float zero :
        codes.scales.zero_point.defined() ? to_floats(codes.scales.zero_point) : std::vector<float>{}) {
     linear.zero_points.push_back(static_cast<std::int16_t>(std::lround(zero)));
@@ -233,10 +267,17 @@ WeightCodes unpack_codes(const QuantizedLinear& linear, const LinearShape& shape
   });
   const auto floats = at::TensorOptions(device).dtype(at::kFloat);
   const std::int64_t groups = format.groups(columns);
-  WeightCodes codes{whole.to(device, at::kFloat), {from_floats(linear.scales, {rows, groups}, floats), {}}};
+  WeightCodes codes{whole.to(device, at::kFloat), {}};
+  ScaleTensors& scales = codes.scales;
+  if (format.two_level) {
+    scales.channel = from_floats(linear.scales, {rows, 1}, floats);
+    const std::vector<float> in_floats(linear.group_scales.begin(), linear.group_scales.end());
+    scales.scale = scales.channel * from_floats(in_floats, {rows, groups}, floats);
+  } else {
+    scales.scale = from_floats(linear.scales, {rows, groups}, floats);
+  }
   if (!format.symmetric) {
-    codes.scales.zero_point =
-        from_floats({linear.zero_points.begin(), linear.zero_points.end()}, {rows, groups}, floats);
+    scales.zero_point = from_floats({linear.zero_points.begin(), linear.zero_points.end()}, {rows, groups}, floats);
   }
   return codes;
 }

@@ -19,6 +19,7 @@ namespace pq::quant {
 struct ScaleTensors {
   at::Tensor scale;
   at::Tensor zero_point;  // same shape, floating, whole numbers
+  at::Tensor channel{};   // two-level weights: [out, 1], what `scale` is whole multiples of; else undefined
 };
 
 /// min, max: any shape. gamma and beta scale max and min; symmetric formats use gamma and max(|min|, |max|).
@@ -90,13 +91,23 @@ at::Tensor split_groups(const at::Tensor& weight, const QuantizerFormat& format)
 /// The inverse: [out, groups, group] -> [out, in].
 at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features);
 
-/// weight [out, in] float32; clip [out, groups] (gamma and beta alike).
+/// Scales [out, groups] of a weight [out, in] float32; clip [out, groups] (gamma and beta alike). Those of two-level
+/// formats are effective ones (numerics/two_level.h), already such as a checkpoint can hold.
+ScaleTensors weight_scales(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format);
+/// The scales that a checkpoint of the format can hold that are nearest to these: the same ones but for two-level
+/// formats, whose `channel` must be there.
+ScaleTensors snapped(const ScaleTensors& scales, const QuantizerFormat& format);
+/// The whole scales of a two-level format's groups, [out, groups].
+at::Tensor whole_group_scales(const ScaleTensors& scales);
+
+/// Codes with weight_scales().
 WeightCodes quantize_weight(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format);
 /// Codes [out, in] of a weight [out, in] with given scales [out, groups].
 at::Tensor quantize_with_scales(const at::Tensor& weight, const ScaleTensors& scales, const QuantizerFormat& format);
 at::Tensor dequantize_weight(const WeightCodes& codes, const QuantizerFormat& format);
 
-/// The layer as a checkpoint holds it. Unquantized formats keep the weight in binary16.
+/// The layer as a checkpoint holds it. Unquantized formats keep the weight in binary16. Throws std::logic_error for
+/// two-level scales that are not snapped().
 QuantizedLinear pack_linear(const WeightCodes& codes, const at::Tensor& bias, const QuantizerFormat& format);
 QuantizedLinear half_linear(const at::Tensor& weight, const at::Tensor& bias);
 /// The codes and scales of a quantized format, on `device`.

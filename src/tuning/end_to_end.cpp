@@ -80,7 +80,8 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     const LinearShape shape = linear_shape(spec_, id);
     if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
     WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
-    codes.scales.scale = parameters_[block * all_linears.size() + i].value;
+    const at::Tensor& tuned = parameters_[block * all_linears.size() + i].value;
+    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
     result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
   }
   return result;

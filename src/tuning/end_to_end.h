@@ -38,7 +38,8 @@ class ScaleTuning : public Tunable {
   ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToEndModel& model, const at::Tensor& tokens,
               const TuningRun& run, const at::TensorOptions& options);
 
-  /// In the order of blocks and all_linears, "model.layers.0.self_attn.q_proj.scales": [out, groups].
+  /// In the order of blocks and all_linears, "model.layers.0.self_attn.q_proj.scales": [out, groups]; of two-level
+  /// weights the channel scales, [out, 1].
   const std::vector<Parameter>& parameters() const override { return parameters_; }
   double gradients(const SequenceShards::Batch& batch) override;
   double judge() override;

@@ -75,9 +75,11 @@ void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec
       const LinearShape shape = linear_shape(spec, id);
       scales.scale = at::empty({shape.out_features, recipe.weight.groups(shape.in_features)}, weight.options());
       if (!recipe.weight.symmetric) scales.zero_point = at::empty_like(scales.scale);
+      if (recipe.weight.two_level) scales.channel = at::empty({shape.out_features, 1}, weight.options());
     }
     broadcast(processes, scales.scale);
     if (scales.zero_point.defined()) broadcast(processes, scales.zero_point);
+    if (scales.channel.defined()) broadcast(processes, scales.channel);
   }
   for (SiteQuantizer& site : start.sites) broadcast_site(processes, site);
 }

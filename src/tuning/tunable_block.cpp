@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "quant/two_level.h"
 #include "tuning/fake_quantize.h"
 
 namespace pq::quant {
@@ -23,8 +24,10 @@ TunableBlock::TunableBlock(const BlockStart& start, const Recipe& recipe, at::Sc
     weights_[id].weight = add_parameter(name + ".weight", ParameterKind::weight, linear.weight.to(floats),
                                         scales.scale.defined() ? scale_unit(scales.scale) : reference_scale);
     if (!recipe.weight.enabled()) continue;
-    weights_[id].scale = add_parameter(name + ".scales", ParameterKind::weight_scale, scales.scale.to(floats).flatten(),
-                                       scale_unit(scales.scale));
+    const at::Tensor& tuned = recipe.weight.two_level ? scales.channel : scales.scale;
+    if (recipe.weight.two_level) weights_[id].group_scale = whole_group_scales(scales).to(floats);
+    weights_[id].scale =
+        add_parameter(name + ".scales", ParameterKind::weight_scale, tuned.to(floats).flatten(), scale_unit(tuned));
     if (scales.zero_point.defined()) {
       weights_[id].zero_point = add_parameter(name + ".zero_points", ParameterKind::weight_zero_point,
                                               scales.zero_point.to(floats).flatten(), 1);
@@ -44,13 +47,21 @@ at::Tensor TunableBlock::add_parameter(std::string name, ParameterKind kind, con
   return parameters_.back().value;
 }
 
+at::Tensor TunableBlock::TunableWeight::group_scales() const {
+  return group_scale.defined() ? (scale.unsqueeze(1) * group_scale).flatten() : scale;
+}
+
+at::Tensor TunableBlock::TunableWeight::group_zero_points() const {
+  return group_scale.defined() ? allowed_zero_points(zero_point, group_scale.flatten()) : zero_point;
+}
+
 at::Tensor TunableBlock::fake_quantize_weight(const TunableWeight& parameters) const {
   if (!recipe_.weight.enabled()) return parameters.weight.to(compute_);
   const at::Tensor grouped = split_groups(parameters.weight, recipe_.weight);  // [out, groups, group]
   const SliceLayout layout{1, grouped.size(0) * grouped.size(1), grouped.size(2)};
-  return join_groups(
-      fake_quantize_tunable(grouped, layout, parameters.scale, parameters.zero_point, recipe_.weight, compute_),
-      parameters.weight.size(1));
+  return join_groups(fake_quantize_tunable(grouped, layout, parameters.group_scales(), parameters.group_zero_points(),
+                                           recipe_.weight, compute_),
+                     parameters.weight.size(1));
 }
 
 QuantizedWeights TunableBlock::quantized_weights() const {
@@ -82,9 +93,10 @@ BlockStart TunableBlock::tuned() const {
     result.block[id].weight = tuned.weight.detach();
     if (!tuned.scale.defined()) continue;
     const std::int64_t rows = tuned.weight.size(0);
-    result.weight_scales[id].scale = tuned.scale.detach().view({rows, -1});
-    if (tuned.zero_point.defined())
-      result.weight_scales[id].zero_point = tuned.zero_point.detach().round().view({rows, -1});
+    ScaleTensors& scales = result.weight_scales[id];
+    scales.scale = tuned.group_scales().detach().view({rows, -1});
+    if (tuned.zero_point.defined()) scales.zero_point = tuned.group_zero_points().detach().round().view({rows, -1});
+    if (recipe_.weight.two_level) scales.channel = tuned.scale.detach().view({rows, 1});
   }
   result.sites = sites_->values();
   return result;

@@ -43,9 +43,13 @@ class TunableBlock {
 
  private:
   struct TunableWeight {
-    at::Tensor weight;      // [out, in]
-    at::Tensor scale;       // [out * groups]
-    at::Tensor zero_point;  // [out * groups], or undefined
+    at::Tensor weight;         // [out, in]
+    at::Tensor scale;          // [out * groups]; [out] of two-level scales, whose group scales stay as they are
+    at::Tensor zero_point;     // [out * groups], or undefined
+    at::Tensor group_scale{};  // [out, groups] whole numbers of two-level scales, else undefined
+
+    at::Tensor group_scales() const;       // [out * groups] effective ones
+    at::Tensor group_zero_points() const;  // [out * groups], or undefined
   };
 
   /// `unit` is the size of a change that matters: the scale of what is rounded; 1 for zero points and clip factors.

@@ -133,20 +133,23 @@ inline GroupSums group_sums(const IntWeights& weights, const IntActivations& act
 
 /// The same for one packed panel and few rows: every code is read once, straight from where it lies. Of two-level
 /// weights the sums of a group are scaled, not its codes.
-template <int R, int Bits, bool TwoLevel = false>
+template <int R, int Bits, bool TwoLevel, bool Wide>
 inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
                           std::int64_t row, const GroupSums& of_groups, F (&values)[R][1]) {
   for (int r = 0; r < R; ++r) values[r][0] = start_value(weights, panel);
   const std::uint8_t* block = weights.codes + panel * weights.panel_bytes;
   const std::int8_t* rows = activations.codes + row * activations.row_stride;
-  std::int64_t part = 0;
+  const std::uint8_t* group_scales = TwoLevel ? weights.group_scales + panel * weights.panel_bytes : nullptr;
+  const std::int32_t* sum_of_part = TwoLevel ? of_groups.sums + row * of_groups.parts : nullptr;
+  std::int64_t left_of_group = weights.group;
+  // What lies between the codes of two panels, so that every line of the stream is fetched ahead.
+  const std::int64_t between = TwoLevel ? weights.panel_bytes - panel_bytes(weights.columns, Bits) : 0;
   for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
     I exact[R];
     for (int r = 0; r < R; ++r) exact[r] = i_zero();
     std::int64_t left = segment_columns(weights, segment);
     do {
       const std::int64_t columns = TwoLevel && of_groups.columns < left ? of_groups.columns : left;
-      const std::int64_t blocks = columns / column_block;
       I acc[R][2];
       I high[R][2];
       for (int r = 0; r < R; ++r) {
@@ -155,46 +158,48 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
           high[r][i] = i_zero();
         }
       }
-      const auto run = [&](auto wide) {
-        for (std::int64_t b = 0; b < blocks; ++b) {
+      for (std::int64_t b = 0; b < columns; b += column_block) {
 #pragma GCC unroll 8
-          for (int line = 0; line < Bits; ++line) prefetch<2048>(block + 64 * line);
-          for_each_quad<Bits>(
-              block, [&](int quad, B codes) __attribute__((always_inline)) {
+        for (int line = 0; line < Bits; ++line) prefetch<2048>(block + between + 64 * line);
+        for_each_quad<Bits>(
+            block, [&](int quad, B codes) __attribute__((always_inline)) {
 #pragma GCC unroll 4
-                for (int r = 0; r < R; ++r) {
-                  const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
-                  acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
-                  if constexpr (wide) {
-                    high[r][quad & 1] =
-                        dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
-                  }
+              for (int r = 0; r < R; ++r) {
+                const std::int8_t* quad_of_row = rows + r * activations.row_stride + 4 * quad;
+                acc[r][quad & 1] = dot(acc[r][quad & 1], codes, b_broadcast4(quad_of_row));
+                if constexpr (Wide) {
+                  high[r][quad & 1] =
+                      dot(high[r][quad & 1], codes, b_broadcast4(quad_of_row + activations.plane_stride));
                 }
-              });
-          block += 64 * Bits;
-          rows += column_block;
+              }
+            });
+        block += 64 * Bits;
+        rows += column_block;
+      }
+      left -= columns;
+      I scale = i_zero();
+      I zero = i_zero();
+      if constexpr (TwoLevel) {
+        const I packed = i_load_bytes(group_scales);
+        scale = i_add(i_and(packed, i_set(15)), i_set(1));
+        zero = i_shift_right<4>(packed);
+        left_of_group -= columns;
+        if (left_of_group == 0) {
+          left_of_group = weights.group;
+          group_scales += panel_channels;
         }
-      };
-      if (activations.planes == 2) {
-        run(Yes{});
-      } else {
-        run(No{});
       }
       for (int r = 0; r < R; ++r) {
-        const I sum = i_add(i_add(acc[r][0], acc[r][1]), i_shift_left<8>(i_add(high[r][0], high[r][1])));
+        I sum = i_add(acc[r][0], acc[r][1]);
+        if constexpr (Wide) sum = i_add(sum, i_shift_left<8>(i_add(high[r][0], high[r][1])));
         if constexpr (TwoLevel) {
-          const std::int64_t group = part * of_groups.columns / weights.group;
-          const I packed =
-              i_load_bytes(weights.group_scales + panel * weights.panel_bytes + group * panel_channels);
-          const I scale = i_add(i_and(packed, i_set(15)), i_set(1));
-          const I of_row = i_set(of_groups.sums[(row + r) * of_groups.parts + part]);
-          exact[r] = i_add(exact[r], i_mul(scale, i_sub(sum, i_mul(i_shift_right<4>(packed), of_row))));
+          sum = i_sub(sum, i_mul(zero, i_set(sum_of_part[r * of_groups.parts])));
+          exact[r] = i_add(exact[r], i_mul(scale, sum));
         } else {
           exact[r] = without_zeros(sum, weights, panel, activations, row + r, segment);
         }
       }
-      left -= columns;
-      ++part;
+      if constexpr (TwoLevel) ++sum_of_part;
     } while (TwoLevel && left > 0);
     for (int r = 0; r < R; ++r) {
       values[r][0] = segment_value(exact[r], weights, panel, activations, row + r, segment, values[r][0]);
@@ -205,18 +210,23 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
 template <int R>
 inline void packed_values(const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
                           std::int64_t row, const GroupSums& of_groups, F (&values)[R][1]) {
-  if (weights.group_scales != nullptr) {
-    return packed_values<R, 4, true>(weights, panel, activations, row, of_groups, values);
-  }
+  const auto of = [&]<int Bits, bool TwoLevel>() {
+    if (activations.planes == 2) {
+      packed_values<R, Bits, TwoLevel, true>(weights, panel, activations, row, of_groups, values);
+    } else {
+      packed_values<R, Bits, TwoLevel, false>(weights, panel, activations, row, of_groups, values);
+    }
+  };
+  if (weights.group_scales != nullptr) return of.template operator()<4, true>();
   switch (weights.bits) {
     case 2:
-      return packed_values<R, 2>(weights, panel, activations, row, of_groups, values);
+      return of.template operator()<2, false>();
     case 3:
-      return packed_values<R, 3>(weights, panel, activations, row, of_groups, values);
+      return of.template operator()<3, false>();
     case 4:
-      return packed_values<R, 4>(weights, panel, activations, row, of_groups, values);
+      return of.template operator()<4, false>();
     default:
-      return packed_values<R, 8>(weights, panel, activations, row, of_groups, values);
+      return of.template operator()<8, false>();
   }
 }
 
