@@ -70,7 +70,8 @@ TEST_F(Cli, HelpListsTheVerbsOfBothPrograms) {
 }
 
 TEST_F(Cli, EveryOutputNoticesAFullDisk) {
-  for (const std::string words : {"--version", "help", "help run", "inspect " + sample, "tokenize " + sample}) {
+  for (const std::string& words :
+       std::vector<std::string>{"--version", "help", "help run", "inspect " + sample, "tokenize " + sample}) {
     const Outcome outcome = run({"-c", program + " " + words + " >/dev/full"}, "\"a\"\n", "/bin/bash");
     EXPECT_EQ(outcome.code(), 2) << words;
     EXPECT_THAT(outcome.error, HasSubstr("stdout: cannot write: No space left on device")) << words;
@@ -141,7 +142,8 @@ TEST_F(Cli, AVerbOfTheOtherProgramWithoutItSaysHowToGetIt) {
 
 TEST_F(Cli, AVerbOfTheOtherProgramReplacesThisOne) {
   fs::copy_file(program, folder_ / "pq");
-  std::ofstream(folder_ / "pq-lab") << "#!/bin/sh\necho \"$$ $* spin=$GOMP_SPINCOUNT$OMP_WAIT_POLICY core=$OPENBLAS_CORETYPE\"\nexit 7\n";
+  std::ofstream(folder_ / "pq-lab")
+      << "#!/bin/sh\necho \"$$ $* spin=$GOMP_SPINCOUNT$OMP_WAIT_POLICY core=$OPENBLAS_CORETYPE\"\nexit 7\n";
   fs::permissions(folder_ / "pq-lab", fs::perms::owner_all);
   for (const char* name : {"OPENBLAS_CORETYPE", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}) ::unsetenv(name);
   const pid_t child = start({"quantize", "a b", "-o", "c"}, STDIN_FILENO, (folder_ / "pq").string());

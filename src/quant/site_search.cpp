@@ -15,7 +15,7 @@ namespace {
 // Factors are whole hundredths.
 constexpr std::int64_t static_low = 10, static_high = 120;
 constexpr std::int64_t dynamic_low = 50, dynamic_high = 110;
-constexpr std::int64_t cache_low = 30, cache_high = 110;
+constexpr std::int64_t cache_low = 10, cache_high = 110;
 constexpr std::int64_t finest = 2;              // nearer neighbours differ by less than a seed does
 constexpr std::int64_t queries_in_sample = 64;  // of a sequence
 constexpr std::int64_t values_in_sample = std::int64_t{1} << 15;
@@ -103,8 +103,12 @@ SiteChoice search_heads(const QuantizerFormat& format, const MinMaxTensors& rang
   for (std::int64_t factor = cache_low; factor <= cache_high; factor += 10) {
     attempt(at::full({heads}, factor_of(factor), doubles));
   }
-  const at::Tensor coarse = best;
-  for (const double step : {-0.05, 0.05}) attempt((coarse + step).clamp(factor_of(cache_low), factor_of(cache_high)));
+  for (const double stride : {0.05, 0.025}) {
+    const at::Tensor center = best;
+    for (const double step : {-stride, stride}) {
+      attempt((center + step).clamp(factor_of(cache_low), factor_of(cache_high)));
+    }
+  }
   SiteChoice choice;
   choice.quantizer = static_site_quantizer(range, best.to(range.max.options()), format);
   choice.factor = best.min().item<double>();

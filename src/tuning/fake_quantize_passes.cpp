@@ -32,8 +32,9 @@ FakeQuantizeGradients tensor_backward(const at::Tensor& x, const at::Tensor& gra
   const QuantRange range = setting.range();
   const at::Tensor values = sliced(x, setting.layout, arithmetic_type(x));
   const at::Tensor grads = sliced(grad_out, setting.layout, arithmetic_type(x));
-  const auto [scale, zero_point] = broadcast(scales);
-  const at::Tensor zero = zero_point.defined() ? zero_point : at::zeros_like(scale);
+  const ScaleTensors wide = broadcast(scales);
+  const at::Tensor& scale = wide.scale;
+  const at::Tensor zero = wide.zero_point.defined() ? wide.zero_point : at::zeros_like(scale);
   const at::Tensor steps = values / scale;
   const at::Tensor rounded = steps.round();
   const at::Tensor codes = rounded + zero;
