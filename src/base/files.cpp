@@ -64,8 +64,7 @@ fs::path temporary_path(const fs::path& path) {
 std::string read_whole_file(const fs::path& path) {
   std::error_code code;
   std::string bytes;
-  if (const auto type = fs::status(path, code).type();
-      type == fs::file_type::fifo || type == fs::file_type::character) {
+  if (const auto status = fs::status(path, code); fs::exists(status) && !fs::is_regular_file(status)) {
     bytes = read_bytes(path);
   } else {
     const MappedFile file(path);

@@ -95,7 +95,7 @@ void check_numbers(CLI::App& app) {
   for (CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
     const std::string type = option->get_type_name();
     const auto strict = [type](std::string& text) -> std::string {
-      if (text.starts_with('+')) text.erase(0, 1);
+      if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.erase(0, 1);
       if (type.starts_with("FLOAT")) return complaint<double>(text, "a number");
       std::string problem = complaint<std::int64_t>(text, "a whole number");
       if (type.starts_with("UINT")) problem = complaint<std::uint64_t>(text, "a whole number from 0 up");
@@ -225,6 +225,16 @@ std::unique_ptr<CLI::App> declare_verb(const Program& program, const Verb& verb,
   if (action != nullptr) *action = std::move(declared);
   add_common_options(*app, common, program.has_devices);
   return app;
+}
+
+std::vector<FlagRow> flag_rows(const Program& program) {
+  std::vector<FlagRow> rows;
+  for (const Verb& verb : program.verbs) {
+    CommonOptions common;
+    const std::vector<FlagRow> of_verb = flag_rows(verb.name, *declare_verb(program, verb, common));
+    rows.insert(rows.end(), of_verb.begin(), of_verb.end());
+  }
+  return rows;
 }
 
 int run_program(const Program& program, int argc, char** argv) {

@@ -45,6 +45,10 @@ struct Program {
 std::unique_ptr<CLI::App> declare_verb(const Program& program, const Verb& verb, CommonOptions& common,
                                        Action* action = nullptr);
 
+struct FlagRow;  // program/completion.h
+/// The flags of every verb that the program runs itself, in the order of their declaration.
+std::vector<FlagRow> flag_rows(const Program& program);
+
 /// Parses the command line and runs the verb. Errors are one line on stderr, "error: WHERE: WHAT; REMEDY". Returns the
 /// exit code: the action's, 2 for a pq::Error, a wrong command line, memory that ran out or a refusal of the system, 1
 /// for any other exception (a bug). Ctrl-C ends the process by its signal (130 in a shell). A reader that closes stdout

@@ -163,20 +163,17 @@ std::string fish_script(const std::vector<FlagRow>& rows) {
 
 }  // namespace
 
-std::vector<FlagRow> flag_rows(const Program& program) {
+std::vector<FlagRow> flag_rows(std::string_view verb, const CLI::App& app) {
   std::vector<FlagRow> rows;
-  for (const Verb& verb : program.verbs) {
-    CommonOptions common;
-    const auto app = declare_verb(program, verb, common);
-    for (const CLI::Option* option : app->get_options([](const CLI::Option* o) { return !o->get_lnames().empty(); })) {
-      FlagRow row{verb.name, "--" + option->get_lnames().front(), "", option->get_items_expected_max() > 0, {}, ""};
-      if (!option->get_snames().empty()) row.short_name = "-" + option->get_snames().front();
-      row.choices = choices_of(option->get_option_text());
-      row.help = option->get_description();
-      std::replace_if(
-          row.help.begin(), row.help.end(), [](char c) { return c == '\n' || c == '\t'; }, ' ');
-      rows.push_back(std::move(row));
-    }
+  for (const CLI::Option* option : app.get_options([](const CLI::Option* o) { return !o->get_lnames().empty(); })) {
+    FlagRow row{
+        std::string(verb), "--" + option->get_lnames().front(), "", option->get_items_expected_max() > 0, {}, ""};
+    if (!option->get_snames().empty()) row.short_name = "-" + option->get_snames().front();
+    row.choices = choices_of(option->get_option_text());
+    row.help = option->get_description();
+    std::replace_if(
+        row.help.begin(), row.help.end(), [](char c) { return c == '\n' || c == '\t'; }, ' ');
+    rows.push_back(std::move(row));
   }
   return rows;
 }

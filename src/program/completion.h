@@ -4,7 +4,9 @@
 #include <string_view>
 #include <vector>
 
-#include "program/command_line.h"
+namespace CLI {
+class App;
+}
 
 namespace pq {
 
@@ -20,8 +22,8 @@ struct FlagRow {
   bool operator==(const FlagRow&) const = default;
 };
 
-/// Of every verb that the program runs itself, in the order of their declaration.
-std::vector<FlagRow> flag_rows(const Program& program);
+/// Those of a verb's parser, in the order of their declaration.
+std::vector<FlagRow> flag_rows(std::string_view verb, const CLI::App& app);
 
 /// The rows as text, one a line, for the other program to read.
 std::string flag_table(const std::vector<FlagRow>& rows);

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "program/command_line.h"
 #include "program/verb_list.h"
 
 namespace pq {

@@ -55,11 +55,12 @@ TEST(Regex, SyntaxOfOniguruma) {
   EXPECT_EQ(matches("a{x}", "a{x}"), Strings{"a{x}"});
   EXPECT_EQ(matches("\\u00e9\\x{4e2d}\\x41", "é中A"), Strings{"é中A"});
   EXPECT_EQ(matches("(?i:'S|'t)", "'s'T'S"), (Strings{"'s", "'T", "'S"}));
+  EXPECT_EQ(matches("\\w+", "ab_1 \u00e9-x"), (Strings{"ab_1", "\u00e9", "x"}));
+  EXPECT_EQ(matches("\\bfoo\\b", "foo foobar foo"), (Strings{"foo", "foo"}));
   EXPECT_EQ(matches("a++b|(?<=x)y", "aabxyy"), (Strings{"aab", "y"}));
   for (const std::string pattern :
-       {"\\w",      "\\b",         "\\h",     "\\X",   "\\1",     "(?<n>a)", "(?i)a",    "(*UTF)a",
-        "[a&&b]",   "[[:alpha:]]", "[a[b]]",  "[]a]",  "a{1,3}+", "a{2}?",   "\\p{Han}", "\\p{Cn}",
-        "[\\P{L}]", "[\\s-z]",     "[a-\\s]", "\\xff", "\\pL",    "\\"}) {
+       {"\\h",     "\\X",   "\\1",      "(?<n>a)", "(?i)a",    "(*UTF)a", "[a&&b]",  "[[:alpha:]]", "[a[b]]", "[]a]",
+        "a{1,3}+", "a{2}?", "\\p{Han}", "\\p{Cn}", "[\\P{L}]", "[\\s-z]", "[a-\\s]", "\\xff",       "\\pL",   "\\"}) {
     EXPECT_THROW(Regex(pattern, "t"), UnsupportedError) << pattern;
   }
   EXPECT_THROW(Regex("a**", "t"), FormatError);

@@ -48,7 +48,7 @@ at::Tensor TunableSites::apply_dynamic(Site site, const QuantizerFormat& format,
   const std::int64_t columns = x.size(-1);
   switch (format.granularity) {
     case Granularity::tensor:
-      return slices_of(x, x.numel());
+      return slices_of(x, x.dim() > 2 ? x.numel() / x.size(0) : x.numel());  // a sequence has one scale
     case Granularity::group: {
       const std::int64_t group = std::min(format.group, columns);
       const std::int64_t whole = columns / group * group;
