@@ -134,6 +134,9 @@ int quantize(const Options& options, const CommonOptions& common) {
                                               options.restart);
   recipe.calibration.source = preparation.calibration_name();
   const ModelSpec& spec = preparation.checkpoint().spec();
+  // What is wrong with a text or a prefix that was given is said before anything else.
+  if (options.calibration != "self") preparation.calibration(recipe);
+  if (!quant::needs_outliers(recipe.prefix)) preparation.prefix(recipe);
   if (processes.is_root()) show_plan(options, recipe, spec, common.json);
   if (options.dry_run) return 0;
   recipe = preparation.settled(std::move(recipe));
