@@ -43,7 +43,7 @@ near() {
 # are as far away.
 ranks 2 0 "${quick[@]}" -o two
 near one two start
-grep -q 'warning' stderr.txt && complain "2 ranks: $(cat stderr.txt)"
+grep 'warning' stderr.txt | grep -qv 'keeps its start values' && complain "2 ranks: $(cat stderr.txt)"
 [ "$(grep -c 'block 5, epoch 1: loss' stderr.txt)" -eq 1 ] || complain "2 ranks: not one log: $(cat stderr.txt)"
 "$bin/pq" "${quick[@]}" -o shuffled --set finetune.batch=3 >stdout.txt 2>stderr.txt || complain "other batches: $(cat stderr.txt)"
 checks=$((checks + 1))

@@ -100,12 +100,16 @@ CalibrationData behind_prefix(CalibrationData data, const std::vector<std::int32
 
 namespace {
 
-/// Says so where the text has so few different tokens that nothing found on it holds for other text.
+/// Says so where a text says the same few tokens over and over, so that nothing found on it holds for other text.
 void warn_of_poor_text(const CalibrationSet& set, std::string_view where) {
   constexpr std::size_t few = 32;
   std::set<std::int32_t> ids;
-  for (const auto& sequence : set.sequences) ids.insert(sequence.begin(), sequence.end());
-  if (ids.size() >= few || set.sequences.empty()) return;
+  std::size_t total = 0;
+  for (const auto& sequence : set.sequences) {
+    ids.insert(sequence.begin(), sequence.end());
+    total += sequence.size();
+  }
+  if (ids.size() >= few || total < 4 * ids.size()) return;
   log_warning(
       "{}: the calibration sequences have only {} different tokens: scales found on them say little about other text",
       where, ids.size());
