@@ -84,6 +84,15 @@ grep -q 'in mapped files in streams' stderr.txt || complain "--stream-dir: $(cat
 [ -z "$(ls -A streams)" ] || complain "streams are left: $(ls streams)"
 finishes two "${text[@]}" "${quick[@]}"
 
+# Without fine-tuning finished blocks are kept as well.
+plain=(--threads 1 --prefix ids:13,1 --set search.samples=2 --set search.length=64)
+mv whole tuned
+run -o whole "${text[@]}" "${plain[@]}" || complain "the plain run that is not stopped: exit code $?: $(cat stderr.txt)"
+stopped_when "[ -e three.partial/resume/block-00001.safetensors ]" -o three "${text[@]}" "${plain[@]}"
+finishes three "${text[@]}" "${plain[@]}"
+grep -q 'goes on with [2-5] of 6 blocks finished' stderr.txt || complain "a plain run began anew: $(cat stderr.txt)"
+rm -r whole && mv tuned whole
+
 # Another run than the one that was stopped.
 refused 'stopped.partial/resume: .*recipe.finetune.epochs was 2 and is 3' "$model" -o stopped "${text[@]}" "${quick[@]}" --set finetune.epochs=3
 mkdir other
@@ -94,7 +103,7 @@ last=$(($(stat -c %s changed/model.safetensors) - 2))
 byte=$(od -An -tu1 -j $last -N 1 changed/model.safetensors)
 printf "\\x$(printf %x $((byte ^ 1)))" | dd of=changed/model.safetensors bs=1 seek=$last conv=notrunc 2>dd.txt || complain "dd: $(cat dd.txt)"
 refused 'stopped.partial/resume: .*model was [^ ]* and is ' changed -o stopped "${text[@]}" "${quick[@]}"
-refused 'stopped.partial: holds the unfinished work of another run' "$model" -o stopped "${text[@]}" "${quick[@]}" --set finetune.epochs=0
+refused 'stopped.partial/resume: .*recipe.finetune.epochs was 2 and is 0' "$model" -o stopped "${text[@]}" "${quick[@]}" --set finetune.epochs=0
 refused 'stopped.partial/resume: .*seed was 0 and is 1.*--restart' "$model" -o stopped "${text[@]}" "${quick[@]}" --seed 1
 
 # The disk is full: block 3's state is larger than a file may be. The work before it is kept.

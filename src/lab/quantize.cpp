@@ -64,7 +64,7 @@ Json fingerprint(const quant::Preparation& preparation, const Options& options, 
           {"recipe", recipe_to_json(recipe)}};
 }
 
-/// Where a checkpoint is made: OUT.partial with the journal of a fine-tuning in it, and the writer. Empty in processes
+/// Where a checkpoint is made: OUT.partial with the journal of the run in it, and the writer. Empty in processes
 /// other than the root.
 struct Destination {
   std::unique_ptr<io::ResumeJournal> journal;
@@ -125,7 +125,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   const PrivateMemoryPeak memory;
   Communicator& processes = Communicator::world();
   Recipe recipe = resolve(options.recipe);
-  const Unfinished unfinished = recipe.finetune.enabled() ? Unfinished::keep : Unfinished::discard;
+  const Unfinished unfinished = Unfinished::keep;
   OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_kind(), options.force, unfinished,
                          options.restart);
   if (!options.stream_dir.empty()) ScratchFile(options.stream_dir, 0);  // says now whether it may be written to
@@ -155,13 +155,11 @@ int quantize(const Options& options, const CommonOptions& common) {
     auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_kind(),
                                                        options.force, unfinished, options.restart);
     destination.scratch = directory->partial();
-    if (recipe.finetune.enabled()) {
-      destination.journal = std::make_unique<io::ResumeJournal>(
-          directory->resume(), fingerprint(preparation, options, recipe, prefix), spec, recipe, header.transforms);
-      if (destination.journal->resumed()) {
-        log_info("{}: goes on with {} of {} blocks finished", destination.journal->directory().string(),
-                 destination.journal->finished_blocks(), spec.block_count);
-      }
+    destination.journal = std::make_unique<io::ResumeJournal>(
+        directory->resume(), fingerprint(preparation, options, recipe, prefix), spec, recipe, header.transforms);
+    if (destination.journal->resumed()) {
+      log_info("{}: goes on with {} of {} blocks finished", destination.journal->directory().string(),
+               destination.journal->finished_blocks(), spec.block_count);
     }
     destination.writer = std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory),
                                                                          std::move(header));
@@ -213,33 +211,33 @@ int quantize(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 Verb quantize_verb() {
-  return {
-      "quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
-        auto options = std::make_shared<Options>();
-        app.add_option(
-               "MODEL", options->model,
-               "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
-            ->required();
-        app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
-            ->required()
-            ->option_text("OUT");
-        app.add_option("--context", options->context,
-                       "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
-                       "of Phi); 0: what it was first trained with")
-            ->check(CLI::NonNegativeNumber);
-        add_calibration_option(app, options->calibration);
-        app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
-        app.add_flag("--restart", options->restart,
-                     "Drop a fine-tuning that was stopped (OUT.partial) and begin anew; without it the same command "
-                     "goes on where that stopped");
-        app.add_option("--stream-dir", options->stream_dir,
-                       "Directory for the fine-tuning's activation streams; without it they stay in memory where "
-                       "they fit, else go to OUT.partial")
-            ->option_text("DIR");
-        app.add_flag("--dry-run", options->dry_run, "Only say what would be done, how long and in how much memory");
-        add_recipe_options(app, options->recipe);
-        return [options, &common] { return quantize(*options, common); };
-      }};
+  return {"quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
+            auto options = std::make_shared<Options>();
+            app.add_option(
+                   "MODEL", options->model,
+                   "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
+                ->required();
+            app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
+                ->required()
+                ->option_text("OUT");
+            app.add_option(
+                   "--context", options->context,
+                   "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
+                   "of Phi); 0: what it was first trained with")
+                ->check(CLI::NonNegativeNumber);
+            add_calibration_option(app, options->calibration);
+            app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
+            app.add_flag("--restart", options->restart,
+                         "Drop a run that was stopped (OUT.partial) and begin anew; without it the same command "
+                         "goes on where that stopped");
+            app.add_option("--stream-dir", options->stream_dir,
+                           "Directory for the fine-tuning's activation streams; without it they stay in memory where "
+                           "they fit, else go to OUT.partial")
+                ->option_text("DIR");
+            app.add_flag("--dry-run", options->dry_run, "Only say what would be done, how long and in how much memory");
+            add_recipe_options(app, options->recipe);
+            return [options, &common] { return quantize(*options, common); };
+          }};
 }
 
 }  // namespace pq::lab
