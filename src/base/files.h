@@ -10,9 +10,9 @@
 
 namespace pq {
 
-/// All that can be read from a file or a pipe, as text; a gzip file (recognized by its first two bytes) is decompressed.
-/// Throws InputError (no such file, or one that holds no text: check_file_kind), SystemError (cannot read), FormatError
-/// (damaged gzip).
+/// All that can be read from a file or a pipe, as text; a gzip file (recognized by its first two bytes) is
+/// decompressed. Throws InputError (no such file, or one that holds no text: check_file_kind), SystemError (cannot
+/// read), FormatError (damaged gzip).
 std::string read_text_file(const std::filesystem::path& path);
 /// The same for bytes of any kind.
 std::string read_whole_file(const std::filesystem::path& path);

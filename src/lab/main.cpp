@@ -2,8 +2,8 @@
 #include "lab/verbs.h"
 
 int main(int argc, char** argv) {
-  // OpenBLAS and libgomp are loaded by now and have read their settings: new ones take another start. `pq` has made them
-  // already for those who come that way.
+  // OpenBLAS and libgomp are loaded by now and have read their settings: new ones take another start. `pq` has made
+  // them already for those who come that way.
   if (pq::prepare_tensor_environment()) {
     const auto program = pq::own_executable();
     if (!program.empty()) pq::replace_process(program, argv);

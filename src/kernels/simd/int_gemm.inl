@@ -52,9 +52,8 @@ __attribute__((noinline)) void multiply_planes(const std::uint8_t* panels, const
 /// A segment's sums of codes as they are -> of (code - zero) of the weights.
 inline I without_zeros(I acc, const IntWeights& weights, std::int64_t panel, const IntActivations& activations,
                        std::int64_t row, std::int64_t segment) {
-  const I zero = weights.zero != nullptr
-                     ? i_load(weights.zero + (panel * weights.segments + segment) * panel_channels)
-                     : i_set(weights.common_zero);
+  const I zero = weights.zero != nullptr ? i_load(weights.zero + (panel * weights.segments + segment) * panel_channels)
+                                         : i_set(weights.common_zero);
   return i_sub(acc, i_mul(zero, i_set(activations.sum[row * weights.segments + segment])));
 }
 
