@@ -93,6 +93,15 @@ bool is_pickle(std::string_view start) {
          start.substr(std::min<std::size_t>(4, start.size())).substr(0, 4) != "\0\0\0\0"sv;
 }
 
+/// Text of mostly ASCII in UTF-16 without a mark: every second byte is zero.
+bool is_unmarked_utf16(std::string_view start) {
+  constexpr std::size_t fewest = 8;
+  std::array<std::size_t, 2> zeros{};
+  for (std::size_t i = 0; i < start.size(); ++i) zeros[i % 2] += start[i] == '\0' ? 1 : 0;
+  const std::size_t most = std::max(zeros[0], zeros[1]);
+  return start.size() >= fewest && most * 20 >= start.size() / 2 * 19 && std::min(zeros[0], zeros[1]) * 20 < most;
+}
+
 bool is_web_page(std::string_view start) {
   std::string head(start.substr(0, 64));
   std::transform(head.begin(), head.end(), head.begin(),
@@ -173,6 +182,8 @@ void check_file_kind(const fs::path& path, std::span<const std::byte> bytes, Fil
   };
   if (expected != FileKind::safetensors && is_safetensors(start))
     is("a safetensors file", "name the model's directory");
+  const bool is_text = expected == FileKind::text || expected == FileKind::json;
+  if (is_text && is_unmarked_utf16(start)) is("text in UTF-16", "convert it: iconv -f UTF-16LE -t UTF-8");
   if (is_pickle(start)) is("a Python pickle (a PyTorch checkpoint)", safe_format);
   for (const Magic& magic : magics) {
     if (start.size() < magic.offset || !start.substr(magic.offset).starts_with(magic.start)) continue;

@@ -76,6 +76,8 @@ TEST(FileKind, BinaryFormatsAreNamed) {
   EXPECT_THAT(with("\x89HDF\r\n\x1a\n"), HasSubstr("is an HDF5 file"));
   EXPECT_THAT(with("GGUF\3"), HasSubstr("is a GGUF model"));
   EXPECT_THAT(with("\xff\xfeH\0i\0"s), HasSubstr("is text in UTF-16, not plain text; convert it: iconv"));
+  EXPECT_THAT(refusal("T\0h\0e\0 \0e\0n\0d\0.\0"s, FileKind::text), HasSubstr("is text in UTF-16"));
+  EXPECT_THAT(refusal("\0T\0h\0e\0 \0e\0n\0d\0."s, FileKind::json), HasSubstr("is text in UTF-16"));
   EXPECT_THAT(with("\x80\2}q\0"s), HasSubstr("is a Python pickle"));
   EXPECT_THAT(with("\x10\0\0\0\0\0\0\0{\"a\""s), HasSubstr("is a safetensors file"));
   EXPECT_EQ(with("what nobody knows"), "none");

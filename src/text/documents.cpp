@@ -176,6 +176,9 @@ std::vector<fs::path> document_files(const fs::path& path) {
                                  others.empty() ? "" : fmt::format(" (but {})", fmt::join(others, ", "))),
                      "give a file, or --calibration self");
   }
+  if (!others.empty()) {
+    log_info("{}: files of other kinds are left out ({})", path.string(), fmt::join(others, ", "));
+  }
   std::sort(files.begin(), files.end());
   return files;
 }
