@@ -24,7 +24,6 @@
 #include "program/recipe_options.h"
 #include "quant/recipe_transforms.h"
 #include "quant/transform.h"
-#include "text/documents.h"
 
 namespace pq::lab {
 namespace {
@@ -50,16 +49,10 @@ std::uint64_t directory_bytes(const std::filesystem::path& directory) {
 }
 
 /// Whatever decides the result of a run: what a later one must share to go on where it stopped.
-Json fingerprint(const quant::Preparation& preparation, const Options& options, const Recipe& recipe,
-                 const std::vector<std::int32_t>& prefix) {
-  std::string text = "self";
-  if (options.calibration != "self") {
-    text.clear();
-    for (const auto& file : document_files(options.calibration)) text += io::content_hash_of_file(file);
-  }
+Json fingerprint(quant::Preparation& preparation, const Recipe& recipe, const std::vector<std::int32_t>& prefix) {
   return {{"program", version()},
           {"model", io::checkpoint_hash(preparation.checkpoint())},
-          {"calibration_text", text},
+          {"calibration_text", preparation.calibration(recipe).text_hash},
           {"prefix_token_ids", prefix},
           {"recipe", recipe_to_json(recipe)}};
 }
@@ -156,7 +149,7 @@ int quantize(const Options& options, const CommonOptions& common) {
                                                        options.force, unfinished, options.restart);
     destination.scratch = directory->partial();
     destination.journal = std::make_unique<io::ResumeJournal>(
-        directory->resume(), fingerprint(preparation, options, recipe, prefix), spec, recipe, header.transforms);
+        directory->resume(), fingerprint(preparation, recipe, prefix), spec, recipe, header.transforms);
     if (destination.journal->resumed()) {
       log_info("{}: goes on with {} of {} blocks finished", destination.journal->directory().string(),
                destination.journal->finished_blocks(), spec.block_count);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
+#include "io/content_hash.h"
 #include "model/token_range.h"
 #include "text/documents.h"
 
@@ -153,6 +154,9 @@ CalibrationData calibration_from_file(const std::filesystem::path& path, const T
   const SequenceShape search = search_shape(recipe, spec.max_positions);
   CalibrationData data;
   data.source = path.filename().string();
+  io::ContentHasher hasher;
+  for (const std::string& document : documents) hasher.add_text(document);
+  data.text_hash = hasher.digits();
   data.detection = draw_sequences(tokens, detection, eos, recipe.seed, "calibration", path.string());
   data.search = draw_sequences(tokens, search, eos, recipe.seed, "grid search", path.string());
   warn_of_poor_text(data.search, path.string());

@@ -25,6 +25,7 @@ struct CalibrationData {
   CalibrationSet tuning;
   CalibrationSet validation;  // held back from tuning
   std::string source;
+  std::string text_hash;  ///< of the documents that the sequences were drawn from; "self" where the model made them
 };
 
 /// How many sequences of which length are drawn.

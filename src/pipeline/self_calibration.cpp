@@ -29,7 +29,7 @@ CalibrationData calibration_from_model(const io::HfCheckpoint& checkpoint, const
     return set;
   };
   CalibrationData data;
-  data.source = "self";
+  data.source = data.text_hash = "self";
   data.detection =
       sample({detection.length == search.length ? std::max(detection.samples, search.samples) : detection.samples,
               detection.length},
