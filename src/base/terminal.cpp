@@ -1,8 +1,10 @@
 #include "base/terminal.h"
 
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +16,8 @@ namespace pq {
 namespace {
 
 bool line_is_open = false;
+termios terminal_before{};
+volatile std::sig_atomic_t keys_are_taken = 0;
 
 }  // namespace
 
@@ -21,6 +25,30 @@ std::size_t terminal_width() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
   return 80;
+}
+
+void take_keys() {
+  if (keys_are_taken != 0 || ::tcgetattr(STDIN_FILENO, &terminal_before) != 0) return;
+  termios keys = terminal_before;
+  keys.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO | IEXTEN);
+  keys.c_iflag &= ~static_cast<tcflag_t>(IXON | ICRNL | INLCR | IGNCR);
+  keys.c_cc[VMIN] = 1;
+  keys.c_cc[VTIME] = 0;
+  ::tcsetattr(STDIN_FILENO, TCSADRAIN, &keys);
+  keys_are_taken = 1;
+}
+
+void keys_send_signals(bool send) {
+  termios keys{};
+  if (keys_are_taken == 0 || ::tcgetattr(STDIN_FILENO, &keys) != 0) return;
+  keys.c_lflag = send ? keys.c_lflag | ISIG : keys.c_lflag & ~static_cast<tcflag_t>(ISIG);
+  ::tcsetattr(STDIN_FILENO, TCSADRAIN, &keys);
+}
+
+void give_back_terminal() noexcept {
+  if (keys_are_taken == 0) return;
+  ::tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal_before);
+  keys_are_taken = 0;
 }
 
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) != 0; }

@@ -3,11 +3,18 @@
 #include <cstddef>
 #include <string_view>
 
-// stderr, where people read what goes on.
+// stderr, where people read what goes on, and the keys that they press.
 
 namespace pq {
 
 bool stderr_is_terminal();
+
+/// Has the terminal at stdin give keys one by one, without showing them, until give_back_terminal().
+void take_keys();
+/// Whether the keys for that (Ctrl-C, Ctrl-Z) send signals, as they do after take_keys().
+void keys_send_signals(bool send);
+/// The terminal as it was before take_keys(); nothing without that. A signal handler may call it.
+void give_back_terminal() noexcept;
 
 /// Columns of the terminal at stderr; 80 where there is none.
 std::size_t terminal_width();

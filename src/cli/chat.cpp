@@ -88,11 +88,14 @@ class Chat {
   int converse() {
     LineEditor editor("> ");
     if (!common_.quiet) log_info("/help shows the commands; Ctrl-C ends an answer, twice the chat");
+    InterruptNote note;  // of what comes between two answers
     int interrupts = 0;  // since the last message was entered
     for (std::string line;;) {
-      const LineBuffer::State state = editor.read(line);
+      line.clear();
+      const LineBuffer::State state = note.signal() == 0 ? editor.read(line) : LineBuffer::State::interrupted;
       if (state == LineBuffer::State::ended) return 0;
       if (state == LineBuffer::State::interrupted) {
+        if (note.take() == SIGTERM) return 128 + SIGTERM;
         if (line.empty() && ++interrupts > 1) return 128 + SIGINT;
         if (line.empty()) log_info("Ctrl-C again, or /quit, ends the chat");
         continue;

@@ -160,8 +160,9 @@ TEST_F(Chat, ASignalEndsAPipedChatWithItsTurns) {
 TEST_F(Chat, APasteIsOneMessageOnATerminal) {
   const std::string out = (folder_ / "out.json").string();
   OnTerminal terminal(chat({"-n", "2", "--json"}), out);
-  terminal.wait_for("/help shows the commands");
   terminal.wait_for("\033[?2004h");
+  terminal.wait_for("/help shows the commands");
+  terminal.wait_for("> ");
   terminal.type("\033[200~one\r\n/quit\r\nthree\033[201~\r");
   terminal.wait_for("; context ");
   terminal.type("caf\xc3\xa9\x7f\xc3\xa9 \xe6\x97\xa5\xe6\x9c\xac\x7f\r");
@@ -184,7 +185,6 @@ TEST_F(Chat, CtrlCEndsTheAnswerAndTwiceTheChat) {
   std::this_thread::sleep_for(std::chrono::seconds(1));
   terminal.type("\x03");
   terminal.wait_for("(interrupted)");
-  terminal.wait_for("> ");
   terminal.type("\x03");
   EXPECT_EQ(terminal.finish(), 130) << terminal.shown();
   const Json json = read_json_file(out);

@@ -1,12 +1,9 @@
 #include "cli/generation.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
-#include <csignal>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -15,35 +12,6 @@
 
 namespace pq::cli {
 namespace {
-
-volatile std::sig_atomic_t noted_signal = 0;
-extern "C" void note_signal(int signal) { noted_signal = signal; }
-
-/// Notes the first Ctrl-C (or SIGTERM) while it lives; a second one ends the process.
-class InterruptNote {
- public:
-  InterruptNote() {
-    noted_signal = 0;
-    struct sigaction action {};
-    action.sa_handler = note_signal;
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
-    for (std::size_t i = 0; i < signals.size(); ++i) {
-      ::sigaction(signals[i], nullptr, &before_[i]);
-      if (before_[i].sa_handler != SIG_IGN) ::sigaction(signals[i], &action, nullptr);
-    }
-  }
-  ~InterruptNote() {
-    for (std::size_t i = 0; i < signals.size(); ++i) ::sigaction(signals[i], &before_[i], nullptr);
-  }
-  InterruptNote(const InterruptNote&) = delete;
-  InterruptNote& operator=(const InterruptNote&) = delete;
-  /// The signal that has come, or 0.
-  int signal() const { return noted_signal; }
-
- private:
-  static constexpr std::array<int, 2> signals{SIGINT, SIGTERM};
-  std::array<struct sigaction, 2> before_{};
-};
 
 runtime::Session new_session(const std::shared_ptr<const runtime::Model>& model, const GenerationOptions& options) {
   const std::int64_t trained = model->spec().max_positions;
@@ -156,7 +124,7 @@ void Generator::prefill(std::span<const std::int32_t> prompt, std::string_view w
   generation.cached_tokens = common;
 }
 
-void Generator::decode(TextGeneration& text, Generation& generation) {
+void Generator::decode(TextGeneration& text, const InterruptNote& interrupt, Generation& generation) {
   const PhaseTimer timer("decode");
   while (true) {
     show(text.push(session_.logits()));
@@ -165,7 +133,7 @@ void Generator::decode(TextGeneration& text, Generation& generation) {
       show(text.finish(FinishReason::context));
       break;
     }
-    if (noted_signal != 0) {
+    if (interrupt.signal() != 0) {
       show(text.finish(FinishReason::interrupted));
       break;
     }
@@ -182,7 +150,7 @@ Generation Generator::run(std::span<const std::int32_t> prompt, bool with_prompt
   const InterruptNote interrupt;
   prefill(prompt, where, generation);
   TextGeneration text(tokenizer_, end_tokens_, options_.text, prompt, with_prompt);
-  decode(text, generation);
+  decode(text, interrupt, generation);
   show("\n");
   generation.text = text.text();
   generation.tokens = text.tokens();

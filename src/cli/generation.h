@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "cli/interrupt_note.h"
 #include "generation/text_generation.h"
 #include "program/command_line.h"
 #include "runtime/session.h"
@@ -67,7 +68,7 @@ class Generator {
 
  private:
   void prefill(std::span<const std::int32_t> prompt, std::string_view where, Generation& generation);
-  void decode(TextGeneration& text, Generation& generation);
+  void decode(TextGeneration& text, const InterruptNote& interrupt, Generation& generation);
   void show(std::string_view piece) const;
 
   GenerationOptions options_;

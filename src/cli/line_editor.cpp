@@ -2,51 +2,33 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "base/terminal.h"
 
 namespace pq::cli {
-namespace {
-
-/// Keys come one by one, and are not shown, while it lives.
-class KeyByKey {
- public:
-  KeyByKey() {
-    ::tcgetattr(STDIN_FILENO, &before_);
-    struct termios keys = before_;
-    keys.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO | ISIG | IEXTEN);
-    keys.c_iflag &= ~static_cast<tcflag_t>(IXON);
-    keys.c_cc[VMIN] = 1;
-    keys.c_cc[VTIME] = 0;
-    ::tcsetattr(STDIN_FILENO, TCSADRAIN, &keys);
-  }
-  ~KeyByKey() { ::tcsetattr(STDIN_FILENO, TCSADRAIN, &before_); }
-  KeyByKey(const KeyByKey&) = delete;
-  KeyByKey& operator=(const KeyByKey&) = delete;
-
- private:
-  struct termios before_ {};
-};
-
-}  // namespace
 
 bool LineEditor::possible() {
   const char* term = std::getenv("TERM");
   return ::isatty(STDIN_FILENO) != 0 && stderr_is_terminal() && term != nullptr && std::string_view(term) != "dumb";
 }
 
-LineEditor::LineEditor(std::string prompt) : prompt_(std::move(prompt)) { put_on_stderr("\033[?2004h"); }
-LineEditor::~LineEditor() { put_on_stderr("\033[?2004l"); }
+LineEditor::LineEditor(std::string prompt) : prompt_(std::move(prompt)) {
+  put_on_stderr("\033[?2004h");
+  take_keys();
+}
+
+LineEditor::~LineEditor() {
+  give_back_terminal();
+  put_on_stderr("\033[?2004l");
+}
 
 void LineEditor::show() {
   const Drawing drawing =
@@ -70,15 +52,16 @@ void LineEditor::leave() {
 LineBuffer::State LineEditor::read(std::string& line) {
   using State = LineBuffer::State;
   cursor_row_ = 0;
-  std::optional<KeyByKey> keys(std::in_place);
+  keys_send_signals(false);
   State state = buffer_.next_line();
   for (;;) {
     show();
     if (state == State::suspended) {
       leave();
-      keys.reset();
+      give_back_terminal();
       ::raise(SIGTSTP);
-      keys.emplace();
+      take_keys();
+      keys_send_signals(false);
       state = buffer_.feed({});
       continue;
     }
@@ -86,12 +69,15 @@ LineBuffer::State LineEditor::read(std::string& line) {
     std::array<char, 4096> bytes{};
     const ssize_t got = ::read(STDIN_FILENO, bytes.data(), bytes.size());
     if (got < 0 && errno != EINTR && errno != EIO) throw_errno("stdin", "cannot read", "start it on a terminal");
-    if (got == 0 || (got < 0 && errno == EIO)) {  // the terminal has gone
+    if (got < 0 && errno == EINTR) {
+      state = State::interrupted;
+    } else if (got <= 0) {  // the terminal has gone
       state = State::ended;
-    } else if (got > 0) {
+    } else {
       state = buffer_.feed({bytes.data(), static_cast<std::size_t>(got)});
     }
   }
+  keys_send_signals(true);
   leave();
   line = buffer_.text();
   return state;

@@ -68,13 +68,14 @@ class LineEditor {
  public:
   /// Whether stdin and stderr are a terminal that can be drawn on (TERM is not "dumb").
   static bool possible();
-  /// Asks the terminal to mark what is pasted, until the end of its life.
+  /// Until the end of its life the terminal marks what is pasted and shows no keys but those that read() draws; keys
+  /// pressed between two calls wait for the next.
   explicit LineEditor(std::string prompt);
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
   LineEditor& operator=(const LineEditor&) = delete;
 
-  /// entered, ended or interrupted. Throws SystemError.
+  /// entered, ended or interrupted, the latter also when a signal came. Throws SystemError.
   LineBuffer::State read(std::string& line);
 
  private:

@@ -27,6 +27,7 @@ namespace {
 
 extern "C" void end_on_signal(int signal) {
   static constexpr std::string_view message = "\ninterrupted\n";
+  give_back_terminal();
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, message.data(), message.size());
   ::raise(signal);  // SA_RESETHAND has put the default action back: the parent sees the signal itself
 }
