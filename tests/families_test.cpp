@@ -50,7 +50,7 @@ class FamilyPath : public ::testing::TestWithParam<const char*> {
     fs::remove_all(out);
     const ModelSpec& spec = checkpoint.spec();
     const quant::CalibrationSet set = random_sequences(4, 24, spec.vocab_size);
-    const quant::CalibrationData data{set, set, {}, {}, "random"};
+    const quant::CalibrationData data{set, set, {}, {}, "random", "random"};
     const std::vector<std::int32_t> prefix{7, 3};
     io::CheckpointHeader header = io::checkpoint_header(spec, recipe, prefix);
     header.transforms = quant::TransformList(quant::make_transforms(spec, recipe, at::kCPU)).online();
