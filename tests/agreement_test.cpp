@@ -85,7 +85,11 @@ class Agreement : public testing::Test {
 };
 
 TEST_F(Agreement, EveryBuiltInRecipe) {
-  for (const std::string& name : recipe_names()) expect_agreement(quick(name), name);
+  for (const std::string& name : recipe_names()) {
+    // Two-level groups of 64 and 128 take the path of those of 32.
+    const Recipe recipe = quick(name);
+    if (!recipe.weight.two_level || recipe.weight.group == 32) expect_agreement(recipe, name);
+  }
 }
 
 TEST_F(Agreement, RecipesOffTheBeatenTrack) {
