@@ -50,7 +50,7 @@ struct RotationSettings {
   bool r2 = true;                                     ///< V and o_proj, per head, fused
   bool r3 = true;                                     ///< Q and K after RoPE, online
   bool r4 = true;                                     ///< input of down_proj, online
-  bool signs = true;                                  ///< R2 and R4 behind random signs, as R1 is; fused
+  bool signs = false;                                 ///< R2 and R4 behind random signs, as R1 is; fused
   bool any() const { return r1 != ResidualRotation::none || r2 || r3 || r4; }
   bool operator==(const RotationSettings&) const = default;
 };

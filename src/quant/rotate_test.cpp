@@ -34,8 +34,10 @@ TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
     const auto parts = random_parts(family_spec(size.hidden, size.ffn, size.head_dim, size.bias));
     for (int mask = 1; mask < 16; ++mask) {
       for (const ResidualRotation r1 : {ResidualRotation::fused, ResidualRotation::online}) {
-        const RotationSettings settings{(mask & 1) != 0 ? r1 : ResidualRotation::none, (mask & 2) != 0, (mask & 4) != 0,
-                                        (mask & 8) != 0};
+        RotationSettings settings{(mask & 1) != 0 ? r1 : ResidualRotation::none, (mask & 2) != 0, (mask & 4) != 0,
+                                  (mask & 8) != 0};
+        EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
+        settings.signs = true;
         EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
       }
     }

@@ -56,6 +56,8 @@ TEST(Regex, SyntaxOfOniguruma) {
   EXPECT_EQ(matches("\\u00e9\\x{4e2d}\\x41", "é中A"), Strings{"é中A"});
   EXPECT_EQ(matches("(?i:'S|'t)", "'s'T'S"), (Strings{"'s", "'T", "'S"}));
   EXPECT_EQ(matches("\\w+", "ab_1 \u00e9-x"), (Strings{"ab_1", "\u00e9", "x"}));
+  EXPECT_EQ(matches("\\W+", "a, b"), Strings{", "});
+  EXPECT_EQ(matches("\\B.", "ab, c"), (Strings{"b", " "}));
   EXPECT_EQ(matches("\\bfoo\\b", "foo foobar foo"), (Strings{"foo", "foo"}));
   EXPECT_EQ(matches("a++b|(?<=x)y", "aabxyy"), (Strings{"aab", "y"}));
   for (const std::string pattern :
