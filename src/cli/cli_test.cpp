@@ -80,8 +80,10 @@ TEST_F(Cli, EveryOutputNoticesAFullDisk) {
 
 TEST_F(Cli, TokenizeAnswersEachLineWithoutWaitingForTheNext) {
   const std::string script = fmt::format(
-      "coproc {{ {} tokenize {}; }}; echo '\"a\"' >&${{COPROC[1]}}; read -t 20 -u ${{COPROC[0]}} line || exit 3; "
-      "printf '\"a\"\\r\\n7\\n' >&${{COPROC[1]}}; read -t 20 -u ${{COPROC[0]}} again || exit 4; [ \"$line\" = "
+      "coproc {{ {} tokenize {}; }}; pid=$COPROC_PID; echo '\"a\"' >&${{COPROC[1]}}; read -t 20 -u ${{COPROC[0]}} line "
+      "|| exit 3; "
+      "printf '\"a\"\\r\\n7\\n' >&${{COPROC[1]}}; read -t 20 -u ${{COPROC[0]}} again || exit 4; wait $pid; [ \"$line\" "
+      "= "
       "\"$again\" ]",
       program, sample);
   const Outcome outcome = run({"-c", script}, "", "/bin/bash");
