@@ -90,7 +90,7 @@ bool is_safetensors(std::string_view start) {
 /// Not the length of a header of safetensors, whose last bytes are zero.
 bool is_pickle(std::string_view start) {
   return start.size() > 1 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5 &&
-         start.substr(std::min<std::size_t>(4, start.size())).substr(0, 4) != "\0\0\0\0"sv;
+         start.substr(std::min<std::size_t>(4, start.size()), 4) != "\0\0\0\0"sv;
 }
 
 /// Text of mostly ASCII in UTF-16 without a mark: every second byte is zero.

@@ -196,10 +196,9 @@ Value pad_method(Run& run, const Value& self, const Arguments& arguments) {
   const std::string fill = bound[1] ? text_argument(run, "a method that fills up", *bound[1]) : " ";
   if (fill.empty() || utf8_length(fill[0]) != fill.size()) run.fail("a text is filled up with one character");
   const std::int64_t width = count_argument(run, "a method that fills up", bound[0]);
+  if (side == Side::both) return centered(run, *self.string(), width, fill);
   const std::int64_t missing = missing_characters(run, *self.string(), width);
-  const std::int64_t before = side == Side::left    ? missing
-                              : side == Side::right ? 0
-                                                    : missing / 2 + (missing & width & 1);  // as str.center rounds
+  const std::int64_t before = side == Side::left ? missing : 0;
   return padded(run, *self.string(), before, missing - before, fill);
 }
 

@@ -135,6 +135,12 @@ std::string padded(Run& run, std::string_view text, std::int64_t before, std::in
   return out;
 }
 
+std::string centered(Run& run, std::string_view text, std::int64_t width, std::string_view fill) {
+  const std::int64_t missing = missing_characters(run, text, width);
+  const std::int64_t before = missing / 2 + (missing & width & 1);
+  return padded(run, text, before, missing - before, fill);
+}
+
 std::vector<std::string_view> split_lines(Run& run, std::string_view text) {
   run.spend(text.size());
   std::vector<std::string_view> lines;

@@ -35,6 +35,8 @@ std::vector<std::string_view> split_from_end(Run& run, std::string_view text, co
 std::int64_t missing_characters(Run& run, std::string_view text, std::int64_t width);
 /// `text` with `fill` so many times before and behind it.
 std::string padded(Run& run, std::string_view text, std::int64_t before, std::int64_t after, std::string_view fill);
+/// str.center.
+std::string centered(Run& run, std::string_view text, std::int64_t width, std::string_view fill);
 /// str.splitlines. The lines lie in `text`.
 std::vector<std::string_view> split_lines(Run& run, std::string_view text);
 /// Number of places, one after the other, where `needle` stands.

@@ -233,10 +233,7 @@ Value format(Run& run, const Value& value, const Arguments& arguments) {
 Value center(Run& run, const Value& value, const Arguments& arguments) {
   const Bound bound = arguments.bind(run, "center", {"width"}, 0);
   const std::string text = to_text(run, value);
-  const std::int64_t width = int_or(run, "center", bound[0], 80);
-  const std::int64_t missing = missing_characters(run, text, width);
-  const std::int64_t before = missing / 2 + (missing & width & 1);
-  return padded(run, text, before, missing - before, " ");
+  return centered(run, text, int_or(run, "center", bound[0], 80), " ");
 }
 
 /// Cut to `length` characters with the end, at a blank unless `killwords`; a few more than that stay (`leeway`).

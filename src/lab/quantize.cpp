@@ -118,12 +118,11 @@ int quantize(const Options& options, const CommonOptions& common) {
   const PrivateMemoryPeak memory;
   Communicator& processes = Communicator::world();
   Recipe recipe = resolve(options.recipe);
-  const Unfinished unfinished = Unfinished::keep;
-  OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_kind(), options.force, unfinished,
+  OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_kind(), options.force, Unfinished::keep,
                          options.restart);
   if (!options.stream_dir.empty()) ScratchFile(options.stream_dir, 0);  // says now whether it may be written to
   quant::Preparation preparation(options.model, options.calibration, tensor_options(common), options.context);
-  io::QuantizedCheckpointWriter::check_output(preparation.checkpoint(), options.out, options.force, unfinished,
+  io::QuantizedCheckpointWriter::check_output(preparation.checkpoint(), options.out, options.force, Unfinished::keep,
                                               options.restart);
   recipe.calibration.source = preparation.calibration_name();
   const ModelSpec& spec = preparation.checkpoint().spec();
@@ -146,7 +145,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
   if (processes.is_root()) {
     auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_kind(),
-                                                       options.force, unfinished, options.restart);
+                                                       options.force, Unfinished::keep, options.restart);
     destination.scratch = directory->partial();
     destination.journal = std::make_unique<io::ResumeJournal>(
         directory->resume(), fingerprint(preparation, recipe, prefix), spec, recipe, header.transforms);

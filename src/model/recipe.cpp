@@ -11,9 +11,6 @@
 namespace pq {
 namespace {
 
-// Outlier tokens are the same ones in every text: half the sequences of the paper's tables find the same prefix.
-constexpr std::int64_t detection_samples = 32;
-
 Recipe weight_activation(std::string name, int weight, int activation, int kv, ScaleMode mode) {
   Recipe recipe;
   recipe.name = std::move(name);
@@ -25,7 +22,6 @@ Recipe weight_activation(std::string name, int weight, int activation, int kv, S
   recipe.kv.bits = kv;
   recipe.kv.mode = mode;
   recipe.kv.granularity = fixed ? Granularity::head : Granularity::group;
-  recipe.calibration.samples = detection_samples;
   return recipe;
 }
 
@@ -35,7 +31,6 @@ Recipe weight_only(std::string name, int weight, std::int64_t group) {
   recipe.weight = {weight, false, ScaleMode::static_scale, Granularity::group, group};
   recipe.rotate.r3 = false;
   recipe.rotate.r4 = false;
-  recipe.calibration.samples = detection_samples;
   recipe.finetune.samples = 4096;  // the paper's section F
   recipe.finetune.length = 2048;
   return recipe;

@@ -118,7 +118,7 @@ struct FinetuneSettings {
 
 struct CalibrationSettings {
   std::string source = "self";  ///< "self" (sampled from the model), or the name of the text it came from
-  std::int64_t samples = 64;    ///< sequences for outlier detection and statistics
+  std::int64_t samples = 32;    ///< sequences for outlier detection and statistics
   std::int64_t length = 512;    ///< tokens a sequence
   bool operator==(const CalibrationSettings&) const = default;
 };

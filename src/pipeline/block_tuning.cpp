@@ -29,13 +29,9 @@ BlockTuning::BlockTuning(const TransformedModel& model, const nn::ModelContext& 
   const auto bytes = static_cast<std::uint64_t>(rows * length * hidden) * sizeof(float);
   const StreamPlace place = StreamPlace::choose(bytes * (aside ? 3 : 2), directories.asked, directories.scratch);
   const auto allocate = [&] { return place.allocate({rows, length, hidden}); };
-  streams_.input = allocate();
+  streams_.input = embedded_stream(model, owned, place);
   streams_.target = allocate();
   if (aside) streams_.quantized_target = allocate();
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const CalibrationSet one{{owned.sequences[static_cast<std::size_t>(row)]}};
-    streams_.input.narrow(0, row, 1).copy_(model.embed(to_token_tensor(one, model.options().device())));
-  }
   streams_.target.copy_(streams_.input);
 }
 

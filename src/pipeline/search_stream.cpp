@@ -11,7 +11,6 @@
 #include "pipeline/streams.h"
 #include "quant/start_search.h"
 #include "tuning/exchange.h"
-#include "tuning/stream_place.h"
 
 namespace pq::quant {
 
@@ -19,15 +18,9 @@ SearchStream::SearchStream(const TransformedModel& model, const Recipe& recipe, 
                            const StreamDirectories& directories)
     : spec_(model.spec()), recipe_(recipe), search_sequences_(search_sequences(recipe, data.search)) {
   if (!needs_search(recipe) || !Communicator::world().is_root()) return;
-  const std::int64_t samples = data.search.samples();
-  const std::int64_t length = data.search.length();
-  const auto bytes = static_cast<std::uint64_t>(samples * length * spec_.hidden_size) * sizeof(float);
-  stream_ =
-      StreamPlace::choose(bytes, directories.asked, directories.scratch).allocate({samples, length, spec_.hidden_size});
-  for (std::int64_t i = 0; i < samples; ++i) {
-    const CalibrationSet one{{data.search.sequences[static_cast<std::size_t>(i)]}};
-    stream_.narrow(0, i, 1).copy_(model.embed(to_token_tensor(one, model.options().device())));
-  }
+  const auto bytes =
+      static_cast<std::uint64_t>(data.search.samples() * data.search.length() * spec_.hidden_size) * sizeof(float);
+  stream_ = embedded_stream(model, data.search, StreamPlace::choose(bytes, directories.asked, directories.scratch));
   log_stream("search", stream_);
 }
 

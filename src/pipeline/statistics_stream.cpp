@@ -10,17 +10,6 @@
 #include "quant/token_maxima.h"
 
 namespace pq::quant {
-namespace {
-
-/// x [batch, tokens, ..] with zeros at the tokens of `skip` [batch, tokens].
-at::Tensor without(const at::Tensor& x, const at::Tensor& skip) {
-  at::Tensor mask = skip.to(x.device());
-  while (mask.dim() < x.dim()) mask = mask.unsqueeze(-1);
-  return x.masked_fill(mask, 0);
-}
-
-}  // namespace
-
 bool needs_statistics(const Recipe& recipe) {
   if (searches_in_one_walk(recipe)) return false;
   return (recipe.activation.enabled() && recipe.activation.is_static()) ||
@@ -43,14 +32,17 @@ SiteStatistics StatisticsStream::advance(std::int64_t index, const nn::Block& bl
   at::Tensor outliers;  // [batch, tokens] of the batch at hand, at down_proj's input
   const nn::Tap tap = [&](Site site, const at::Tensor& x) {
     if (site == Site::down_product) {
-      const at::Tensor maxima = token_maxima(x);
-      left.add(measure_outliers(maxima, recipe_.prefix), x.size(0));
-      outliers = upper_outlier_mask(maxima, recipe_.prefix);
+      SiteOutliers seen;
+      outliers = upper_outlier_mask(token_maxima(x), recipe_.prefix, &seen);
+      left.add(seen, x.size(0));
     }
     if (statistics.find(site) == nullptr) return x;
-    const at::Tensor skip = site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
-    const bool skip_any = behind_prefix_ && skip.any().item<bool>();
-    add_range(statistics, site, skip_any ? without(x, skip) : x);
+    if (behind_prefix_) {
+      const at::Tensor skip = site == Site::down_input ? outliers : upper_outlier_mask(token_maxima(x), recipe_.prefix);
+      add_range(statistics, site, without_tokens(x, skip));
+    } else {
+      add_range(statistics, site, x);
+    }
     return x;
   };
   propagate(block, context, stream_, tap);

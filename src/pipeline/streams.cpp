@@ -15,6 +15,15 @@ at::Tensor to_token_tensor(const CalibrationSet& set, const at::Device& device) 
   return tokens.to(device);
 }
 
+at::Tensor embedded_stream(const TransformedModel& model, const CalibrationSet& set, const StreamPlace& place) {
+  at::Tensor stream = place.allocate({set.samples(), set.length(), model.spec().hidden_size});
+  for (std::int64_t i = 0; i < set.samples(); ++i) {
+    const CalibrationSet one{{set.sequences[static_cast<std::size_t>(i)]}};
+    stream.narrow(0, i, 1).copy_(model.embed(to_token_tensor(one, model.options().device())));
+  }
+  return stream;
+}
+
 void propagate(const nn::Block& block, const nn::BlockContext& context, at::Tensor& stream, const nn::Tap& tap) {
   const std::int64_t sequences = stream.size(0);
   const std::int64_t step = nn::sequences_together(stream.size(1));

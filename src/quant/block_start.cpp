@@ -48,14 +48,7 @@ BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at
       if (recipe.search.gptq) factor = compensation_factor(gram, site_name(gram_site));
     }
     const at::Tensor clip = search ? search->weight_clip(id, gram) : fixed_clip(weight, recipe.weight);
-    ScaleTensors& scales = start.weight_scales[id];
-    if (search && recipe.search.gptq) {
-      at::Tensor compensated;
-      scales = quantize_weight_compensated(weight, clip, factor, recipe.weight, &compensated).scales;
-      weight = std::move(compensated);
-    } else {
-      scales = quantize_weight(weight, clip, recipe.weight).scales;
-    }
+    start.weight_scales[id] = round_weight(weight, clip, factor, recipe.weight).scales;
   }
   return start;
 }

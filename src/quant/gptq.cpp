@@ -1,6 +1,7 @@
 #include "quant/gptq.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -122,6 +123,15 @@ WeightCodes quantize_weight_compensated(const at::Tensor& weight, const at::Tens
   result.codes = codes.t().contiguous();
   if (compensated != nullptr) *compensated = left.t().contiguous();
   return result;
+}
+
+WeightCodes round_weight(at::Tensor& weight, const at::Tensor& clip, const at::Tensor& factor,
+                         const QuantizerFormat& format) {
+  if (!factor.defined()) return quantize_weight(weight, clip, format);
+  at::Tensor compensated;
+  WeightCodes codes = quantize_weight_compensated(weight, clip, factor, format, &compensated);
+  weight = std::move(compensated);
+  return codes;
 }
 
 }  // namespace pq::quant

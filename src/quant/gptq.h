@@ -21,4 +21,9 @@ at::Tensor compensation_factor(const at::Tensor& gram, std::string_view name);
 WeightCodes quantize_weight_compensated(const at::Tensor& weight, const at::Tensor& clip, const at::Tensor& factor,
                                         const QuantizerFormat& format, at::Tensor* compensated = nullptr);
 
+/// Rounds a weight with these clip factors: by GPTQ where there is a `factor`, which leaves the compensated weights in
+/// `weight`, else each value to its nearest code.
+WeightCodes round_weight(at::Tensor& weight, const at::Tensor& clip, const at::Tensor& factor,
+                         const QuantizerFormat& format);
+
 }  // namespace pq::quant

@@ -6,6 +6,7 @@
 
 #include "nn/batches.h"
 #include "quant/token_maxima.h"
+#include "quant/weight_clip.h"
 
 namespace pq::quant {
 namespace grids {
@@ -19,10 +20,6 @@ std::vector<double> range(double first, double step, int count) {
 
 }  // namespace
 
-std::vector<double> weight_clip(const SearchSettings& settings) {
-  const int count = static_cast<int>(std::floor((1.0 - settings.weight_min) / settings.weight_step + 1e-9)) + 1;
-  return range(1.0, -settings.weight_step, count);
-}
 std::vector<double> static_coarse() { return range(0.25, 0.1, 8); }
 std::vector<double> static_fine(double best) {
   std::vector<double> values = range(best - 0.05, 0.01, 11);
@@ -37,10 +34,6 @@ std::vector<double> kv_clip() { return range(0.3, 0.05, 15); }
 namespace {
 
 std::int64_t together(const at::Tensor& x) { return nn::sequences_together(x.size(1)); }
-
-ScaleTensors scaled_start(const QuantizerFormat& format, const MinMaxTensors& start, const at::Tensor& factor) {
-  return slice_scales(start.min, start.max, factor, factor, format);
-}
 
 }  // namespace
 
@@ -111,7 +104,6 @@ at::Tensor GridSearch::weight_clip(LinearId linear, const at::Tensor& gram) cons
   const QuantizerFormat& format = recipe_.weight;
   const std::int64_t groups = format.groups(weight.size(1));
   if (!recipe_.search.weight) return fixed_clip(weight, format);
-  at::Tensor best = at::ones({weight.size(0), groups}, weight.options());
 
   // Σ_tokens (x·Δw)² = Δw (XᵀX) Δwᵀ: the inputs enter through their Gram matrix alone, one diagonal block of it a
   // group.
@@ -124,22 +116,10 @@ at::Tensor GridSearch::weight_clip(LinearId linear, const at::Tensor& gram) cons
       by_group[i].narrow(0, 0, size).narrow(1, 0, size).copy_(gram.narrow(0, begin, size).narrow(1, begin, size));
     }
   }
-  const at::Tensor grouped = split_groups(weight, format);  // [out, groups, group]
-  at::Tensor best_error;
-  for (const double factor : grids::weight_clip(recipe_.search)) {
-    const at::Tensor clip = at::full({weight.size(0), groups}, factor, weight.options());
-    const at::Tensor rounded = dequantize_weight(quantize_weight(weight, clip, format), format);
-    const at::Tensor delta = (grouped - split_groups(rounded, format)).transpose(0, 1);  // [groups, out, group]
-    const at::Tensor error = at::bmm(delta, by_group).mul_(delta).sum(-1).t();           // [out, groups]
-    if (!best_error.defined()) {
-      best_error = error;
-      continue;
-    }
-    const at::Tensor better = error < best_error;
-    best_error = at::where(better, error, best_error);
-    best = at::where(better, clip, best);
-  }
-  return best;
+  return best_weight_clip(weight, format, recipe_.search, [&](const at::Tensor& difference) {
+    const at::Tensor delta = split_groups(difference, format).transpose(0, 1);  // [groups, out, group]
+    return at::bmm(delta, by_group).mul_(delta).sum(-1).t();                    // [out, groups]
+  });
 }
 
 double GridSearch::output_error(Site site, const SiteFakeQuantizer& quantizer, double limit,
@@ -186,7 +166,7 @@ double GridSearch::search_activation_factor(Site site, const QuantizerFormat& fo
     double best_error = std::numeric_limits<double>::infinity();
     for (const double factor : factors) {
       const at::Tensor tensor = at::full({1}, factor, start.max.options());
-      const double error = output_error(site, SiteFakeQuantizer(site, format, scaled_start(format, start, tensor)),
+      const double error = output_error(site, SiteFakeQuantizer(site, format, range_scales(start, tensor, format)),
                                         best_error, sequences);
       if (error < best_error) {
         best_error = error;
@@ -223,7 +203,7 @@ at::Tensor GridSearch::search_key_factor(const QuantizerFormat& format, const Mi
       const MinMaxTensors own{start.min.narrow(0, head, 1), start.max.narrow(0, head, 1)};
       for (std::size_t i = 0; i < factors.size(); ++i) {
         const at::Tensor factor = at::full({1}, factors[i], start.max.options());
-        const at::Tensor rounded = fake_quantize(key, scaled_start(format, own, factor), format);
+        const at::Tensor rounded = fake_quantize(key, range_scales(own, factor, format), format);
         at::Tensor sum = error[static_cast<std::int64_t>(i)][head];
         auto target = targets.begin();
         probabilities(rounded, [&](const nn::AttentionTile&, std::int64_t, const at::Tensor& p) {
@@ -243,7 +223,7 @@ at::Tensor GridSearch::search_value_factor(const QuantizerFormat& format, const 
   const std::vector<double> factors = grids::kv_clip();
   std::vector<at::Tensor> errors;
   for (const double factor : factors) {
-    const ScaleTensors scales = scaled_start(format, start, at::full_like(start.max, factor));
+    const ScaleTensors scales = range_scales(start, at::full_like(start.max, factor), format);
     const at::Tensor rounded = SiteFakeQuantizer(Site::v_cache, format, scales)(qkv_.v);
     errors.push_back((rounded - qkv_.v).square_().sum({0, 1, 3}, false, at::kDouble).to(at::kCPU));
   }

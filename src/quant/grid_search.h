@@ -15,11 +15,10 @@ namespace pq::quant {
 
 /// The grids of ALGORITHM.md section 6. A factor always multiplies the min-max start.
 namespace grids {
-std::vector<double> weight_clip(const SearchSettings& settings);  ///< 1.0 down to weight_min
-std::vector<double> static_coarse();                              ///< .25 to .95, 8 values
-std::vector<double> static_fine(double best);                     ///< best +- .05, 10 values, best left out
-std::vector<double> dynamic_clip();                               ///< .6 to 1, 9 values
-std::vector<double> kv_clip();                                    ///< .3 to 1
+std::vector<double> static_coarse();           ///< .25 to .95, 8 values
+std::vector<double> static_fine(double best);  ///< best +- .05, 10 values, best left out
+std::vector<double> dynamic_clip();            ///< .6 to 1, 9 values
+std::vector<double> kv_clip();                 ///< .3 to 1
 }  // namespace grids
 
 /// Searches the start values of one block's quantizers. Each is searched alone, the rest of the block in full

@@ -9,6 +9,7 @@
 #include "model/spec_for_test.h"
 #include "nn/block_for_test.h"
 #include "nn/model_context.h"
+#include "quant/weight_clip.h"
 
 namespace pq::quant {
 namespace {

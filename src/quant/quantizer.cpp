@@ -82,9 +82,13 @@ MinMaxTensors merge(const MinMaxTensors& a, const MinMaxTensors& b) {
   return {at::minimum(a.min, b.min), at::maximum(a.max, b.max)};
 }
 
+ScaleTensors range_scales(const MinMaxTensors& range, const at::Tensor& factor, const QuantizerFormat& format) {
+  return slice_scales(range.min, range.max, factor, factor, format);
+}
+
 SiteQuantizer static_site_quantizer(const MinMaxTensors& range, const at::Tensor& factor,
                                     const QuantizerFormat& format) {
-  return static_site_quantizer(slice_scales(range.min, range.max, factor, factor, format));
+  return static_site_quantizer(range_scales(range, factor, format));
 }
 
 SiteQuantizer fixed_site_quantizer(const MinMaxTensors& range, const QuantizerFormat& format) {

@@ -43,6 +43,8 @@ struct MinMaxTensors {
 };
 MinMaxTensors static_slices(Site site, const at::Tensor& x);
 MinMaxTensors merge(const MinMaxTensors& a, const MinMaxTensors& b);
+/// Scales for a range times a factor, both [1] or [kv_heads].
+ScaleTensors range_scales(const MinMaxTensors& range, const at::Tensor& factor, const QuantizerFormat& format);
 /// A static site's quantizer whose range is `range` times `factor`, [1] or [kv_heads].
 SiteQuantizer static_site_quantizer(const MinMaxTensors& range, const at::Tensor& factor,
                                     const QuantizerFormat& format);

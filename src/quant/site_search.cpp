@@ -22,10 +22,6 @@ constexpr std::int64_t values_in_sample = std::int64_t{1} << 15;
 
 double factor_of(std::int64_t hundredths) { return static_cast<double>(hundredths) / 100; }
 
-ScaleTensors scaled(const QuantizerFormat& format, const MinMaxTensors& range, const at::Tensor& factor) {
-  return slice_scales(range.min, range.max, factor, factor, format);
-}
-
 std::vector<double> to_doubles(const at::Tensor& x) {
   const at::Tensor plain = x.to(at::kCPU, at::kDouble).contiguous();
   return {plain.data_ptr<double>(), plain.data_ptr<double>() + plain.numel()};
@@ -40,7 +36,7 @@ std::int64_t value_minimum(const QuantizerFormat& format, const at::Tensor& x, c
   std::vector<std::int64_t> factors;
   for (std::int64_t factor = 20; factor <= 100; factor += 4) {
     const at::Tensor tensor = at::full({1}, factor_of(factor), range.max.options());
-    errors.push_back((fake_quantize(values, scaled(format, range, tensor), format) - values).square_().sum());
+    errors.push_back((fake_quantize(values, range_scales(range, tensor, format), format) - values).square_().sum());
     factors.push_back(factor);
   }
   return factors[static_cast<std::size_t>(at::stack(errors).argmin().item<std::int64_t>())];
@@ -89,7 +85,7 @@ SiteChoice search_heads(const QuantizerFormat& format, const MinMaxTensors& rang
   at::Tensor best;
   at::Tensor best_error;
   const auto attempt = [&](const at::Tensor& factors) {
-    const at::Tensor error = error_of(scaled(format, range, factors.to(range.max.options())));
+    const at::Tensor error = error_of(range_scales(range, factors.to(range.max.options()), format));
     if (!best.defined()) {
       best = factors;
       best_error = error;
@@ -215,7 +211,7 @@ SiteChoice search_input(Site site, const QuantizerFormat& format, const at::Tens
   }
   RowContest contest(x.size(0), [&](std::int64_t factor, std::int64_t begin, std::int64_t count) {
     const at::Tensor tensor = at::full({1}, factor_of(factor), range.max.options());
-    return errors(SiteFakeQuantizer(site, format, scaled(format, range, tensor)), begin, count);
+    return errors(SiteFakeQuantizer(site, format, range_scales(range, tensor, format)), begin, count);
   });
   const std::int64_t best = bracketed_minimum(value_minimum(format, x, range), static_low, static_high, 8, finest,
                                               [&](std::int64_t a, std::int64_t b) { return contest.less(a, b); });

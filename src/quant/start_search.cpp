@@ -133,13 +133,12 @@ class Walk {
   static void release(Batch& batch, Site site) { batch.inputs[site] = at::Tensor(); }
 
   void note_outliers(Batch& batch, Site site, const at::Tensor& x) {
-    const at::Tensor maxima = token_maxima(x);
-    if (site == Site::down_input && batch.searched && !done_[site]) {
-      left_.add(measure_outliers(maxima, recipe_.prefix), x.size(0));
-    }
-    if (!behind_prefix()) return;
-    const at::Tensor skip = upper_outlier_mask(maxima, recipe_.prefix);
-    if (skip.any().item<bool>()) batch.skip[site] = skip;
+    const bool counts = site == Site::down_input && batch.searched && !done_[site];
+    if (!counts && !behind_prefix()) return;
+    SiteOutliers seen;
+    const at::Tensor skip = upper_outlier_mask(token_maxima(x), recipe_.prefix, &seen);
+    if (counts) left_.add(seen, x.size(0));
+    if (behind_prefix() && skip.any().item<bool>()) batch.skip[site] = skip;
   }
 
   /// The rows of a batch's input that count, [n, in].
@@ -247,11 +246,7 @@ class Walk {
       const at::Tensor clip = recipe_.search.weight
                                   ? search_weight_clip(weight, gram.diagonal(), format, recipe_.search)
                                   : fixed_clip(weight, format);
-      at::Tensor compensated;
-      const WeightCodes codes = factor.defined()
-                                    ? quantize_weight_compensated(weight, clip, factor, format, &compensated)
-                                    : quantize_weight(weight, clip, format);
-      if (compensated.defined()) weight = std::move(compensated);
+      const WeightCodes codes = round_weight(weight, clip, factor, format);
       result_.start.weight_scales[id] = codes.scales;
       rounded_[id].weight = dequantize_weight(codes, format);
     }
@@ -280,9 +275,7 @@ class Walk {
 
   MinMaxTensors cache_range(Site site, const at::Tensor& x) const {
     if (!behind_prefix()) return static_slices(site, x);
-    const at::Tensor skip = upper_outlier_mask(token_maxima(x), recipe_.prefix);
-    if (!skip.any().item<bool>()) return static_slices(site, x);
-    return static_slices(site, x.masked_fill(skip.to(x.device()).unsqueeze(-1).unsqueeze(-1), 0));
+    return static_slices(site, without_tokens(x, upper_outlier_mask(token_maxima(x), recipe_.prefix)));
   }
 
   const nn::BlockContext& context_;

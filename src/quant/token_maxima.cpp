@@ -64,10 +64,19 @@ SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& se
   return sum.mean();
 }
 
-at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings) {
+at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings, SiteOutliers* seen) {
   at::Tensor mask = at::zeros(maxima.sizes(), at::kBool);
-  measure_outliers(maxima, settings, [&](std::int64_t s, std::int64_t i) { mask[s][i].fill_(true); });
+  const SiteOutliers measured =
+      measure_outliers(maxima, settings, [&](std::int64_t s, std::int64_t i) { mask[s][i].fill_(true); });
+  if (seen != nullptr) *seen = measured;
   return mask;
+}
+
+at::Tensor without_tokens(const at::Tensor& x, const at::Tensor& skip) {
+  if (!skip.any().item<bool>()) return x;
+  at::Tensor mask = skip.to(x.device());
+  while (mask.dim() < x.dim()) mask = mask.unsqueeze(-1);
+  return x.masked_fill(mask, 0);
 }
 
 }  // namespace pq::quant

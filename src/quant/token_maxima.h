@@ -35,7 +35,11 @@ at::Tensor token_maxima(const at::Tensor& x);
 SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& settings,
                               const std::function<void(std::int64_t, std::int64_t)>& on_upper = {});
 
-/// Which tokens of maxima [batch, tokens] are upper outliers: bool, same shape.
-at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings);
+/// Which tokens of maxima [batch, tokens] are upper outliers: bool, same shape. `seen` receives what measure_outliers()
+/// gives.
+at::Tensor upper_outlier_mask(const at::Tensor& maxima, const PrefixSettings& settings, SiteOutliers* seen = nullptr);
+
+/// x [batch, tokens, ..] with zeros at the tokens of `skip` [batch, tokens]; x itself where there are none.
+at::Tensor without_tokens(const at::Tensor& x, const at::Tensor& skip);
 
 }  // namespace pq::quant

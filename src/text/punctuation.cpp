@@ -6,12 +6,7 @@
 namespace pq {
 namespace {
 
-struct Range {
-  char32_t first;
-  char32_t last;
-};
-
-constexpr Range ranges[] = {
+constexpr CodeRange ranges[] = {
     {0x21, 0x2f},       {0x3a, 0x40},       {0x5b, 0x60},       {0x7b, 0x7e},       {0xa1, 0xa1},
     {0xa7, 0xa7},       {0xab, 0xab},       {0xb6, 0xb7},       {0xbb, 0xbb},       {0xbf, 0xbf},
     {0x37e, 0x37e},     {0x387, 0x387},     {0x55a, 0x55f},     {0x589, 0x58a},     {0x5be, 0x5be},
@@ -49,7 +44,7 @@ constexpr Range ranges[] = {
 
 bool is_punctuation(char32_t c) noexcept {
   const auto after = std::upper_bound(std::begin(ranges), std::end(ranges), c,
-                                      [](char32_t value, const Range& range) { return value < range.first; });
+                                      [](char32_t value, const CodeRange& range) { return value < range.first; });
   return after != std::begin(ranges) && c <= std::prev(after)->last;
 }
 

@@ -68,10 +68,12 @@ class Translator {
   /// Items of a class for \w as Oniguruma has it: letters, marks, decimal digits, connectors, symbols that
   /// are letters in circles and squares, and the superscripts and fractions of Latin-1 alone.
   static std::string word_items() {
-    std::string items =
-        "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-"
-        "\\x{1f189}";
-    for (const std::string_view name : {"L", "M", "Nd", "Nl", "Pc"}) items += category_items(name);
+    std::string items = "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+    for (const CodeRange& range : alphabetic_symbols) {
+      items += fmt::format("\\x{{{:x}}}-\\x{{{:x}}}", static_cast<std::uint32_t>(range.first),
+                           static_cast<std::uint32_t>(range.last));
+    }
+    for (const std::string_view name : word_categories) items += category_items(name);
     return items;
   }
 

@@ -128,11 +128,11 @@ bool is_mark(char32_t c) noexcept { return category(c)[0] == 'M'; }
 
 bool is_word(char32_t c) noexcept {
   const std::string_view name = category(c);
-  if (name[0] == 'L' || name[0] == 'M' || name == "Nd" || name == "Nl" || name == "Pc") return true;
+  const auto is_category = [&](std::string_view word) { return name.starts_with(word); };
+  if (std::any_of(std::begin(word_categories), std::end(word_categories), is_category)) return true;
   if (c == 0x200c || c == 0x200d) return true;
-  // Alphabetic symbols: circled and squared letters.
-  return (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
-         (c >= 0x1f170 && c <= 0x1f189);
+  return std::any_of(std::begin(alphabetic_symbols), std::end(alphabetic_symbols),
+                     [c](const CodeRange& range) { return c >= range.first && c <= range.last; });
 }
 
 void append_lower_case(std::string& out, char32_t c) {

@@ -53,6 +53,16 @@ void drain_utf8(std::string& pending, std::string& out, bool at_end);
 bool is_white_space(char32_t c) noexcept;
 /// General category N.
 bool is_numeric(char32_t c) noexcept;
+struct CodeRange {
+  char32_t first;
+  char32_t last;
+};
+/// Symbols that are letters all the same: in circles and squares.
+inline constexpr CodeRange alphabetic_symbols[] = {
+    {0x24b6, 0x24e9}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169}, {0x1f170, 0x1f189}};
+/// General categories, whole or by their first letter, whose characters are all \w.
+inline constexpr std::string_view word_categories[] = {"L", "M", "Nd", "Nl", "Pc"};
+
 /// \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control.
 bool is_word(char32_t c) noexcept;
 

@@ -179,22 +179,27 @@ TEST(Transforms, AWrongOneIsSeenAtItsSite) {
   EXPECT_EQ(failures(Site::down_input), "mlp.down_product, rotated;");
 }
 
+/// The rows that do not pass when the runtime has block 1 with some damage and the reference has it without.
+std::string failures_of_damaged_block(const ModelSource& source, const std::function<void(BlockSource&)>& damage) {
+  ModelSource broken = source;
+  broken.block = [&](std::int64_t index) {
+    BlockSource block = source.block(index);
+    if (index == 1) damage(block);
+    return block;
+  };
+  const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
+  std::string names;
+  for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
+    if (!row.passed()) names += row.tensor + ";";
+  }
+  return names;
+}
+
 // The comparison sees one wrong scale of one channel, and a quantizer whose scale is off by a thousandth.
 TEST(Recipes, ABrokenModelIsSeen) {
   const ModelSource source = random_source(recipes_spec(), named_recipe("w4a8kv4-static"), 3);
   const auto failures = [&](const std::function<void(BlockSource&)>& damage) {
-    ModelSource broken = source;
-    broken.block = [&](std::int64_t index) {
-      BlockSource block = source.block(index);
-      if (index == 1) damage(block);
-      return block;
-    };
-    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
-    std::string names;
-    for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
-      if (!row.passed()) names += row.tensor + ";";
-    }
-    return names;
+    return failures_of_damaged_block(source, damage);
   };
   EXPECT_EQ(failures([](BlockSource&) {}), "");
   EXPECT_EQ(failures([](BlockSource& block) { block.parameters.linears[LinearId::down].scales[5] *= 1.001F; }),
@@ -211,18 +216,8 @@ TEST(Recipes, ABrokenModelIsSeen) {
 TEST(Recipes, AWrongGroupScaleOrZeroPointIsSeen) {
   const ModelSource source = random_source(recipes_spec(), named_recipe("w4g32a8kv4-static"), 3);
   const auto failures = [&](const std::function<void(QuantizedLinear&)>& damage) {
-    ModelSource broken = source;
-    broken.block = [&](std::int64_t index) {
-      BlockSource block = source.block(index);
-      if (index == 1) damage(block.parameters.linears[LinearId::k]);
-      return block;
-    };
-    const Model model(build_model(broken, {}, *kernels::kernel_tables().front()));
-    std::string names;
-    for (const VerifyRow& row : verify(model, source, std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7}).rows) {
-      if (!row.passed()) names += row.tensor + ";";
-    }
-    return names;
+    return failures_of_damaged_block(source,
+                                     [&](BlockSource& block) { damage(block.parameters.linears[LinearId::k]); });
   };
   EXPECT_EQ(failures([](QuantizedLinear&) {}), "");
   EXPECT_EQ(failures([](QuantizedLinear& linear) { linear.group_scales[7] -= 1; }), "self_attn.k_proj;");
