@@ -61,6 +61,9 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
       if (!format.symmetric) tensor(name + ".zero_point", DType::i16, {count}, site.zero_point);
     }
     if (format.enabled() && !format.is_static()) tensor(name + ".clip", DType::f32, {2}, site.clip);
+    if (id == Site::k_cache && centers_keys(recipe)) {
+      tensor(name + ".mean", DType::f32, {spec.kv_head_count, spec.head_dim}, block.key_mean);
+    }
     auto& steps = block.transforms[id].steps;
     for (std::size_t i = 0; i < steps.size(); ++i) {
       visit_step_tensors(steps[i], transform_size(spec, id).value(),

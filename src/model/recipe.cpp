@@ -22,6 +22,7 @@ Recipe weight_activation(std::string name, int weight, int activation, int kv, S
   recipe.kv.bits = kv;
   recipe.kv.mode = mode;
   recipe.kv.granularity = fixed ? Granularity::head : Granularity::group;
+  recipe.kv_center_keys = kv <= 4;
   return recipe;
 }
 
@@ -196,6 +197,8 @@ std::int64_t recommended_epochs(const Recipe& recipe) {
   if (!recipe.activation.enabled()) return 2;
   return recipe.activation.bits <= 4 ? 20 : 10;
 }
+
+bool centers_keys(const Recipe& recipe) { return recipe.kv_center_keys && recipe.kv.enabled() && recipe.search.kv; }
 
 std::string precision_name(const Recipe& recipe) {
   std::string name = fmt::format("W{}A{}", recipe.weight.bits, recipe.activation.bits);

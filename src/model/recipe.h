@@ -131,6 +131,7 @@ struct Recipe {
   QuantizerFormat activation{16, true, ScaleMode::dynamic_scale, Granularity::token, 128};
   QuantizerFormat kv{16, true, ScaleMode::dynamic_scale, Granularity::group, 128};
   bool kv_symmetry_by_calibration = false;  ///< kv.symmetric is still to be decided
+  bool kv_center_keys = false;              ///< take the mean out of K: see centers_keys()
   RotationSettings rotate;
   PrefixSettings prefix;
   SearchSettings search;
@@ -178,6 +179,11 @@ std::int64_t recommended_epochs(const Recipe& recipe);
 
 /// Throws InputError when fields contradict each other.
 void validate_recipe(const Recipe& recipe);
+
+/// Whether each channel's mean over the calibration is taken out of every head's K, behind RoPE and transform, before K
+/// is quantized. It adds the same to all scores of a query, which softmax does not see ("smoothing K", SageAttention,
+/// arXiv 2410.02367). It is measured where K's scales are searched.
+bool centers_keys(const Recipe& recipe);
 
 /// "W4A4KV4" style: bits of weights, activations and KV cache, and the group size of grouped weights.
 std::string precision_name(const Recipe& recipe);

@@ -162,6 +162,9 @@ std::vector<RecipeField> make_fields() {
        }},
       clip(
           "kv.clip", [](auto& r) -> auto& { return r.kv.clip; }),
+      flag(
+          "kv.center_keys", "take each channel's mean out of K, which softmax does not see; measured with search.kv",
+          [](auto& r) -> auto& { return r.kv_center_keys; }),
       choice<ResidualRotation>(
           "rotate.r1", "rotate the residual stream: fused into the weights, or online at the inputs that read it",
           [](auto& r) -> auto& { return r.rotate.r1; },

@@ -18,6 +18,21 @@ TEST(Recipe, EveryBuiltInRecipeSurvivesJson) {
   }
 }
 
+TEST(Recipe, KeysAreCenteredWhereTheirScalesAreSearched) {
+  Recipe recipe = named_recipe("w4a8kv4-dynamic");
+  EXPECT_TRUE(centers_keys(recipe));
+  apply_setting(recipe, "search.kv=false");
+  EXPECT_FALSE(centers_keys(recipe));
+  recipe = named_recipe("w4a8kv4-dynamic");
+  apply_setting(recipe, "kv.bits=16");
+  EXPECT_FALSE(centers_keys(recipe));
+  recipe = named_recipe("w4a8kv4-dynamic");
+  apply_setting(recipe, "kv.center_keys=false");
+  EXPECT_FALSE(centers_keys(recipe));
+  EXPECT_FALSE(centers_keys(named_recipe("w8a8kv8-static")));
+  EXPECT_FALSE(centers_keys(named_recipe("w4a16g128")));
+}
+
 TEST(Recipe, EveryFieldAppliesWhatItShows) {
   for (const auto& field : recipe_fields()) {
     Recipe recipe = named_recipe("w4a4kv4-static");

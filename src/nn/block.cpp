@@ -133,6 +133,7 @@ Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tenso
   if (context.transforms != nullptr) out.q = context.transforms->query.apply(out.q);
   out.k = context.rope->apply(normed_heads(LinearId::k, NormId::key, spec.kv_head_count), first_position);
   out.k = transformed(context, Site::k_cache, tapped(tap, Site::key, std::move(out.k)));
+  if (block.key_mean.defined()) out.k = out.k - block.key_mean;
   out.k = tapped(tap, Site::k_cache, std::move(out.k));
   out.v = tapped(tap, Site::v_cache, heads(LinearId::v, spec.kv_head_count));
   return out;

@@ -22,6 +22,7 @@ struct Linear {
 struct Block {
   PerNorm<at::Tensor> norms;
   PerLinear<Linear> linears;
+  at::Tensor key_mean;  // [kv_heads, head_dim], taken out of every token's K as it goes to the cache; or undefined
 
   Linear& operator[](LinearId id) { return linears[id]; }
   const Linear& operator[](LinearId id) const { return linears[id]; }
@@ -82,7 +83,8 @@ at::Tensor apply(const Linear& linear, const at::Tensor& x);
 
 /// x [batch, tokens, hidden] -> what q, k and v_proj read (tapped qkv_input).
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
-/// Projections, RoPE from `first_position` on (prefix counted), transforms; taps query, key, k_cache, v_cache.
+/// Projections, RoPE from `first_position` on (prefix counted), transforms, K's mean; taps query, key, k_cache,
+/// v_cache.
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
                 const Tap& tap);
 /// softmax(scale * Q [K_prefix K]^T) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer

@@ -175,6 +175,27 @@ TEST_F(BlockTest, OnlineRotationsCancel) {
   EXPECT_GT(max_difference(forward(rotated, context, x), expected), 1e-2);
 }
 
+// A vector that is taken out of all keys, the prefix's too, adds the same to all scores of a query.
+TEST_F(BlockTest, KeysWithoutTheirMeanGiveTheSameBlock) {
+  context = rotated_online.block(0);
+  const at::Tensor x = at::randn({2, 60, spec.hidden_size}, f64);
+  const at::Tensor prefix_x = at::randn({1, 3, spec.hidden_size}, f64);
+  Block centered = block;
+  centered.key_mean = 3 * at::randn({spec.kv_head_count, spec.head_dim}, f64);
+  KeyValue prefix, centered_prefix;
+  forward(block, context, prefix_x, {}, &prefix);
+  forward(centered, context, prefix_x, {}, &centered_prefix);
+  EXPECT_LT(max_difference(centered_prefix.key + centered.key_mean, prefix.key), 1e-12);
+  for (const std::int64_t window : {0, 11}) {
+    context.window = window;
+    context.prefix = &prefix;
+    const at::Tensor expected = forward(block, context, x);
+    EXPECT_GT(max_difference(forward(centered, context, x), expected), 1e-2);  // keys of two kinds
+    context.prefix = &centered_prefix;
+    EXPECT_LT(max_difference(forward(centered, context, x), expected), 1e-12);
+  }
+}
+
 TEST_F(BlockTest, TapsVisitEverySiteInOrderWithItsShape) {
   const Hadamard r4(spec.intermediate_size, f64);
   context = rotated_online.block(0);

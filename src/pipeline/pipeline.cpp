@@ -50,12 +50,13 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     SiteTransforms online;
     nn::Block block = task.model.block(index, online);
     task.contexts.set_transforms(index, online);
+    const bool done = finished.contains(index);
+    block.key_mean = search.key_mean(block, task.contexts.block(index), prefix.length());
     // 2. Its prefix.
     const nn::KeyValue* pinned = prefix.advance(block, index);
     const nn::BlockContext context = task.contexts.block(index, pinned);
     // 3. The ranges of what has a static scale.
     const SiteStatistics ranges = statistics.advance(index, block, context);
-    const bool done = finished.contains(index);
     tuning.advance_target(block, context, !done);
     QuantizedBlock quantized;
     std::optional<Tuning> tuned;

@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "pipeline/prefix.h"
+#include "pipeline/streams.h"
+#include "pipeline/transformed_model.h"
 
 namespace pq::quant {
 namespace {
@@ -93,6 +95,40 @@ TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
   const std::string first = bytes(5, "pq_seed_a");
   EXPECT_TRUE(first == bytes(5, "pq_seed_b"));
   EXPECT_FALSE(first == bytes(6, "pq_seed_c"));
+}
+
+TEST_F(Pipeline, TakesTheMeanOfTheCalibrationOutOfEveryKey) {
+  Recipe recipe = quick("w4a8kv4-static");
+  recipe.search.samples = 1;
+  ASSERT_TRUE(centers_keys(recipe));
+  const auto quantized = [&](bool center) {
+    recipe.kv_center_keys = center;
+    const std::string out = write(recipe, {13, 1}, center ? "pq_centered" : "pq_not_centered");
+    return io::QuantizedCheckpoint::open(out);
+  };
+  const io::QuantizedCheckpoint with = quantized(true), without = quantized(false);
+  const ModelSpec& spec = checkpoint.spec();
+  const std::vector<float>& mean = with.block(0).key_mean;
+  ASSERT_EQ(mean.size(), static_cast<std::size_t>(spec.kv_size()));
+  EXPECT_TRUE(without.block(0).key_mean.empty());
+
+  // The first block's stream is the embedding, so that the mean follows from the definition.
+  recipe.kv_center_keys = true;
+  const TransformedModel model(checkpoint, recipe, floats);
+  nn::ModelContext contexts(spec, online_rotations(spec, recipe.rotate), 128, floats);
+  SiteTransforms online;
+  const nn::Block block = model.block(0, online);
+  contexts.set_transforms(0, online);
+  const at::Tensor stream = model.embed(to_token_tensor(behind_prefix(data(recipe), {13, 1}).search, floats.device()));
+  const nn::BlockContext context = contexts.block(0);
+  const at::Tensor keys = nn::project_qkv(block, context, nn::qkv_input(block, context, stream, {}), 2, {}).k;
+  const at::Tensor expected = keys.mean(at::IntArrayRef{0, 1}).flatten();
+  EXPECT_TRUE(at::allclose(from_floats(mean, {spec.kv_size()}, floats), expected, 1e-4, 1e-5));
+  EXPECT_GT(expected.abs().max().item<float>(), 0.01F);
+
+  const nn::KeyValue centered = restore_prefix(with.prefix().blocks[0], spec, 2, floats);
+  const nn::KeyValue plain = restore_prefix(without.prefix().blocks[0], spec, 2, floats);
+  EXPECT_TRUE(at::allclose(centered.key + expected.view({spec.kv_head_count, spec.head_dim}), plain.key, 1e-2, 1e-2));
 }
 
 TEST_F(Pipeline, SixteenBitsEverywhereIsTheModelItself) {

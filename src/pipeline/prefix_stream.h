@@ -19,6 +19,7 @@ class PrefixStream {
   PrefixStream(const TransformedModel& model, const nn::ModelContext& contexts, const std::vector<std::int32_t>& ids);
 
   bool empty() const { return !stream_.defined(); }
+  std::int64_t length() const { return prefix_.length; }
   /// Goes through block `index`. The block's prefix, valid until the next call; null without one. Throws
   /// UnsupportedError for values beyond the range of binary16.
   const nn::KeyValue* advance(const nn::Block& block, std::int64_t index);

@@ -8,6 +8,7 @@
 #include "base/communicator.h"
 #include "base/log.h"
 #include "base/phase_timer.h"
+#include "nn/batches.h"
 #include "pipeline/streams.h"
 #include "quant/start_search.h"
 #include "tuning/exchange.h"
@@ -22,6 +23,22 @@ SearchStream::SearchStream(const TransformedModel& model, const Recipe& recipe, 
       static_cast<std::uint64_t>(data.search.samples() * data.search.length() * spec_.hidden_size) * sizeof(float);
   stream_ = embedded_stream(model, data.search, StreamPlace::choose(bytes, directories.asked, directories.scratch));
   log_stream("search", stream_);
+}
+
+at::Tensor SearchStream::key_mean(const nn::Block& block, const nn::BlockContext& context,
+                                  std::int64_t first_position) const {
+  if (!centers_keys(recipe_)) return {};
+  const at::Tensor& weight = block[LinearId::k].weight;
+  at::Tensor mean = at::zeros({spec_.kv_head_count, spec_.head_dim}, weight.options());
+  Communicator& processes = Communicator::world();
+  if (processes.is_root()) {
+    const std::int64_t count = std::min(search_sequences_, nn::sequences_together(stream_.size(1)));
+    const at::Tensor x = stream_.narrow(0, 0, count).to(weight.device());
+    mean = nn::project_qkv(block, context, nn::qkv_input(block, context, x, {}), first_position, {})
+               .k.mean(at::IntArrayRef{0, 1});
+  }
+  broadcast(processes, mean);
+  return mean;
 }
 
 BlockStart SearchStream::find_start(std::int64_t index, nn::Block block, const nn::BlockContext& context,

@@ -39,6 +39,9 @@ nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, cons
   for (const NormRow& norm : all_norms(spec)) {
     restored.norms[norm.id] = from_floats(block.norms[norm.id], {norm.size}, options);
   }
+  if (!block.key_mean.empty()) {
+    restored.key_mean = from_floats(block.key_mean, {spec.kv_head_count, spec.head_dim}, options);
+  }
   for (const LinearId id : all_linears) {
     restored[id] = unpack_linear(block.linears[id], linear_shape(spec, id), recipe.weight, options);
   }

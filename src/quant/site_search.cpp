@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 #include <map>
 
 #include "base/random.h"
@@ -112,48 +111,37 @@ SiteChoice search_heads(const QuantizerFormat& format, const MinMaxTensors& rang
   return choice;
 }
 
-/// The attention probabilities of a sample of queries against all keys.
-class SampledProbabilities {
+/// The scores of a sample of queries against all keys that each of them sees.
+class SampledScores {
  public:
-  SampledProbabilities(const nn::Qkv& qkv, const nn::BlockContext& context) : prefix_(context.prefix) {
+  SampledScores(const nn::Qkv& qkv, const nn::BlockContext& context) : keys_(qkv.k) {
     const std::int64_t batch = qkv.q.size(0), tokens = qkv.q.size(1), dim = qkv.q.size(3);
     const std::int64_t kv_heads = qkv.k.size(2), group = qkv.q.size(2) / kv_heads;
     const std::int64_t count = std::min(queries_in_sample, tokens);
     const auto integers = qkv.q.options().dtype(at::kLong);
     // The last of `count` equal stretches: so that the mean query sees as many keys as the mean of all.
     const at::Tensor positions = (at::arange(1, count + 1, integers) * tokens).div(count, "floor") - 1;
-    queries_ = (qkv.q.index_select(1, positions) * context.spec->score_scale())
+    queries_ = qkv.q.index_select(1, positions)
                    .view({batch, count, kv_heads, group, dim})
                    .permute({0, 2, 1, 3, 4})
                    .reshape({batch * kv_heads, count * group, dim});
     const at::Tensor key = at::arange(tokens, integers);
     at::Tensor hidden = key > positions.unsqueeze(1);
     if (context.window > 0) hidden = hidden.logical_or(key <= positions.unsqueeze(1) - context.window);
-    const at::Tensor body =
-        at::zeros(hidden.sizes(), qkv.q.options()).masked_fill(hidden, -std::numeric_limits<double>::infinity());
-    mask_ = at::cat({at::zeros({count, pinned()}, qkv.q.options()), body}, 1).repeat_interleave(group, 0);
-    kv_heads_ = kv_heads;
-    target_ = of(qkv.k);
+    hidden_ = hidden.repeat_interleave(group, 0);
   }
 
-  /// Squared error of each KV head [kv_heads] with these keys.
+  /// Squared error of each KV head [kv_heads] with these keys instead.
   at::Tensor error(const at::Tensor& keys) const {
-    return (of(keys) - target_).square_().sum({1, 2}, false, at::kDouble).view({-1, kv_heads_}).sum(0).to(at::kCPU);
+    const at::Tensor columns = (keys - keys_).permute({0, 2, 3, 1}).reshape({-1, keys.size(3), keys.size(1)});
+    const at::Tensor errors = at::bmm(queries_, columns).masked_fill_(hidden_, 0);
+    return errors.square_().sum({1, 2}, false, at::kDouble).view({-1, keys.size(2)}).sum(0).to(at::kCPU);
   }
 
  private:
-  std::int64_t pinned() const { return prefix_ == nullptr ? 0 : prefix_->length(); }
-  at::Tensor of(const at::Tensor& own) const {
-    const at::Tensor keys = pinned() == 0 ? own : at::cat({prefix_->key.expand({own.size(0), -1, -1, -1}), own}, 1);
-    const at::Tensor columns = keys.permute({0, 2, 3, 1}).reshape({-1, keys.size(3), keys.size(1)});
-    return at::softmax(at::bmm(queries_, columns).add_(mask_), -1);
-  }
-
-  const nn::KeyValue* prefix_;
-  std::int64_t kv_heads_ = 0;
+  at::Tensor keys_;     // [batch, tokens, kv_heads, head_dim]
   at::Tensor queries_;  // [batch * kv_heads, queries * group, head_dim]
-  at::Tensor mask_;     // [queries * group, pinned + tokens]
-  at::Tensor target_;   // [batch * kv_heads, queries * group, pinned + tokens]
+  at::Tensor hidden_;   // [queries * group, tokens]
 };
 
 /// A dynamic cache quantizer by the error that `error_of` gives for it.
@@ -225,14 +213,14 @@ SiteChoice search_input(Site site, const QuantizerFormat& format, const at::Tens
 
 SiteChoice search_keys(const QuantizerFormat& format, const nn::Qkv& qkv, const nn::BlockContext& context,
                        const MinMaxTensors& range) {
-  const SampledProbabilities probabilities(qkv, context);
+  const SampledScores scores_of(qkv, context);
   if (!format.is_static()) {
     return search_cache_clip(Site::k_cache, format, [&](const SiteFakeQuantizer& quantizer) {
-      return probabilities.error(quantizer(qkv.k)).sum().item<double>();
+      return scores_of.error(quantizer(qkv.k)).sum().item<double>();
     });
   }
   return search_heads(format, range, [&](const ScaleTensors& scales) {
-    return probabilities.error(SiteFakeQuantizer(Site::k_cache, format, scales)(qkv.k));
+    return scores_of.error(SiteFakeQuantizer(Site::k_cache, format, scales)(qkv.k));
   });
 }
 

@@ -30,8 +30,9 @@ at::Tensor sketch(const std::vector<at::Tensor>& weights, std::int64_t rows, std
 SiteChoice search_input(Site site, const QuantizerFormat& format, const at::Tensor& x, const at::Tensor& weights,
                         const MinMaxTensors& range);
 
-/// Searches K's quantizer: the smallest squared error of the attention probabilities, of a sample of the queries. One
-/// factor a KV head where it is static.
+/// Searches K's quantizer: the smallest squared error of the scores, of a sample of the queries against all keys that
+/// they see (of the attention probabilities it would be that of a few sharp heads: worse on real models). One factor a
+/// KV head where it is static.
 SiteChoice search_keys(const QuantizerFormat& format, const nn::Qkv& qkv, const nn::BlockContext& context,
                        const MinMaxTensors& range);
 /// Searches V's quantizer: the smallest squared error of V itself. v [batch, tokens, kv_heads, head_dim].

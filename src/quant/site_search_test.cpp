@@ -97,22 +97,18 @@ class CacheSearch : public testing::Test {
     qkv = nn::project_qkv(block, context, nn::qkv_input(block, context, x, {}), 2, {});
     qkv.k.mul_(at::randn({1, 1, 2, 8}).exp());
   }
-  /// Error of each KV head's probabilities, all queries, from plain attention.
-  at::Tensor probability_error(const at::Tensor& keys) const {
+  /// Error of each KV head's scores, of all queries against the keys that they see, from the definition.
+  at::Tensor score_error(const at::Tensor& keys) const {
+    const std::int64_t tokens = keys.size(1);
+    const at::Tensor at_token = at::arange(tokens);
+    const at::Tensor age = at_token.unsqueeze(1) - at_token;  // [queries, keys]
+    at::Tensor seen = age >= 0;
+    if (context.window > 0) seen = seen.logical_and(age < context.window);
     at::Tensor sum = at::zeros({2}, at::kDouble);
-    for (std::int64_t head = 0; head < 2; ++head) {
-      std::vector<at::Tensor> all;
-      for (const at::Tensor& k : {keys, qkv.k}) {
-        at::Tensor joined;
-        nn::attention_probabilities(
-            qkv.q.narrow(2, head * 2, 2),
-            at::cat({prefix.key.narrow(2, head, 1).expand({2, -1, -1, -1}), k.narrow(2, head, 1)}, 1), 2,
-            context.window, spec.score_scale(), [&](const nn::AttentionTile&, std::int64_t, const at::Tensor& p) {
-              joined = joined.defined() ? at::cat({joined, p.flatten()}) : p.flatten();
-            });
-        all.push_back(joined);
-      }
-      sum[head] = (all[0] - all[1]).square().sum(at::kDouble);
+    for (std::int64_t head = 0; head < 4; ++head) {
+      const at::Tensor errors = (keys - qkv.k).select(2, head / 2);  // [batch, keys, head_dim]
+      const at::Tensor scores = at::bmm(qkv.q.select(2, head), errors.transpose(1, 2));
+      sum[head / 2] += (scores * seen).square().sum(at::kDouble);
     }
     return sum;
   }
@@ -132,12 +128,11 @@ TEST_F(CacheSearch, StaticKeyFactorsOfASampleServeAllQueries) {
     const MinMaxTensors range = static_slices(Site::k_cache, qkv.k);
     const SiteChoice choice = search_keys(format, qkv, context, range);
     ASSERT_EQ(choice.quantizer.scale.size(), 2U);
-    const at::Tensor found =
-        probability_error(SiteFakeQuantizer(Site::k_cache, format, choice.quantizer, at::kFloat)(qkv.k));
+    const at::Tensor found = score_error(SiteFakeQuantizer(Site::k_cache, format, choice.quantizer, at::kFloat)(qkv.k));
     for (int hundredths = 30; hundredths <= 110; hundredths += 5) {
       const at::Tensor clip = at::full({2}, static_cast<float>(hundredths) / 100);
       const ScaleTensors scales = slice_scales(range.min, range.max, clip, clip, format);
-      const at::Tensor other = probability_error(SiteFakeQuantizer(Site::k_cache, format, scales)(qkv.k));
+      const at::Tensor other = score_error(SiteFakeQuantizer(Site::k_cache, format, scales)(qkv.k));
       EXPECT_TRUE((found <= 1.15 * other).all().item<bool>()) << window << " " << hundredths;
     }
   }

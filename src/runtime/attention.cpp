@@ -72,7 +72,7 @@ class BlockAttention {
   const AttentionRows& rows_;
 };
 
-// The norm of Q or K, RoPE and transform for some KV heads of a row and the query heads that read them.
+// The norm of Q or K, RoPE and transform, and K's mean, for some KV heads of a row and the query heads that read them.
 void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::int64_t kv_heads,
                             std::byte* scratch) const {
   const std::int64_t dim = parts_.spec.head_dim;
@@ -94,7 +94,11 @@ void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::i
   };
   rotate_heads(rows_.query.row(row) + first_kv_head * group() * dim, kv_heads * group(), NormId::query,
                of_.query_transform);
-  rotate_heads(rows_.key.row(row) + first_kv_head * dim, kv_heads, NormId::key, of_.key_transform);
+  float* keys = rows_.key.row(row) + first_kv_head * dim;
+  rotate_heads(keys, kv_heads, NormId::key, of_.key_transform);
+  if (of_.key_mean.empty()) return;
+  const float* mean = of_.key_mean.data() + first_kv_head * dim;
+  for (std::int64_t i = 0; i < kv_heads * dim; ++i) keys[i] -= mean[i];
 }
 
 TokenParams BlockAttention::token_params(std::int64_t row) const {

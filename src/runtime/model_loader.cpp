@@ -52,6 +52,7 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
   const PerSite<SiteQuantizer>& sites = source.parameters.sites;
   packed.key = make_kv_quantizer(parts.kv, sites[Site::k_cache]);
   packed.value = make_kv_quantizer(parts.kv, sites[Site::v_cache]);
+  packed.key_mean = std::move(source.parameters.key_mean);
   const SiteTransforms& online = source.parameters.transforms;
   check_site_transforms(online, spec);
   packed.key_transform = transforms.get(online[Site::k_cache], spec.head_dim);

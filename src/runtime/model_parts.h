@@ -35,8 +35,9 @@ struct PackedBlock {
   LinearInput down_input;
   KvQuantizer key;
   KvQuantizer value;
-  AlignedBuffer prefix_key;    ///< float [kv_heads][prefix][padded_dim]
-  AlignedBuffer prefix_value;  ///< the same
+  std::vector<float> key_mean;  ///< [kv_heads, head_dim], or empty
+  AlignedBuffer prefix_key;     ///< float [kv_heads][prefix][padded_dim]
+  AlignedBuffer prefix_value;   ///< the same
   std::int64_t window = 0;
   std::size_t rope = 0;  ///< which of the model's tables
 

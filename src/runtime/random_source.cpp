@@ -117,6 +117,7 @@ BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64
   for (const Site site : quantized_sites) {
     source.parameters.sites[site] = random_site(spec, recipe.format_of(site));
   }
+  if (centers_keys(recipe)) source.parameters.key_mean.assign(index(spec.kv_size()), 0.125F);
   source.parameters.transforms = online_rotations(spec, recipe.rotate);
   source.owner = buffers;
   return source;

@@ -74,6 +74,9 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
   for (const NormRow& norm : all_norms(spec_)) {
     result.block.norms[norm.id] = from_floats(source.norms[norm.id], {norm.size}, options_);
   }
+  if (!source.key_mean.empty()) {
+    result.block.key_mean = from_floats(source.key_mean, {spec_.kv_head_count, spec_.head_dim}, options_);
+  }
   for (std::size_t i = 0; i < all_linears.size(); ++i) {
     const LinearId id = all_linears[i];
     const QuantizedLinear& linear = source.linears[id];

@@ -78,6 +78,16 @@ Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t blo
   return bound;
 }
 
+Matrix mean_bound(Matrix bound, const Matrix& reference, std::span<const float> mean) {
+  if (mean.empty()) return bound;
+  for (std::int64_t i = 0; i < bound.rows; ++i) {
+    for (std::size_t j = 0; j < mean.size(); ++j) {
+      bound.row(i)[j] += float_unit * (std::fabs(reference.row(i)[j]) + std::fabs(static_cast<double>(mean[j])));
+    }
+  }
+  return bound;
+}
+
 Matrix transform_bound(const Matrix& before, const SiteTransform& transform) {
   Matrix bound(before.rows, before.columns);
   for (std::int64_t i = 0; i < before.rows; ++i) {

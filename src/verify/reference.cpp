@@ -271,6 +271,13 @@ Matrix embed(const ModelSource& source, const ModelOptions& options, std::span<c
   return out;
 }
 
+void take_mean(Matrix& key, std::span<const float> mean) {
+  if (mean.empty()) return;
+  for (std::int64_t i = 0; i < key.rows; ++i) {
+    for (std::size_t j = 0; j < mean.size(); ++j) key.row(i)[j] -= static_cast<double>(mean[j]);
+  }
+}
+
 Matrix reference_block(const ModelSource& source, const BlockSource& block, std::int64_t block_index,
                        const ModelOptions& options, const Matrix& residual, const Decisions& chosen) {
   const ModelSpec& spec = source.spec;
@@ -309,6 +316,7 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
   Matrix key = normed_heads(linear(LinearId::k, h), parameters.norms[NormId::key], spec.rms_norm_eps);
   rotate(query, inverse_transposed(transforms[Site::k_cache]));
   rotate(key, transforms[Site::k_cache]);
+  take_mean(key, parameters.key_mean);
   key = quantized(Site::k_cache, key);
   const Matrix value = quantized(Site::v_cache, linear(LinearId::v, h));
   const Matrix attended = attend(spec, spec.window_of_block(block_index), query, key, value,

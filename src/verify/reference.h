@@ -34,6 +34,9 @@ Matrix rms_norm(const Matrix& x, std::span<const float> gamma, double eps);
 /// The rotary embedding of block `index` on rows of heads; row i stands at first_position + i.
 void apply_rope(Matrix& x, const ModelSpec& spec, std::int64_t index, std::int64_t first_position);
 
+/// Takes K's mean [kv_heads, head_dim] out of every row; nothing where it is empty.
+void take_mean(Matrix& key, std::span<const float> mean);
+
 /// What a site's quantizer makes of float32 rows.
 struct SiteCodes {
   std::vector<std::int32_t> codes;  ///< [rows, columns], as the checkpoint has them; empty without a quantizer

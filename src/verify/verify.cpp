@@ -49,7 +49,7 @@ class Verification {
   void check_linear(LinearId id, const RowBuffer& out);
   void check_residual(LinearId id);
   void check_heads(const std::string& tensor, const Matrix& product, NormId norm, const RowBuffer& after,
-                   const SiteTransform& transform);
+                   const SiteTransform& transform, std::span<const float> mean);
   void check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer, Matrix& held);
   void check_attention();
   void check_product();
@@ -178,9 +178,9 @@ void Verification::check_residual(LinearId id) {
   compare(std::string(tensor_names::linear_in_block(id)), residual_, reference, bound);
 }
 
-// Norm, RoPE and transform. The norm is the runtime's own, which is compared first.
+// Norm, RoPE, transform and K's mean. The norm is the runtime's own, which is compared first.
 void Verification::check_heads(const std::string& tensor, const Matrix& product, NormId norm, const RowBuffer& after,
-                               const SiteTransform& transform) {
+                               const SiteTransform& transform, std::span<const float> mean) {
   Matrix before = product;
   if (const std::vector<float>& gamma = parameters().norms[norm]; !gamma.empty()) {
     const auto size = static_cast<std::int64_t>(gamma.size());
@@ -196,8 +196,9 @@ void Verification::check_heads(const std::string& tensor, const Matrix& product,
   Matrix reference = before;
   apply_rope(reference, spec(), block_, parts_.prefix());
   apply_transform(transform, reference.values, spec().head_dim);
+  take_mean(reference, mean);
   compare(tensor, matrix_of(after, before.rows, before.columns), reference,
-          heads_bound(before, spec(), block_, transform));
+          mean_bound(heads_bound(before, spec(), block_, transform), reference, mean));
 }
 
 void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer,
@@ -228,8 +229,8 @@ void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& f
 
 void Verification::check_attention() {
   const SiteTransform& of_key = parameters().transforms[Site::k_cache];
-  check_heads("self_attn.query", query_, NormId::query, work_.query, inverse_transposed(of_key));
-  check_heads("self_attn.key", key_, NormId::key, work_.key, of_key);
+  check_heads("self_attn.query", query_, NormId::query, work_.query, inverse_transposed(of_key), {});
+  check_heads("self_attn.key", key_, NormId::key, work_.key, of_key, parameters().key_mean);
   Matrix key;
   Matrix value;
   check_cache(Site::k_cache, KvCache::Part::key, work_.key, packed().key, key);
