@@ -95,7 +95,7 @@ TEST_F(HubCache, SaysWhereItLookedAndHowToGetIt) {
   EXPECT_THAT(resolve_error(model_), AllOf(HasSubstr("/nowhere/cache"), HasSubstr("nothing is downloaded"),
                                            HasSubstr("hf download some-org/Some.Name_7B")));
   EXPECT_THAT(resolve_error("./no/such/place"), HasSubstr("no such directory"));
-  EXPECT_THAT(resolve_error("../x"), HasSubstr("no such directory"));
+  EXPECT_THAT(resolve_error("../no-such-model"), HasSubstr("no such directory"));
   EXPECT_THAT(resolve_error(""), HasSubstr("empty"));
 }
 
