@@ -114,7 +114,11 @@ void check_target(const fs::path& path, const OutputKind& kind, bool replace) {
     throw InputError(path.string(), "is a mount point, which cannot be replaced", "name a directory inside of it");
   }
   if (directory && fs::is_empty(path, code)) return;
-  if (!replace) throw InputError(path.string(), "already exists", "choose another -o, or --force to replace it");
+  if (!replace) {
+    const bool replaceable = directory && fs::exists(path / kind.marker, code);
+    throw InputError(path.string(), "already exists",
+                     replaceable ? "choose another -o, or --force to replace it" : elsewhere);
+  }
   if (!directory) throw InputError(path.string(), "is a file and will not be replaced", elsewhere);
   if (!fs::exists(path / kind.marker, code)) {
     throw InputError(path.string(),

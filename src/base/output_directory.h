@@ -41,8 +41,8 @@ class OutputDirectory {
   /// long work.
   static void check(const std::filesystem::path& path, const OutputKind& kind, bool replace,
                     Unfinished unfinished = Unfinished::discard, bool replace_unfinished = false);
-  /// Without commit(), removes what was written, except for what `Unfinished` keeps, and the directories above that were
-  /// made for it, as far as nothing else is in them.
+  /// Without commit(), removes what was written, except for what `Unfinished` keeps, and the directories above that
+  /// were made for it, as far as nothing else is in them.
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;

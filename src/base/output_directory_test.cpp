@@ -180,6 +180,7 @@ TEST(OutputDirectory, JudgesTheNameItself) {
   std::ofstream(dir / "file") << "x";
   EXPECT_THAT(refusal(dir / "file" / "out"), AllOf(HasSubstr("cannot be made"), HasSubstr("file is no directory")));
   EXPECT_THAT(refusal(dir / "file"), HasSubstr("is a file and will not be replaced"));
+  EXPECT_THAT(refusal(dir / "file", false), HasSubstr("already exists; choose another -o"));  // --force would not help
   EXPECT_THAT(refusal("/proc"), HasSubstr("is a mount point"));
   EXPECT_EQ(refusal(dir / "new" / "deep" / "out"), "none");
   EXPECT_EQ(refusal(dir / "new" / ""), "none");

@@ -116,8 +116,8 @@ struct Scores {
   double seconds = 0;
 };
 
-// A NaN or an infinity in a row that predicts something is a broken model, not a number to average. Its files are sound:
-// what they hold is finite, or they would not have been opened.
+// A NaN or an infinity in a row that predicts something is a broken model, not a number to average. Its files are
+// sound: what they hold is finite, or they would not have been opened.
 [[noreturn]] void throw_not_finite(std::string_view who, const LogitTile& tile, std::size_t row, std::int64_t chunk,
                                    std::int64_t position) {
   const auto logits = tile.logits(row);

@@ -22,9 +22,10 @@ void require(bool holds, std::string_view flag, double value, std::string_view a
                      fmt::format("{} takes logits beyond the range of float32", options.repetition_penalty),
                      "choose one nearer to 1");
   }
-  throw InputError("sampling", "the model's logits are not finite numbers",
-                   "weights or scales so large that float32 overflows on the way: pq verify shows the stage; quantize the "
-                   "model again, or get another copy of it");
+  throw InputError(
+      "sampling", "the model's logits are not finite numbers",
+      "weights or scales so large that float32 overflows on the way: pq verify shows the stage; quantize the "
+      "model again, or get another copy of it");
 }
 
 /// The order of the choices: likeliest first, of equally likely ones the lowest id.

@@ -71,9 +71,16 @@ constexpr std::array arithmetic_parts{"scal",   "multipl",   "softcap", "norm", 
                                       "clip",   "factor",    "sink",    "attention_type", "hidden_act", "activation",
                                       "act_fn", "logit_cap", "qk_",     "num_nextn",      "mup",        "layer_types"};
 /// Names that contain such a part and still change nothing when a trained model is run.
-constexpr std::array harmless_parts{"dropout",           "pdrop",  "initializer",   "aux_loss",
-                                    "loss_coef",         "z_loss", "max_lora_rank", "original_max_position_embeddings",
-                                    "num_logits_to_keep"};
+constexpr std::array harmless_parts{"dropout",
+                                    "pdrop",
+                                    "initializer",
+                                    "aux_loss",
+                                    "loss_coef",
+                                    "z_loss",
+                                    "max_lora_rank",
+                                    "original_max_position_embeddings",
+                                    "num_logits_to_keep",
+                                    "layer_norm_eps"};
 
 bool contains_any(std::string_view name, const auto& parts) {
   return std::any_of(parts.begin(), parts.end(),

@@ -57,7 +57,7 @@ TEST(HfConfig, ReadsTheSampleModel) {
 }
 
 TEST(HfConfig, KnowsTheNamesOfModelsWithoutAHead) {
-  EXPECT_NO_THROW(spec_of(R"({"architectures": ["LlamaModel"]})"));
+  EXPECT_NO_THROW(parse_config(with(R"({"architectures": ["LlamaModel"]})"), "config"));
   EXPECT_THAT(error_of<UnsupportedError>(R"({"architectures": ["MistralModel"]})"), HasSubstr("MistralModel"));
 }
 
