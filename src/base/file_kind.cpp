@@ -215,7 +215,7 @@ void refuse_missing(const fs::path& path) {
   if (const auto part = unfinished_download(path.parent_path(), path.filename().string())) {
     refuse(path, fmt::format("its download is incomplete ({} is there)", part->string()), how_to_download(path));
   }
-  refuse(path, "no such file", "check the path");
+  refuse(path, "no such file", path == "-" ? "name /dev/stdin to read standard input" : "check the path");
 }
 
 std::optional<std::string> hub_repository(const fs::path& path) {

@@ -113,6 +113,7 @@ TEST(FileKind, ModelFilesAreOfTheirKind) {
 TEST(FileKind, AMissingFileSaysWhy) {
   const fs::path dir = fresh_directory("pq_missing");
   EXPECT_EQ(missing(dir / "config.json"), (dir / "config.json").string() + ": no such file; check the path");
+  EXPECT_EQ(missing("-"), "-: no such file; name /dev/stdin to read standard input");
   std::ofstream(dir / "config.json.incomplete") << "x";
   EXPECT_THAT(missing(dir / "config.json"), HasSubstr("its download is incomplete"));
 

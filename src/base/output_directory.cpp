@@ -10,6 +10,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file_kind.h"
@@ -30,6 +31,20 @@ void make_directory(const fs::path& path) {
   if (code)
     throw SystemError(path.string(), fmt::format("cannot make the directory: {}", code.message()),
                       "choose another place");
+}
+
+/// The directories that make_directory(path) would make, the innermost first.
+std::vector<fs::path> missing_directories(fs::path path) {
+  std::vector<fs::path> missing;
+  for (; !exists_or_dangles(path); path = parent_directory(path)) missing.push_back(path);
+  return missing;
+}
+
+/// Those that are empty.
+void remove_directories(const std::vector<fs::path>& innermost_first) noexcept {
+  for (const fs::path& path : innermost_first) {
+    if (::rmdir(path.c_str()) != 0) return;
+  }
 }
 
 /// Without "." and slashes at its end.
@@ -99,7 +114,11 @@ void check_target(const fs::path& path, const OutputKind& kind, bool replace) {
     throw InputError(path.string(), "is a mount point, which cannot be replaced", "name a directory inside of it");
   }
   if (directory && fs::is_empty(path, code)) return;
-  if (!replace) throw InputError(path.string(), "already exists", "choose another -o, or --force to replace it");
+  if (!replace) {
+    const bool replaceable = directory && fs::exists(path / kind.marker, code);
+    throw InputError(path.string(), "already exists",
+                     replaceable ? "choose another -o, or --force to replace it" : elsewhere);
+  }
   if (!directory) throw InputError(path.string(), "is a file and will not be replaced", elsewhere);
   if (!fs::exists(path / kind.marker, code)) {
     throw InputError(path.string(),
@@ -146,10 +165,12 @@ OutputDirectory::OutputDirectory(const fs::path& path, OutputKind kind, bool rep
       unfinished_(unfinished),
       replace_(replace) {
   check(path_, kind_, replace, Unfinished::keep);
-  if (!path_.parent_path().empty()) make_directory(path_.parent_path());
-  make_directory(partial_);
-  lock_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  const fs::path parent = parent_directory(path_);
+  made_parents_ = missing_directories(parent);
   try {
+    make_directory(parent);
+    make_directory(partial_);
+    lock_ = ::open(partial_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (lock_ < 0 || ::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
       throw InputError(partial_.string(), "another run is writing here", "wait for it, or choose another -o");
     }
@@ -157,6 +178,7 @@ OutputDirectory::OutputDirectory(const fs::path& path, OutputKind kind, bool rep
     clear(!replace_unfinished);  // a dead run's half-written output
     OutputFile(partial_ / partial_marker).finish();
   } catch (...) {
+    remove_directories(made_parents_);
     if (lock_ >= 0) ::close(lock_);
     throw;
   }
@@ -165,7 +187,8 @@ OutputDirectory::OutputDirectory(const fs::path& path, OutputKind kind, bool rep
 OutputDirectory::~OutputDirectory() {
   if (!committed_) {
     clear(unfinished_ == Unfinished::keep);
-    ::rmdir(partial_.c_str());  // fails, rightly, when something was kept
+    // Fails, rightly, when something was kept.
+    if (::rmdir(partial_.c_str()) == 0) remove_directories(made_parents_);
   }
   ::close(lock_);
 }

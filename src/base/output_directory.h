@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace pq {
 
@@ -40,7 +41,8 @@ class OutputDirectory {
   /// long work.
   static void check(const std::filesystem::path& path, const OutputKind& kind, bool replace,
                     Unfinished unfinished = Unfinished::discard, bool replace_unfinished = false);
-  /// Without commit(), removes what was written, except for what `Unfinished` keeps.
+  /// Without commit(), removes what was written, except for what `Unfinished` keeps, and the directories above that
+  /// were made for it, as far as nothing else is in them.
   ~OutputDirectory();
   OutputDirectory(const OutputDirectory&) = delete;
   OutputDirectory& operator=(const OutputDirectory&) = delete;
@@ -57,6 +59,7 @@ class OutputDirectory {
 
   std::filesystem::path path_;
   std::filesystem::path partial_;
+  std::vector<std::filesystem::path> made_parents_;  ///< the innermost first
   OutputKind kind_;
   Unfinished unfinished_;
   int lock_ = -1;

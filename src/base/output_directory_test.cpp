@@ -64,6 +64,32 @@ TEST(OutputDirectory, AppearsWholeOrNotAtAll) {
   EXPECT_THROW(OutputDirectory(dir / "precious", "config.json", true), InputError);
 }
 
+TEST(OutputDirectory, ADirectoryAboveThatWasMadeGoesToo) {
+  const fs::path dir = fresh_directory("pq_output_above");
+  { const OutputDirectory target(dir / "a/b/c", "config.json", false); }
+  EXPECT_TRUE(fs::is_empty(dir));
+  {
+    const OutputDirectory target(dir / "a/b/c", "config.json", false);
+    std::ofstream(dir / "a" / "of another") << "x";
+  }
+  EXPECT_TRUE(fs::exists(dir / "a" / "of another"));  // not empty any more
+  EXPECT_FALSE(fs::exists(dir / "a" / "b"));
+  fs::create_directory(dir / "a" / "b");
+  { const OutputDirectory target(dir / "a/b/c", "config.json", false); }
+  EXPECT_TRUE(fs::exists(dir / "a" / "b"));  // was there before
+  {
+    const OutputDirectory target(dir / "d/e", "config.json", false, Unfinished::keep);
+    fs::create_directory(target.resume());
+    std::ofstream(target.resume() / "block") << "x";
+  }
+  EXPECT_TRUE(fs::exists(dir / "d" / "e.partial" / "resume" / "block"));
+  {
+    OutputDirectory target(dir / "f/g", "config.json", false);
+    target.commit();
+  }
+  EXPECT_TRUE(fs::is_directory(dir / "f" / "g"));
+}
+
 TEST(OutputDirectory, UnfinishedWorkStaysUntilItIsFinishedOrReplaced) {
   const fs::path dir = fresh_directory("pq_unfinished");
   const fs::path out = dir / "out";
@@ -154,6 +180,7 @@ TEST(OutputDirectory, JudgesTheNameItself) {
   std::ofstream(dir / "file") << "x";
   EXPECT_THAT(refusal(dir / "file" / "out"), AllOf(HasSubstr("cannot be made"), HasSubstr("file is no directory")));
   EXPECT_THAT(refusal(dir / "file"), HasSubstr("is a file and will not be replaced"));
+  EXPECT_THAT(refusal(dir / "file", false), HasSubstr("already exists; choose another -o"));  // --force would not help
   EXPECT_THAT(refusal("/proc"), HasSubstr("is a mount point"));
   EXPECT_EQ(refusal(dir / "new" / "deep" / "out"), "none");
   EXPECT_EQ(refusal(dir / "new" / ""), "none");

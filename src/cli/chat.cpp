@@ -175,7 +175,12 @@ class Chat {
     require_utf8(line, where);
     ChatInput input = input_;
     input.messages.push_back({{"role", "user"}, {"content", line}});
-    const std::vector<std::int32_t> tokens = tokenizer_.encode(template_.render(input), false);
+    const std::string prompt = template_.render(input);
+    if (prompt.empty()) {
+      throw InputError(where, "the chat template makes nothing of the conversation",
+                       "mend it, or choose another with --chat-template");
+    }
+    const std::vector<std::int32_t> tokens = tokenizer_.encode(prompt, false);
     if (static_cast<std::int64_t>(tokens.size()) > generator_->context()) {
       throw InputError(where,
                        fmt::format("the conversation has {} tokens with it, but the context holds {}", tokens.size(),

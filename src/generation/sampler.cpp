@@ -15,6 +15,19 @@ void require(bool holds, std::string_view flag, double value, std::string_view a
   if (!holds) throw InputError(flag, fmt::format("{} is out of range", value), allowed);
 }
 
+/// Which of the two took the scores beyond numbers.
+[[noreturn]] void refuse_scores(std::span<const float> logits, const SamplingOptions& options) {
+  if (std::all_of(logits.begin(), logits.end(), [](float x) { return x < std::numeric_limits<float>::infinity(); })) {
+    throw InputError("--repetition-penalty",
+                     fmt::format("{} takes logits beyond the range of float32", options.repetition_penalty),
+                     "choose one nearer to 1");
+  }
+  throw InputError(
+      "sampling", "the model's logits are not finite numbers",
+      "weights or scales so large that float32 overflows on the way: pq verify shows the stage; quantize the "
+      "model again, or get another copy of it");
+}
+
 /// The order of the choices: likeliest first, of equally likely ones the lowest id.
 constexpr auto before = [](const auto& a, const auto& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
@@ -27,7 +40,8 @@ void SamplingOptions::validate() const {
   require(top_k >= 0, "--top-k", static_cast<double>(top_k), "choose 0 (off) or more");
   require(top_p > 0 && top_p <= 1, "--top-p", top_p, "choose more than 0 and at most 1 (off)");
   require(min_p >= 0 && min_p <= 1, "--min-p", min_p, "choose at least 0 (off) and at most 1");
-  require(std::isfinite(repetition_penalty) && repetition_penalty > 0, "--repetition-penalty", repetition_penalty,
+  const auto penalty = static_cast<float>(repetition_penalty);
+  require(penalty > 0 && std::isfinite(penalty), "--repetition-penalty", repetition_penalty,
           "choose more than 0; 1 is off");
   require(repetition_window >= 0, "--repetition-window", static_cast<double>(repetition_window),
           "choose 0 (the whole text) or more");
@@ -68,10 +82,7 @@ void Sampler::load(std::span<const float> logits) {
     is_bad |= !(score < infinity);
     max_score_ = std::max(max_score_, score);
   }
-  if (is_bad) {
-    throw InputError("sampling", "the model's logits are not finite numbers",
-                     "the checkpoint is damaged or its quantization failed; pq verify compares it with the reference");
-  }
+  if (is_bad) refuse_scores(logits, options_);
   if (max_score_ == -infinity)
     throw InputError("sampling", "every token is ruled out", "use a smaller --repetition-penalty");
   best_ = static_cast<std::int32_t>(std::find(scores_.begin(), scores_.end(), max_score_) - scores_.begin());

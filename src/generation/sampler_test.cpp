@@ -208,6 +208,17 @@ TEST(Sampler, RefusesLogitsThatAreNoNumbers) {
   EXPECT_THROW(sampler.sample({}), InputError);
 }
 
+TEST(Sampler, BlamesTheModelOnlyForItsOwnLogits) {
+  Sampler sampler({.temperature = 1, .repetition_penalty = 1e-30});
+  sampler.accept(1);
+  try {
+    sampler.sample(std::vector<float>{1, 1e20F, 2});
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), testing::StartsWith("--repetition-penalty: 1e-30 takes logits beyond the range"));
+  }
+}
+
 TEST(SamplingOptions, ErrorsNameTheFlag) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   const struct {
@@ -221,6 +232,7 @@ TEST(SamplingOptions, ErrorsNameTheFlag) {
       {{.top_p = 1.01}, "--top-p: 1.01 is out of range; choose more than 0 and at most 1 (off)"},
       {{.min_p = 2}, "--min-p: 2 is out of range; choose at least 0 (off) and at most 1"},
       {{.repetition_penalty = 0}, "--repetition-penalty: 0 is out of range; choose more than 0; 1 is off"},
+      {{.repetition_penalty = 1e-60}, "--repetition-penalty: 1e-60 is out of range; choose more than 0; 1 is off"},
       {{.repetition_window = -1}, "--repetition-window: -1 is out of range; choose 0 (the whole text) or more"},
   };
   for (const auto& row : rows) {

@@ -122,10 +122,14 @@ void HfCheckpoint::check_tensors() const {
   for (TensorDeclaration& declaration : required_tensors(spec_)) {
     if (declaration.name == tensor_names::embedding) declaration.name = embedding_name_;
     if (!has(declaration.name)) {
-      throw FormatError(tensors_->file(),
-                        fmt::format("there is no tensor '{}' (config.json asks for {})", declaration.name,
-                                    shape_text(declaration.shape)),
-                        "the checkpoint is incomplete, or config.json is of another model");
+      const bool headless = declaration.name == tensor_names::lm_head;
+      throw FormatError(
+          tensors_->file(),
+          fmt::format("there is no tensor '{}' (config.json asks for {}){}", declaration.name,
+                      shape_text(declaration.shape),
+                      headless ? ": this is a base model without head, and its embedding is not tied" : ""),
+          headless ? "use the checkpoint that was saved with its head (for causal language modelling)"
+                   : "the checkpoint is incomplete, or config.json is of another model");
     }
     tensor(declaration.name, declaration.shape);
     required.insert(declaration.name);

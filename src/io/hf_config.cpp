@@ -71,9 +71,16 @@ constexpr std::array arithmetic_parts{"scal",   "multipl",   "softcap", "norm", 
                                       "clip",   "factor",    "sink",    "attention_type", "hidden_act", "activation",
                                       "act_fn", "logit_cap", "qk_",     "num_nextn",      "mup",        "layer_types"};
 /// Names that contain such a part and still change nothing when a trained model is run.
-constexpr std::array harmless_parts{"dropout",           "pdrop",  "initializer",   "aux_loss",
-                                    "loss_coef",         "z_loss", "max_lora_rank", "original_max_position_embeddings",
-                                    "num_logits_to_keep"};
+constexpr std::array harmless_parts{"dropout",
+                                    "pdrop",
+                                    "initializer",
+                                    "aux_loss",
+                                    "loss_coef",
+                                    "z_loss",
+                                    "max_lora_rank",
+                                    "original_max_position_embeddings",
+                                    "num_logits_to_keep",
+                                    "layer_norm_eps"};
 
 bool contains_any(std::string_view name, const auto& parts) {
   return std::any_of(parts.begin(), parts.end(),
@@ -136,7 +143,10 @@ void check_architecture(const Fields& fields, const FamilyRow& row) {
   const Json* architectures = fields.find("architectures");
   if (architectures == nullptr || !architectures->is_array() || architectures->empty()) return;
   const Json& first = (*architectures)[0];
-  if (first == row.architecture) return;
+  // A model that was saved without its head is named after what it lacks: LlamaModel, Gemma3TextModel.
+  constexpr std::string_view with_head = "ForCausalLM";
+  const std::string stem(row.architecture.substr(0, row.architecture.size() - with_head.size()));
+  if (first == row.architecture || first == stem + "Model" || first == stem + "TextModel") return;
   throw UnsupportedError(fields.where(), fmt::format("architecture {} is not supported", Fields::brief(first)),
                          fmt::format("supported for {}: {}", row.model_type, row.architecture));
 }

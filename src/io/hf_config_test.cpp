@@ -56,6 +56,11 @@ TEST(HfConfig, ReadsTheSampleModel) {
   EXPECT_FALSE(spec.qkv_bias);
 }
 
+TEST(HfConfig, KnowsTheNamesOfModelsWithoutAHead) {
+  EXPECT_NO_THROW(parse_config(with(R"({"architectures": ["LlamaModel"]})"), "config"));
+  EXPECT_THAT(error_of<UnsupportedError>(R"({"architectures": ["MistralModel"]})"), HasSubstr("MistralModel"));
+}
+
 TEST(HfConfig, RefusesWhatItDoesNotCompute) {
   EXPECT_THAT(error_of<UnsupportedError>(R"({"model_type": "gemma2"})"),
               AllOf(HasSubstr("dir/config.json"), HasSubstr("'gemma2'"), HasSubstr("llama, mistral, qwen2, qwen3")));

@@ -95,7 +95,7 @@ TEST_F(HubCache, SaysWhereItLookedAndHowToGetIt) {
   EXPECT_THAT(resolve_error(model_), AllOf(HasSubstr("/nowhere/cache"), HasSubstr("nothing is downloaded"),
                                            HasSubstr("hf download some-org/Some.Name_7B")));
   EXPECT_THAT(resolve_error("./no/such/place"), HasSubstr("no such directory"));
-  EXPECT_THAT(resolve_error("../no-such-model"), HasSubstr("no such directory"));
+  EXPECT_THAT(resolve_error("../not there"), HasSubstr("no such directory"));
   EXPECT_THAT(resolve_error(""), HasSubstr("empty"));
 }
 
@@ -135,7 +135,7 @@ TEST_F(HubCache, ARevisionIsABranchATagOrACommit) {
   EXPECT_THAT(resolve_error(model_ + "@v2"),
               AllOf(HasSubstr("has other revisions of it only (0123aaaa, 0123bbbb, 4567cccc)"),
                     HasSubstr("hf download some-org/Some.Name_7B --revision v2")));
-  for (const char* revision : {"", "../x", "a b", "a..b", ".hidden"}) {
+  for (const char* revision : {"", "../not there", "a b", "a..b", ".hidden"}) {
     EXPECT_THAT(resolve_error(model_ + "@" + revision), HasSubstr("there is no such directory or file")) << revision;
   }
 }

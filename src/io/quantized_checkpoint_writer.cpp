@@ -178,6 +178,8 @@ void QuantizedCheckpointWriter::plan_shards(std::uint64_t max_shard_bytes) {
 void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source) {
   Json config = source.config();
   config["tie_word_embeddings"] = false;
+  // A model that was saved without its head has one now.
+  if (config.contains("architectures")) config["architectures"] = Json::array({source.spec().family->architecture});
   Json origin = Json::object();
   origin["program"] = fmt::format("prefixquant {}", version());
   origin["source"] = source.name();

@@ -1,11 +1,17 @@
 #include "io/text_model.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "base/error.h"
+#include "model/block_layout.h"
 
 namespace pq::io {
 namespace {
@@ -16,29 +22,69 @@ struct Holder {
 };
 constexpr std::array holders{Holder{"gemma3", "Gemma3ForCausalLM"}};
 
-/// How names begin in such a model, and in the language model alone; the first is how transformers before 4.52 had it.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 3> starts{{
+/// How names begin in such a model, and in the language model alone: as transformers before 4.52 had it, as later ones
+/// do, and as they save such a model without its head.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> starts{{
     {"language_model.model.", "model."},
     {"language_model.lm_head.", "lm_head."},
     {"model.language_model.", "model."},
+    {"language_model.", "model."},
 }};
 
-std::string alone(const std::string& name) {
-  for (const auto& [whole, part] : starts) {
-    if (name.starts_with(whole)) return std::string(part) + name.substr(whole.size());
+/// What wrapping a model for training leaves before every name (DistributedDataParallel, torch.compile, a module that
+/// holds the model).
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> wrappers{{
+    {"module.", ""},
+    {"_orig_mod.", ""},
+    {"model.model.", "model."},
+    {"model.lm_head.", "lm_head."},
+}};
+
+/// How names begin where the base model was saved alone (AutoModel).
+constexpr std::array<std::string_view, 4> base_starts{"embed_tokens.", "layers.", "norm.", "rotary_emb."};
+
+struct StandardName {
+  std::string name;
+  bool part = false;  ///< of the language model in a model for text and images
+};
+
+StandardName standard_name(std::string_view name) {
+  StandardName standard{std::string(name)};
+  const auto replace = [&](const auto& rows) {
+    for (const auto& [start, part] : rows) {
+      if (!standard.name.starts_with(start)) continue;
+      standard.name = std::string(part) + standard.name.substr(start.size());
+      return true;
+    }
+    return false;
+  };
+  while (replace(wrappers)) {
   }
-  return {};
+  standard.part = replace(starts);
+  for (const std::string_view start : base_starts) {
+    if (standard.name.starts_with(start)) standard.name.insert(0, "model.");
+  }
+  return standard;
 }
 
-class TextTensors : public TensorStore {
+bool same_values(const TensorView& a, const TensorView& b) {
+  return a.dtype == b.dtype && a.shape == b.shape && std::ranges::equal(a.bytes, b.bytes);
+}
+
+class RenamedTensors : public TensorStore {
  public:
-  explicit TextTensors(std::shared_ptr<const TensorStore> whole) : whole_(std::move(whole)) {
+  explicit RenamedTensors(std::shared_ptr<const TensorStore> whole, bool with_images) : whole_(std::move(whole)) {
     for (const std::string& name : whole_->names()) {
-      std::string part = alone(name);
-      if (part.empty() && name == "lm_head.weight") part = name;
-      if (part.empty()) continue;  // of the images' half
-      names_.push_back(part);
-      places_.emplace(std::move(part), name);
+      StandardName standard = standard_name(name);
+      if (with_images && !standard.part && standard.name != tensor_names::lm_head) continue;
+      const auto [place, added] = places_.emplace(standard.name, name);
+      if (added) {
+        names_.push_back(std::move(standard.name));
+      } else if (!same_values(whole_->tensor(place->second), whole_->tensor(name))) {
+        throw FormatError(whole_->file(),
+                          fmt::format("holds '{}' and '{}', two values of one tensor", place->second, name),
+                          "remove the one that is not meant");
+      }
     }
   }
   bool has(std::string_view name) const override { return places_.contains(std::string(name)); }
@@ -72,10 +118,15 @@ Json text_model_config(Json config) {
 }
 
 std::shared_ptr<const TensorStore> text_model_tensors(std::shared_ptr<const TensorStore> tensors) {
+  bool renamed = false;
+  bool with_images = false;
   for (const std::string& name : tensors->names()) {
-    if (!alone(name).empty()) return std::make_shared<TextTensors>(std::move(tensors));
+    const StandardName standard = standard_name(name);
+    renamed = renamed || standard.name != name;
+    with_images = with_images || standard.part;
   }
-  return tensors;
+  if (!renamed) return tensors;
+  return std::make_shared<RenamedTensors>(std::move(tensors), with_images);
 }
 
 }  // namespace pq::io

@@ -29,8 +29,16 @@ ExpressionPtr ExpressionParser::node(ExpressionKind kind, std::string text, Expr
   return made;
 }
 
+void ExpressionParser::note_unknown(std::string what) {
+  if (conditional) return;
+  if (open_ == 0) unsupported(what);
+  unknown_.push_back({std::move(what), current().line});
+}
+
 ExpressionPtr ExpressionParser::expression(bool with_conditional) {
   const Level level(*this);
+  const std::size_t unknown_before = unknown_.size();
+  ++open_;
   ExpressionPtr left = parse_or();
   while (with_conditional && take_name("if")) {
     ExpressionPtr made = node(ExpressionKind::conditional, {}, std::move(left), parse_or());
@@ -38,7 +46,9 @@ ExpressionPtr ExpressionParser::expression(bool with_conditional) {
     if (take_name("else")) otherwise = expression();
     adopt(*made, std::move(otherwise));
     left = std::move(made);
+    unknown_.resize(unknown_before);
   }
+  if (--open_ == 0 && !unknown_.empty()) unsupported(unknown_.front().what, unknown_.front().line);
   return left;
 }
 
@@ -318,7 +328,7 @@ ExpressionPtr ExpressionParser::filters(ExpressionPtr input, bool first_without_
     ExpressionPtr made = make(ExpressionKind::filter, expect_name());
     while (take_sign(".")) made->text += fmt::format(".{}", expect_name());
     made->filter = find_filter(made->text);
-    if (made->filter == nullptr) unsupported(fmt::format("the filter '{}' is not supported", made->text));
+    if (made->filter == nullptr) note_unknown(fmt::format("the filter '{}' is not supported", made->text));
     adopt(*made, std::move(input));
     if (is_sign("(")) parse_arguments(*made);
     input = std::move(made);
@@ -333,7 +343,7 @@ ExpressionPtr ExpressionParser::parse_test(ExpressionPtr operand) {
   while (take_sign(".")) name += fmt::format(".{}", expect_name());
   ExpressionPtr made = node(ExpressionKind::test, std::move(name), std::move(operand));
   made->test = find_test(made->text);
-  if (made->test == nullptr) unsupported(fmt::format("the test '{}' is not supported", made->text));
+  if (made->test == nullptr) note_unknown(fmt::format("the test '{}' is not supported", made->text));
   const TokenKind kind = current().kind;
   const bool takes_argument = kind == TokenKind::string || kind == TokenKind::integer || kind == TokenKind::real ||
                               is_sign("[") || is_sign("{") ||

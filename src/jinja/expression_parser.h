@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "jinja/syntax.h"
 #include "jinja/token_reader.h"
@@ -20,7 +21,17 @@ class ExpressionParser : public TokenReader {
   /// The filters behind `input`; the first without its '|' in {% filter name %}.
   ExpressionPtr filters(ExpressionPtr input, bool first_without_sign = false);
 
+  /// In an {% if %}, as in the parts of a conditional expression, a filter or test that is not known is an error only
+  /// where it is reached: templates ask `is defined` first. Elsewhere it is one at once.
+  bool conditional = false;
+
  private:
+  struct Unknown {
+    std::string what;
+    int line = 0;
+  };
+  void note_unknown(std::string what);
+
   ExpressionPtr make(ExpressionKind kind, std::string text = {}) const;
   /// Adds a child to a node, with its depth.
   void adopt(Expression& parent, ExpressionPtr child) const;
@@ -44,6 +55,9 @@ class ExpressionParser : public TokenReader {
   ExpressionPtr parse_filters_and_tests(ExpressionPtr operand);
   ExpressionPtr parse_test(ExpressionPtr operand);
   void parse_arguments(Expression& call);
+
+  std::vector<Unknown> unknown_;  // filters and tests of the outermost expression that is being read
+  int open_ = 0;                  // expressions around the current token
 };
 
 }  // namespace pq::jinja

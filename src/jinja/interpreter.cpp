@@ -273,8 +273,12 @@ class Interpreter {
       case ExpressionKind::call:
         return call(expression, frame);
       case ExpressionKind::filter:
+        if (expression.filter == nullptr)
+          run_.unsupported(fmt::format("the filter '{}' is not supported", expression.text));
         return expression.filter(run_, child(0), arguments(expression, frame));
       case ExpressionKind::test:
+        if (expression.test == nullptr)
+          run_.unsupported(fmt::format("the test '{}' is not supported", expression.text));
         return expression.test(run_, child(0), arguments(expression, frame));
       case ExpressionKind::negate:
         return negated(run_, child(0));

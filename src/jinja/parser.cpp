@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <utility>
 
 #include "base/error.h"
 #include "jinja/expression_parser.h"
@@ -68,11 +69,25 @@ class Parser {
 
   /// The same where variables are the body's own.
   Block inner_body(std::string_view end) {
+    const Conditional unconditional(in_, false);
     ++inner_;
     Block block = body(end);
     --inner_;
     return block;
   }
+
+  /// Whether what is read while it lives is reached on a condition. An inner body starts anew, as in Jinja.
+  class Conditional {
+   public:
+    Conditional(ExpressionParser& in, bool value) : in_(in), before_(std::exchange(in.conditional, value)) {}
+    ~Conditional() { in_.conditional = before_; }
+    Conditional(const Conditional&) = delete;
+    Conditional& operator=(const Conditional&) = delete;
+
+   private:
+    ExpressionParser& in_;
+    bool before_;
+  };
 
   Statement start(StatementKind kind) const {
     Statement statement;
@@ -98,6 +113,7 @@ class Parser {
       parse_with(made);
     } else if (word == "filter") {
       made.kind = StatementKind::filter;
+      const Conditional unconditional(in_, false);
       made.value = in_.filters(placeholder(), true);
       end_tag();
       made.body = inner_body("endfilter");
@@ -120,6 +136,7 @@ class Parser {
 
   void parse_if(Statement& made) {
     made.kind = StatementKind::branch;
+    const Conditional conditional(in_, true);
     for (;;) {
       ExpressionPtr condition = in_.expression_or_tuple(false);
       end_tag();
@@ -138,6 +155,7 @@ class Parser {
     parse_targets(made, false);
     if (!in_.take_name("in")) in_.error("'for' lacks its 'in'");
     made.value = in_.expression_or_tuple(false);
+    const Conditional unconditional(in_, false);
     if (in_.take_name("if")) made.condition = in_.expression();
     if (in_.is_name("recursive")) in_.unsupported("a recursive loop is not supported");
     end_tag();
@@ -177,6 +195,7 @@ class Parser {
     }
     if (made.unpacks) in_.error("'set' lacks its '='");
     made.kind = StatementKind::set_block;
+    const Conditional unconditional(in_, false);
     made.value = in_.filters(placeholder());
     end_tag();
     made.body = inner_body("endset");

@@ -34,8 +34,8 @@ TokenReader::Level::Level(TokenReader& reader) : reader_(reader) {
 }
 
 void TokenReader::error(std::string_view what) const { template_error(where_, current().line, what); }
-void TokenReader::unsupported(std::string_view what) const {
-  throw UnsupportedError(fmt::format("{}, line {}", where_, current().line), what,
+void TokenReader::unsupported(std::string_view what, int line) const {
+  throw UnsupportedError(fmt::format("{}, line {}", where_, line), what,
                          "choose another template with --chat-template");
 }
 

@@ -37,7 +37,8 @@ class TokenReader {
   /// FormatError and UnsupportedError that name the template and the line.
   [[noreturn]] void error(std::string_view what) const;
   [[noreturn]] void error_unexpected() const;
-  [[noreturn]] void unsupported(std::string_view what) const;
+  [[noreturn]] void unsupported(std::string_view what) const { unsupported(what, current().line); }
+  [[noreturn]] void unsupported(std::string_view what, int line) const;
 
   /// Counts one level of nesting while it lives.
   class Level {

@@ -48,6 +48,16 @@ std::uint64_t directory_bytes(const std::filesystem::path& directory) {
   return sum;
 }
 
+/// As a shell takes it for one word that is no flag.
+std::string shell_word(std::string word) {
+  constexpr std::string_view plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./@%+=:,-";
+  if (word.starts_with('-')) word.insert(0, "./");
+  if (word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+  return quoted + "'";
+}
+
 /// Whatever decides the result of a run: what a later one must share to go on where it stopped.
 Json fingerprint(quant::Preparation& preparation, const Recipe& recipe, const std::vector<std::int32_t>& prefix) {
   return {{"program", version()},
@@ -63,6 +73,7 @@ struct Destination {
   std::unique_ptr<io::ResumeJournal> journal;
   std::unique_ptr<io::QuantizedCheckpointWriter> writer;
   std::filesystem::path scratch;
+  std::filesystem::path out;  // without what the name has too much
 };
 
 /// Where a checkpoint's numbers come from, as it says itself.
@@ -147,6 +158,7 @@ int quantize(const Options& options, const CommonOptions& common) {
     auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_kind(),
                                                        options.force, Unfinished::keep, options.restart);
     destination.scratch = directory->partial();
+    destination.out = directory->path();
     destination.journal = std::make_unique<io::ResumeJournal>(
         directory->resume(), fingerprint(preparation, recipe, prefix), spec, recipe, header.transforms);
     if (destination.journal->resumed()) {
@@ -185,9 +197,10 @@ int quantize(const Options& options, const CommonOptions& common) {
     print_json(json);
     return 0;
   }
-  print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", options.out, recipe.name,
+  const std::string out = destination.out.string();
+  print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", out, recipe.name,
                            precision_name(recipe), prefix.empty() ? "none" : prefix_text,
-                           format_bytes(static_cast<double>(directory_bytes(options.out))), format_duration(seconds),
+                           format_bytes(static_cast<double>(directory_bytes(out))), format_duration(seconds),
                            format_bytes(static_cast<double>(memory.bytes()))));
   if (summary.outliers_measured && !prefix.empty()) {
     print_result(fmt::format(
@@ -196,7 +209,7 @@ int quantize(const Options& options, const CommonOptions& common) {
         summary.remaining.per_sequence, 100 * summary.remaining.sequence_share, summary.remaining.max_ratio));
   }
   print_result(fmt::format("next: pq eval {0} --text FILE --against {1}; pq run {0} --prompt TEXT; pq verify {0}\n",
-                           options.out, options.model));
+                           shell_word(out), shell_word(options.model)));
   return 0;
 }
 

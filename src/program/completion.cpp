@@ -124,6 +124,10 @@ std::string zsh_script(const std::vector<FlagRow>& rows) {
       "    'help:Show how a verb is used'\n"
       "{}"
       "  )\n"
+      "  if (( CURRENT == 2 )) && [[ $PREFIX == -* ]]; then\n"
+      "    compadd -- --version\n"
+      "    return\n"
+      "  fi\n"
       "  if (( CURRENT == 2 )) || [[ $words[2] == help ]]; then\n"
       "    _describe verb verbs\n"
       "    return\n"
@@ -149,7 +153,12 @@ std::string fish_script(const std::vector<FlagRow>& rows) {
         fmt::format("complete -c pq -n __fish_use_subcommand -fa {} -d {}\n", name, escaped(std::string(summary)));
   };
   add_verb("help", "Show how a verb is used");
-  for (const VerbRow& verb : verbs()) add_verb(verb.name, verb.summary);
+  for (const VerbRow& verb : verbs()) {
+    add_verb(verb.name, verb.summary);
+    script += fmt::format("complete -c pq -n '__fish_seen_subcommand_from help' -fa {} -d {}\n", verb.name,
+                          escaped(std::string(verb.summary)));
+  }
+  script += "complete -c pq -n __fish_use_subcommand -l version -d 'Show the version'\n";
   for (const FlagRow& row : rows) {
     script += fmt::format("complete -c pq -n '__fish_seen_subcommand_from {}' -l {}", row.verb, row.name.substr(2));
     if (!row.short_name.empty()) script += fmt::format(" -s {}", row.short_name.substr(1));

@@ -20,7 +20,8 @@ void require_written(bool is_written) {
   if (stdout_error == 0) return;
   if (stdout_error == EPIPE) throw ReaderGone{};
   errno = stdout_error;
-  throw_errno("stdout", "cannot write", "free some disk space or write elsewhere");
+  throw_errno("stdout", "cannot write",
+              stdout_error == EBADF ? "it is closed: direct it somewhere" : "free some disk space or write elsewhere");
 }
 
 }  // namespace

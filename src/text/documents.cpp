@@ -40,6 +40,10 @@ bool is_one_of(std::string_view extension, std::initializer_list<std::string_vie
 }
 bool is_json_lines(std::string_view extension) { return is_one_of(extension, {".jsonl", ".ndjson"}); }
 bool is_json(std::string_view extension) { return is_json_lines(extension) || extension == ".json"; }
+bool is_binary(std::string_view extension) {
+  return is_one_of(extension, {".parquet", ".arrow", ".feather", ".pdf", ".docx", ".xlsx", ".bz2", ".xz", ".zst",
+                               ".lz4", ".zip", ".7z", ".tar", ".safetensors", ".gguf"});
+}
 bool is_plain_text(std::string_view extension) { return is_one_of(extension, {".txt", ".text", ".md"}); }
 
 std::string_view first_line(std::string_view text) {
@@ -63,7 +67,9 @@ class Documents {
   std::vector<std::string> read() {
     const std::string extension = extension_of(path_);
     if (is_one_of(extension, {".csv", ".tsv"})) throw InputError(where_, "is a table, not a text", wanted);
-    const std::string text = read_text_file(path_);
+    if (is_one_of(extension, {".html", ".htm", ".xml"})) throw InputError(where_, "is markup, not a text", wanted);
+    const std::string text = read_text_file(path_);  // names a format that it recognises
+    if (is_binary(extension)) throw InputError(where_, "is no text, by its name", wanted);
     const bool json = begins_as_json(text);
     if (is_plain_text(extension) && json) {
       log_warning("{}: looks like JSON and is taken as plain text, as its name says", where_);

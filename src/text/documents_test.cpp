@@ -90,6 +90,8 @@ TEST_F(DocumentsTest, WhatIsNoTextIsRefusedByName) {
               HasSubstr("e.json, line 2: has no"));
   EXPECT_THAT(error<FormatError>("e.jsonl", "{\"text\": \"a\"}\n{\"text\": \n"),
               HasSubstr("line 2: is not valid JSON"));
+  EXPECT_THAT(error<InputError>("e.html", "<p>text</p>"), HasSubstr("e.html: is markup, not a text"));
+  EXPECT_THAT(error<InputError>("e.parquet", "PAR1 but text"), HasSubstr("e.parquet: is no text, by its name"));
   EXPECT_THAT(error<InputError>("e.csv", "text,label\na,1\n"), HasSubstr("e.csv: is a table, not a text"));
   EXPECT_THAT(error<InputError>("e.txt", "PAR1\0\xff"s), HasSubstr("e.txt: is a Parquet file"));
   EXPECT_THAT(error<InputError>("e.txt", ""), HasSubstr("e.txt: the calibration text is empty"));

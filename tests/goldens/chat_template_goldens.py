@@ -641,6 +641,28 @@ STATEMENTS = [
     "{% set x = {'a': 1} %}{% set x = dict(x, b=2) %}{{ x }}",
     "{% for i in l %}{{ i }}{{ ',' if not loop.last }}{% endfor %}",
     "{% for i in [1, [2, [3]]] recursive %}{{ i }}{% endfor %}",
+    # A filter or test that is not known matters where it is reached, if it stands on a condition (llama.cpp's DeepSeek V3.2).
+    "{% if no %}{{ n | from_json }}{% endif %}ok",
+    "{% if 'from_json' is filter %}{{ n | from_json }}{% else %}no{% endif %}",
+    "{% if yes %}{{ n | from_json }}{% endif %}",
+    "{% if no %}a{% elif n is nothing %}b{% endif %}",
+    "{% if yes %}a{% elif n is nothing %}b{% endif %}",
+    "{% if no %}{% set x = n | from_json %}{% endif %}x",
+    "{% if no %}{% for i in n | from_json %}{{ i }}{% endfor %}{% endif %}x",
+    "{% if no %}{% for i in l %}{{ i | from_json }}{% endfor %}{% endif %}x",
+    "{% if no %}{% for i in l %}{% if i %}{{ i | from_json }}{% endif %}{% endfor %}{% endif %}x",
+    "{% for i in l if i is nothing %}{{ i }}{% endfor %}",
+    "{% for i in [] %}{{ i | from_json }}{% endfor %}",
+    "{% macro m(a) %}{{ a | from_json }}{% endmacro %}x",
+    "{% macro m(a) %}{% if a %}{{ a | from_json }}{% endif %}{% endmacro %}x{{ m(0) }}",
+    "{{ n | from_json if no else 'b' }}",
+    "{{ 1 if yes else n | from_json }}",
+    "{{ 'a' if yes or n is nothing }}",
+    "{{ (n | from_json if no else 1) + (n | from_json) }}",
+    "{{ [n | from_json if no] }}",
+    "{{ s | replace('a', n | from_json) if no else 'c' }}",
+    "{% if no %}{% filter from_json %}a{% endfilter %}{% endif %}x",
+    "{% if no %}{% filter upper %}{{ n | from_json }}{% endfilter %}{% endif %}x",
 ]
 
 
