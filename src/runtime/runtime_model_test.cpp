@@ -2,14 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "base/index.h"
 #include "base/random.h"
-#include "kernels/select.h"
+#include "kernels/test_tables.h"
 #include "model/spec_for_test.h"
 #include "runtime/model_loader.h"
 
@@ -77,16 +79,19 @@ double distance_from_separate(LanguageModel& model, const std::vector<SequenceFa
   return largest;
 }
 
-TEST(RuntimeModel, FamiliesHaveTheLogitsOfTheirSequences) {
-  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
-    for (const char* recipe : {"", "w4a8kv4-static", "w4a4kv4-dynamic", "w3a16g128"}) {
-      const auto loaded = small_model(recipe, *table);
-      RuntimeModel model(loaded);
-      RuntimeModel separate(loaded);
-      EXPECT_LT(distance_from_separate(model, some_families(), separate), 2e-4) << table->name << ' ' << recipe;
-      // Lanes that have held longer sequences.
-      EXPECT_LT(distance_from_separate(model, {some_families()[0]}, separate), 2e-4) << table->name << ' ' << recipe;
-    }
+using kernels::kernel_tables;
+using kernels::table_test_name;
+using RuntimeModelOf = kernels::TableTest;
+PQ_FOR_EVERY_TABLE(RuntimeModelOf);
+
+TEST_P(RuntimeModelOf, FamiliesHaveTheLogitsOfTheirSequences) {
+  for (const char* recipe : {"", "w4a8kv4-static", "w4a4kv4-dynamic", "w3a16g128"}) {
+    const auto loaded = small_model(recipe, table());
+    RuntimeModel model(loaded);
+    RuntimeModel separate(loaded);
+    EXPECT_LT(distance_from_separate(model, some_families(), separate), 2e-4) << recipe;
+    // Lanes that have held longer sequences.
+    EXPECT_LT(distance_from_separate(model, {some_families()[0]}, separate), 2e-4) << recipe;
   }
 }
 
@@ -122,32 +127,27 @@ TEST(RuntimeModel, FamiliesOfTheInterfaceAgree) {
   EXPECT_LT(distance_from_separate(model, some_families(), separate), 2e-4);
 }
 
-TEST(RuntimeModel, TilesHoldTheLogits) {
-  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
-    for (const int bits : {16, 8}) {
-      ModelOptions options;
-      options.lm_head_bits = bits;
-      const auto loaded = small_model("", *table, options, 1300);  // two tiles and a part of one
-      RuntimeModel model(loaded);
-      model.run(tokens_of(300, 1), 1);
-      std::vector<std::int64_t> rows;
-      for (std::int64_t row = 299; row >= 0; --row) rows.push_back(row);
-      const std::int64_t vocab = model.spec().vocab_size;
-      std::vector<float> tiled(rows.size() * index(vocab), NAN);
-      model.logit_tiles(rows, [&](const LogitTile& tile) {
-        EXPECT_EQ(tile.first_id % LanguageModel::tile_ids, 0);
-        for (std::int64_t row = 0; row < tile.rows; ++row) {
-          std::copy_n(tile.values + row * tile.stride, tile.ids,
-                      tiled.data() + (tile.first_row + row) * vocab + tile.first_id);
-        }
-      });
-      std::vector<float> whole(index(vocab));
-      for (std::size_t i = 0; i < rows.size(); i += 37) {
-        model.logits(rows[i], 1, whole);
-        for (std::size_t id = 0; id < whole.size(); ++id) {
-          ASSERT_NEAR(tiled[i * index(vocab) + id], whole[id], 1e-4) << table->name << ' ' << bits;
-        }
+TEST_P(RuntimeModelOf, TilesHoldTheLogits) {
+  for (const int bits : {16, 8}) {
+    ModelOptions options;
+    options.lm_head_bits = bits;
+    const auto loaded = small_model("", table(), options, 1300);  // two tiles and a part of one
+    RuntimeModel model(loaded);
+    model.run(tokens_of(300, 1), 1);
+    std::vector<std::int64_t> rows(300);
+    std::iota(rows.rbegin(), rows.rend(), 0);
+    const std::size_t vocab = index(model.spec().vocab_size);
+    std::vector<float> tiled(rows.size() * vocab, NAN);
+    model.logit_tiles(rows, [&](const LogitTile& tile) {
+      EXPECT_EQ(tile.first_id % LanguageModel::tile_ids, 0);
+      for (std::int64_t row = 0; row < tile.rows; ++row) {
+        std::copy_n(tile.values + row * tile.stride, tile.ids,
+                    tiled.data() + index(tile.first_row + row) * vocab + index(tile.first_id));
       }
+    });
+    for (std::size_t i = 0; i < rows.size(); i += 37) {
+      const std::vector<float> whole = logits_behind(model, rows[i]);
+      for (std::size_t id = 0; id < vocab; ++id) ASSERT_NEAR(tiled[i * vocab + id], whole[id], 1e-4) << bits;
     }
   }
 }
