@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -97,7 +98,9 @@ void expect_scores(const Json& expected, const Task& task, const std::vector<Doc
           << task.documents[i].where << " choice " << choice;
       if (scores[i].greedy[choice] != (greedy[choice] == '1')) ++other_greedy;
     }
-    if (expected.contains("gold")) EXPECT_EQ(task.documents[i].gold, expected["gold"][i].get<std::size_t>());
+    if (expected.contains("gold")) {
+      EXPECT_EQ(task.documents[i].gold, expected["gold"][i].get<std::size_t>());
+    }
   }
   EXPECT_LE(other_greedy, scores.size() / 200) << task.name;  // two tokens that are equally likely
 }
@@ -166,8 +169,7 @@ TEST(TasksGolden, WikitextPages) {
 }
 
 /// Scores of the shots-0 tasks of choices of the first run with a BOS, each request made by `encode`.
-template <typename Encode>
-double largest_distance(const Encode& encode) {
+double largest_distance(const std::function<Request(const Prompt&)>& encode) {
   const Source source{read_json_file(goldens / "own.json"), goldens / "documents", {}, 0};
   const Json& runs = source.golden["runs"];
   const auto run = std::find_if(runs.begin(), runs.end(),

@@ -46,7 +46,7 @@ struct TaskChoice {
   std::filesystem::path directory;
   int mmlu_shots = 0;              ///< 0 or 5
   std::int64_t limit = 0;          ///< documents of each task, of each subject; 0: all
-  std::filesystem::path wikitext;  ///< a raw WikiText file; empty: wiki.test.raw or wikitext.jsonl of the directory
+  std::filesystem::path wikitext = {};  ///< a raw WikiText file; empty: wiki.test.raw or wikitext.jsonl of the directory
 };
 
 /// The tasks that the names stand for, each once, in that order. Throws InputError for an unknown name ("did you
