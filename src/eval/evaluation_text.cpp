@@ -23,7 +23,7 @@ void EvaluationText::add_options(CLI::App& app) {
 }
 
 void EvaluationText::require() const {
-  if (path.empty()) throw InputError("--text", "is required", "give the text to evaluate on");
+  if (path.empty()) throw InputError("--text", "is required", "give the text to evaluate on, or --tasks");
 }
 
 std::vector<std::int32_t> EvaluationText::load(const Tokenizer& tokenizer, const ModelSpec& spec) {
