@@ -106,9 +106,7 @@ class Comparison {
       : options_(std::move(options)),
         common_(common),
         tasks_(options_.tasks, options_.text.path),
-        preparation_(options_.model, options_.calibration, tensor_options(common)) {
-    options_.text.require();
-  }
+        preparation_(options_.model, options_.calibration, tensor_options(common)) {}
 
   int run() {
     const at::NoGradGuard no_grad;
@@ -199,7 +197,8 @@ class Comparison {
       for (std::size_t i = 0; i < count; ++i) {
         Row& row = rows_[begin + i];
         row.result = results[i];
-        const std::string name = row.quantized ? precision_name(row.recipe) + " " + row.name : row.name;
+        const std::string name =
+            row.quantized ? fmt::format("{} {}, {}", precision_name(row.recipe), row.name, row.activation) : row.name;
         tasks_.evaluate(*models[i], row.quantized ? row.recipe : Recipe{}, name,
                         row.quantized ? row.recipe.name : "fp16", row.prefix);
       }
@@ -301,7 +300,10 @@ Verb compare_verb() {
             "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
             "  pq compare MODEL --text wiki.test.raw\n"
             "  pq compare MODEL --text wiki.test.raw --ablate prefix");
-        return [options, &common] { return Comparison(*options, common).run(); };
+        return [options, &common] {
+          options->text.require();
+          return Comparison(*options, common).run();
+        };
       }};
 }
 

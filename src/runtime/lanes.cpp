@@ -29,7 +29,7 @@ struct Lanes::KeptRun {
 };
 
 std::int64_t Lanes::tokens_at_once(const ModelParts& parts) {
-  constexpr std::uint64_t bytes = std::uint64_t{512} << 20;
+  constexpr std::uint64_t bytes = std::uint64_t{256} << 20;
   const std::uint64_t token = parts.kv.bytes_per_token() * static_cast<std::uint64_t>(parts.spec.block_count);
   return static_cast<std::int64_t>(std::clamp<std::uint64_t>(bytes / token, 512, 16384));
 }
@@ -58,19 +58,28 @@ std::vector<Lanes::Placed> Lanes::place(std::span<const SequenceFamily> families
     branches += family.branches.size();
     placed.push_back(one);
   }
-  if (longest > capacity_) {
-    sequences_.clear();
-    capacity_ = (longest + 63) / 64 * 64;
-  }
-  while (static_cast<std::int64_t>(sequences_.size()) < lanes) {
-    sequences_.push_back(std::make_unique<Sequence>(parts_, capacity_));
-  }
+  make_lanes(longest, lanes);
   for (const auto& sequence : sequences_) {
     sequence->length = 0;
     sequence->cover(parts_, longest);
   }
   rows_.assign(branches, {});
   return placed;
+}
+
+void Lanes::make_lanes(std::int64_t tokens, std::int64_t count) {
+  // Short sequences need many lanes: they do not inherit the memory of long ones.
+  if (tokens > capacity_ || 2 * tokens < capacity_) {
+    sequences_.clear();
+    capacity_ = round_up(tokens, 32);
+  }
+  // A cache that was widened cannot take what a narrow one holds.
+  std::erase_if(sequences_, [&](const std::unique_ptr<Sequence>& lane) {
+    return lane->cache.layout().format != parts_.kv.layout.format;
+  });
+  while (static_cast<std::int64_t>(sequences_.size()) < count) {
+    sequences_.push_back(std::make_unique<Sequence>(parts_, capacity_));
+  }
 }
 
 void Lanes::run_and_keep(std::span<const KeptRun> runs) {

@@ -29,6 +29,7 @@ class Lanes {
   struct Placed;
   struct KeptRun;
   std::vector<Placed> place(std::span<const SequenceFamily> families);
+  void make_lanes(std::int64_t tokens, std::int64_t count);
   void run_stems(std::span<const Placed> placed);
   void run_branches(std::span<const Placed> placed, std::int64_t wave);
   void run_and_keep(std::span<const KeptRun> runs);

@@ -11,6 +11,7 @@ namespace pq::tasks {
 struct Prompt {
   std::string context;
   std::string continuation;
+  std::string field = {};  ///< of the line, that the continuation comes from
 };
 
 /// A document of a task, as the model sees it.

@@ -211,10 +211,11 @@ std::string Evaluation::write_record(const std::string& model, const Json& engin
   json["processes"] = world.size();
   json["rows"] = Json::array();
   for (std::size_t i = 0; i < rows_.size(); ++i) json["rows"].push_back(record_row(rows_[i], i));
-  for (const Row& row : rows_) {
-    for (std::size_t t = 0; options_.log_samples && t < run_->tasks().size(); ++t) {
+  for (std::size_t i = 0; i < rows_.size() && options_.log_samples; ++i) {
+    const std::string row = rows_.size() == 1 ? rows_[i].name : fmt::format("{}-{}", i, rows_[i].name);
+    for (std::size_t t = 0; t < run_->tasks().size(); ++t) {
       const Task& task = run_->tasks()[t];
-      write_file_atomically(name.samples(task.name, row.name), sample_lines(task, row.scores.scores[t]));
+      write_file_atomically(name.samples(task.name, row), sample_lines(task, rows_[i].scores.scores[t]));
     }
   }
   write_file_atomically(name.results(), json.dump(2) + "\n");

@@ -15,7 +15,7 @@ Document choose(const JsonLine& line, std::string_view field, const std::vector<
   Document document{.where = line.where(), .prompts = {}, .characters = {}, .gold = gold};
   for (const std::string& choice : choices) {
     if (choice.empty()) line.refuse(field, "has an empty choice, which no token stands for");
-    document.prompts.push_back({"", " " + choice});
+    document.prompts.push_back({"", " " + choice, std::string(field)});
     document.characters.push_back(count_characters(choice));
   }
   return document;

@@ -62,8 +62,9 @@ std::int32_t RequestEncoder::prefix_token(const Document& document) const {
 Request RequestEncoder::request_of(const Document& document, std::size_t prompt, std::vector<std::int32_t> context,
                                    std::vector<std::int32_t> continuation) const {
   const auto refuse = [&](std::string_view what, std::string_view remedy) {
-    throw FormatError(document.where,
-                      fmt::format("choice {} (\"{}\") {}", prompt, document.prompts[prompt].continuation, what),
+    const Prompt& asked = document.prompts[prompt];
+    const std::string field = asked.field.empty() ? "" : fmt::format("field `{}`: ", asked.field);
+    throw FormatError(document.where, fmt::format("{}choice {} (\"{}\") {}", field, prompt, asked.continuation, what),
                       remedy);
   };
   if (continuation.empty()) refuse("tokenizes to nothing", "mend the line");

@@ -103,6 +103,10 @@ TEST(Requests, AreCutFromTheLeft) {
   EXPECT_THAT(message_of([&] { encoded(encoder, "a", "cccca"); }),
               HasSubstr("f.jsonl, line 3: choice 0 (\"cccca\") has 5 tokens, more than the model's context of 4"));
   EXPECT_THAT(message_of([&] { encoded(encoder, "a", ""); }), HasSubstr("choice 0 (\"\") tokenizes to nothing"));
+  EXPECT_THAT(message_of([&] {
+                encoder.encode(document({{"a", "", "sol1"}}));
+              }),
+              HasSubstr("f.jsonl, line 3: field `sol1`: choice 0"));
 }
 
 TEST(Requests, OfAPagePredictEachTokenOnce) {

@@ -44,9 +44,10 @@ struct Task {
 struct TaskChoice {
   std::vector<std::string> names;  ///< tasks, `mmlu`, `mmlu_GROUP`, `paper`: the five of the paper's average
   std::filesystem::path directory;
-  int mmlu_shots = 0;              ///< 0 or 5
-  std::int64_t limit = 0;          ///< documents of each task, of each subject; 0: all
-  std::filesystem::path wikitext = {};  ///< a raw WikiText file; empty: wiki.test.raw or wikitext.jsonl of the directory
+  int mmlu_shots = 0;      ///< 0 or 5
+  std::int64_t limit = 0;  ///< documents of each task, of each subject; 0: all
+  std::filesystem::path wikitext =
+      {};  ///< a raw WikiText file; empty: wiki.test.raw or wikitext.jsonl of the directory
 };
 
 /// The tasks that the names stand for, each once, in that order. Throws InputError for an unknown name ("did you
