@@ -180,7 +180,7 @@ double largest_distance(const std::function<Request(const Prompt&)>& encode) {
     for (std::size_t i = 0; i < task.documents.size(); ++i) {
       for (std::size_t choice = 0; choice < task.documents[i].prompts.size(); ++choice) {
         const Request request = encode(task.documents[i].prompts[choice]);
-        const SequenceFamily family{request.input, {{{}, static_cast<std::int64_t>(request.targets.size())}}};
+        const SequenceFamily family{*request.input, {{{}, static_cast<std::int64_t>(request.targets.size())}}};
         const auto rows = model->run_families({&family, 1});
         std::vector<eval::TokenQuery> queries;
         for (std::size_t k = 0; k < request.targets.size(); ++k) queries.push_back({rows[0][k], request.targets[k]});
@@ -195,9 +195,8 @@ double largest_distance(const std::function<Request(const Prompt&)>& encode) {
 }
 
 Request joined(std::vector<std::int32_t> context, const std::vector<std::int32_t>& continuation) {
-  Request request{std::move(context), continuation};
-  request.input.insert(request.input.end(), continuation.begin(), continuation.end() - 1);
-  return request;
+  context.insert(context.end(), continuation.begin(), continuation.end() - 1);
+  return {std::move(context), continuation};
 }
 
 TEST(TasksGolden, BrokenVariantsFail) {
@@ -208,9 +207,10 @@ TEST(TasksGolden, BrokenVariantsFail) {
   };
   EXPECT_LT(largest_distance(right), tolerance);
   EXPECT_GT(largest_distance([&](const Prompt& prompt) {
-              Request doubled = right(prompt);
-              doubled.input.insert(doubled.input.begin(), *tokenizer.bos_id());
-              return doubled;
+              const Request once = right(prompt);
+              std::vector<std::int32_t> doubled = *once.input;
+              doubled.insert(doubled.begin(), *tokenizer.bos_id());
+              return Request(std::move(doubled), once.targets);
             }),
             10 * tolerance);
   EXPECT_GT(largest_distance([&](const Prompt& prompt) {  // context and continuation apart

@@ -1,6 +1,7 @@
 #include "tasks/plan.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -13,9 +14,11 @@ constexpr std::int64_t most_family_tokens = 1 << 16;
 
 /// Inputs that are equal, and the requests that have them.
 struct Input {
-  std::vector<std::int32_t> tokens;
+  std::shared_ptr<const std::vector<std::int32_t>> shared;
   std::int64_t wanted = 0;
   std::vector<PlannedFamily::Scored> scored;
+
+  const std::vector<std::int32_t>& tokens() const { return *shared; }
 };
 
 /// The inputs of a group, each once. Equal ones stand next to each other: they are the choices of one document.
@@ -23,7 +26,7 @@ std::vector<Input> distinct_inputs(const RequestGroup& group) {
   std::vector<Input> inputs;
   for (std::size_t i = 0; i < group.requests.size(); ++i) {
     const Request& request = group.requests[i];
-    if (inputs.empty() || inputs.back().tokens != request.input) inputs.push_back({request.input, 0, {}});
+    if (inputs.empty() || inputs.back().tokens() != *request.input) inputs.push_back({request.input, 0, {}});
     Input& input = inputs.back();
     input.wanted = std::max(input.wanted, static_cast<std::int64_t>(request.targets.size()));
     input.scored.push_back({group.first + i, 0, request.targets});
@@ -32,12 +35,12 @@ std::vector<Input> distinct_inputs(const RequestGroup& group) {
 }
 
 std::size_t common_length(std::span<const Input> inputs) {
-  std::size_t length = inputs[0].tokens.size();
+  std::size_t length = inputs[0].tokens().size();
   for (const Input& input : inputs.subspan(1)) {
     const auto [end, other] =
-        std::mismatch(inputs[0].tokens.begin(), inputs[0].tokens.begin() + static_cast<std::ptrdiff_t>(length),
-                      input.tokens.begin(), input.tokens.end());
-    length = static_cast<std::size_t>(end - inputs[0].tokens.begin());
+        std::mismatch(inputs[0].tokens().begin(), inputs[0].tokens().begin() + static_cast<std::ptrdiff_t>(length),
+                      input.tokens().begin(), input.tokens().end());
+    length = static_cast<std::size_t>(end - inputs[0].tokens().begin());
   }
   return length;
 }
@@ -45,13 +48,13 @@ std::size_t common_length(std::span<const Input> inputs) {
 PlannedFamily family_of(std::span<Input> inputs, std::size_t common) {
   PlannedFamily planned;
   const auto stem_end = static_cast<std::ptrdiff_t>(common);
-  planned.family.stem.assign(inputs[0].tokens.begin(), inputs[0].tokens.begin() + stem_end);
+  planned.family.stem.assign(inputs[0].tokens().begin(), inputs[0].tokens().begin() + stem_end);
   for (Input& input : inputs) {
     for (PlannedFamily::Scored& scored : input.scored) {
       scored.branch = planned.family.branches.size();
       planned.scored.push_back(std::move(scored));
     }
-    planned.family.branches.push_back({{input.tokens.begin() + stem_end, input.tokens.end()}, input.wanted});
+    planned.family.branches.push_back({{input.tokens().begin() + stem_end, input.tokens().end()}, input.wanted});
   }
   return planned;
 }
@@ -64,13 +67,13 @@ std::vector<PlannedFamily> plan_families(std::span<const RequestGroup> groups, T
     std::vector<Input> inputs = distinct_inputs(group);
     const std::size_t common = inputs.empty() ? 0 : common_length(inputs);
     if (together != Together::stems || common == 0) {
-      for (Input& input : inputs) families.push_back(family_of({&input, 1}, input.tokens.size()));
+      for (Input& input : inputs) families.push_back(family_of({&input, 1}, input.tokens().size()));
       continue;
     }
     for (std::size_t begin = 0; begin < inputs.size();) {
       std::size_t end = begin;
       for (std::int64_t tokens = 0; end < inputs.size() && (end == begin || tokens < most_family_tokens); ++end) {
-        tokens += static_cast<std::int64_t>(inputs[end].tokens.size() - common);
+        tokens += static_cast<std::int64_t>(inputs[end].tokens().size() - common);
       }
       const std::span part = std::span(inputs).subspan(begin, end - begin);
       families.push_back(family_of(part, common_length(part)));

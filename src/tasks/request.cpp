@@ -72,13 +72,11 @@ Request RequestEncoder::request_of(const Document& document, std::size_t prompt,
     refuse(fmt::format("has {} tokens, more than the model's context of {}", continuation.size(), max_length_),
            "shorten it, or use a model with a longer context");
   }
-  Request request{std::move(context), std::move(continuation)};
-  request.input.insert(request.input.end(), request.targets.begin(), request.targets.end() - 1);
-  const auto excess = static_cast<std::int64_t>(request.input.size()) - max_length_;
-  if (excess > 0) {
-    request.input.erase(request.input.begin(), request.input.begin() + excess);
-    request.truncated = true;
-  }
+  context.insert(context.end(), continuation.begin(), continuation.end() - 1);
+  const auto excess = static_cast<std::int64_t>(context.size()) - max_length_;
+  if (excess > 0) context.erase(context.begin(), context.begin() + excess);
+  Request request(std::move(context), std::move(continuation));
+  request.truncated = excess > 0;
   return request;
 }
 
@@ -104,6 +102,9 @@ std::vector<Request> RequestEncoder::encode(const Document& document) const {
     if (!continuation.empty() && continuation.front() == prefix) continuation.erase(continuation.begin());
     requests.push_back(request_of(document, i, {prefix}, std::move(continuation)));
   }
+  for (std::size_t i = 1; i < requests.size(); ++i) {
+    if (*requests[i].input == *requests[i - 1].input) requests[i].input = requests[i - 1].input;
+  }
   return requests;
 }
 
@@ -117,10 +118,11 @@ std::vector<Request> RequestEncoder::encode_page(const Document& document) const
   for (std::size_t done = 0; done < tokens.size();) {
     const std::size_t end = std::min(done + window, tokens.size());
     const std::size_t begin = end > window ? end - window : 0;
-    const auto at = [&](const std::vector<std::int32_t>& from, std::size_t i) {
-      return from.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto part = [](const std::vector<std::int32_t>& of, std::size_t first, std::size_t last) {
+      return std::vector<std::int32_t>(of.begin() + static_cast<std::ptrdiff_t>(first),
+                                       of.begin() + static_cast<std::ptrdiff_t>(last));
     };
-    requests.push_back({{at(stream, begin), at(stream, end)}, {at(tokens, done), at(tokens, end)}});
+    requests.emplace_back(part(stream, begin, end), part(tokens, done, end));
     done = end;
   }
   return requests;

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tasks/document.h"
@@ -17,7 +19,10 @@ enum class Bos { automatic, yes, no };
 
 /// A prompt in tokens: the model reads `input`, and behind its last `targets.size()` tokens the targets are scored.
 struct Request {
-  std::vector<std::int32_t> input;
+  Request(std::vector<std::int32_t> tokens, std::vector<std::int32_t> scored)
+      : input(std::make_shared<const std::vector<std::int32_t>>(std::move(tokens))), targets(std::move(scored)) {}
+
+  std::shared_ptr<const std::vector<std::int32_t>> input;  ///< choices of one token share theirs
   std::vector<std::int32_t> targets;
   bool truncated = false;  ///< the context was cut from the left
 };

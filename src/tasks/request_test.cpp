@@ -57,7 +57,7 @@ TEST(Requests, ScoreWhatTheWholeHasBeyondTheContext) {
   const RequestEncoder encoder(plain, Bos::automatic, 100);
   EXPECT_FALSE(encoder.adds_bos());
   const Request request = encoded(encoder, "ac", " bc");
-  EXPECT_THAT(request.input, ElementsAre(2, 4, 6));
+  EXPECT_THAT(*request.input, ElementsAre(2, 4, 6));
   EXPECT_THAT(request.targets, ElementsAre(6, 4));
   EXPECT_FALSE(request.truncated);
 }
@@ -67,16 +67,16 @@ TEST(Requests, MoveWhiteSpaceToTheContinuation) {
   const Tokenizer plain = tokenizer(false);
   const RequestEncoder encoder(plain, Bos::automatic, 100);
   const Request request = encoded(encoder, "ac ", "bc");
-  EXPECT_THAT(request.input, ElementsAre(2, 4, 6));
+  EXPECT_THAT(*request.input, ElementsAre(2, 4, 6));
   EXPECT_THAT(request.targets, ElementsAre(6, 4));
 }
 
 TEST(Requests, PutABosInFrontOnce) {
   const Tokenizer with = tokenizer(true);
-  EXPECT_THAT(encoded(RequestEncoder(with, Bos::automatic, 100), "a", "c").input, ElementsAre(0, 2));
-  EXPECT_THAT(encoded(RequestEncoder(with, Bos::yes, 100), "a", "c").input, ElementsAre(0, 2));
-  EXPECT_THAT(encoded(RequestEncoder(with, Bos::no, 100), "a", "c").input, ElementsAre(2));
-  EXPECT_THAT(encoded(RequestEncoder(with, Bos::automatic, 100), "<s>a", "c").input, ElementsAre(0, 2));
+  EXPECT_THAT(*encoded(RequestEncoder(with, Bos::automatic, 100), "a", "c").input, ElementsAre(0, 2));
+  EXPECT_THAT(*encoded(RequestEncoder(with, Bos::yes, 100), "a", "c").input, ElementsAre(0, 2));
+  EXPECT_THAT(*encoded(RequestEncoder(with, Bos::no, 100), "a", "c").input, ElementsAre(2));
+  EXPECT_THAT(*encoded(RequestEncoder(with, Bos::automatic, 100), "<s>a", "c").input, ElementsAre(0, 2));
   EXPECT_THAT(message_of([] {
                 const Tokenizer none = tokenizer(false);
                 RequestEncoder(none, Bos::yes, 100);
@@ -88,16 +88,16 @@ TEST(Requests, OfAnEmptyContextBeginWithTheBos) {
   const Tokenizer with = tokenizer(true);
   const RequestEncoder encoder(with, Bos::no, 100);
   const Request request = encoded(encoder, "", "ac");
-  EXPECT_THAT(request.input, ElementsAre(0, 2));
+  EXPECT_THAT(*request.input, ElementsAre(0, 2));
   EXPECT_THAT(request.targets, ElementsAre(2, 4));
-  EXPECT_THAT(encoded(encoder, "", "<s>ac").input, ElementsAre(0, 2));
+  EXPECT_THAT(*encoded(encoder, "", "<s>ac").input, ElementsAre(0, 2));
 }
 
 TEST(Requests, AreCutFromTheLeft) {
   const Tokenizer with = tokenizer(true);
   const RequestEncoder encoder(with, Bos::automatic, 4);
   const Request fits = encoded(encoder, "aaa", "cb");  // five tokens and the BOS, of which the last is only a target
-  EXPECT_THAT(fits.input, ElementsAre(2, 2, 2, 4));
+  EXPECT_THAT(*fits.input, ElementsAre(2, 2, 2, 4));
   EXPECT_TRUE(fits.truncated);
   EXPECT_FALSE(encoded(encoder, "aa", "cb").truncated);
   EXPECT_THAT(message_of([&] { encoded(encoder, "a", "cccca"); }),
@@ -114,11 +114,11 @@ TEST(Requests, OfAPagePredictEachTokenOnce) {
   const RequestEncoder encoder(with, Bos::no, 3);
   const auto requests = encoder.encode_page(document({{"", "abcabcaa"}}));
   ASSERT_EQ(requests.size(), 3U);
-  EXPECT_THAT(requests[0].input, ElementsAre(0, 2, 3));
+  EXPECT_THAT(*requests[0].input, ElementsAre(0, 2, 3));
   EXPECT_THAT(requests[0].targets, ElementsAre(2, 3, 4));
-  EXPECT_THAT(requests[1].input, ElementsAre(4, 2, 3));
+  EXPECT_THAT(*requests[1].input, ElementsAre(4, 2, 3));
   EXPECT_THAT(requests[1].targets, ElementsAre(2, 3, 4));
-  EXPECT_THAT(requests[2].input, ElementsAre(3, 4, 2));  // the short last window sees older tokens
+  EXPECT_THAT(*requests[2].input, ElementsAre(3, 4, 2));  // the short last window sees older tokens
   EXPECT_THAT(requests[2].targets, ElementsAre(2, 2));
 }
 

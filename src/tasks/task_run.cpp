@@ -65,7 +65,7 @@ TaskRun::TaskRun(std::vector<Task> tasks, const Tokenizer& tokenizer, Bos bos, c
   encode(encoder);
   for (const RequestGroup& group : groups_) {
     for (std::size_t i = 0; i < group.requests.size(); ++i) {
-      for (const auto* tokens : {&group.requests[i].input, &group.requests[i].targets}) {
+      for (const auto* tokens : {group.requests[i].input.get(), &group.requests[i].targets}) {
         const Place& place = places_[group.first + i];
         for (const std::int32_t token : *tokens) {
           check_token(token, spec, tasks_[place.task].documents[place.document].where);
