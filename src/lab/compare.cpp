@@ -43,9 +43,9 @@ struct Row {
   Recipe recipe;
   bool quantized = true;
   std::string prefix_text;
-  std::vector<std::int32_t> prefix = {};
   double quantize_seconds = 0;
   eval::ComparisonResult result;
+  std::vector<std::int32_t> prefix = {};
 };
 
 Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
