@@ -66,7 +66,7 @@ TEST_F(EvalTasks, ReportsEveryTask) {
 TEST_F(EvalTasks, ARunIsARecordAndComesOutTheSame) {
   std::vector<Json> records;
   std::vector<std::string> samples;
-  for (const std::string& threads : {"1", "3"}) {
+  for (const std::string threads : {"1", "3"}) {
     const std::string output = (folder_ / ("out" + threads)).string();
     const Outcome outcome = eval({"--tasks", "piqa,mmlu_anatomy", "--limit", "5", "--mmlu-shots", "5", "--threads",
                                   threads, "--output", output, "--log-samples", "--json"});
