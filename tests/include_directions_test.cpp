@@ -35,14 +35,15 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"io", {"model"}},
     {"runtime", {"io", "kernels"}},
     {"eval", {"model", "tokenizer"}},
+    {"tasks", {"eval", "io", "jinja"}},
     {"verify", {"runtime", "eval"}},
     {"measure", {"runtime", "generation"}},
     {"nn", {"io"}},
     {"quant", {"nn"}},
     {"tuning", {"quant"}},
     {"pipeline", {"tuning", "tokenizer"}},
-    {"cli", {"program", "generation", "verify", "measure"}},
-    {"lab", {"program", "pipeline", "eval"}},
+    {"cli", {"program", "generation", "verify", "measure", "tasks"}},
+    {"lab", {"program", "pipeline", "tasks"}},
 };
 const std::set<std::string> libtorch_folders{"nn", "quant", "tuning", "pipeline", "lab"};
 

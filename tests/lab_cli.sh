@@ -76,6 +76,16 @@ done
 accepted eval "$model" --text "$prose" --length 128 --max-chunks 4 --against "$model" --prefix ids:1 --json
 grep -q '"kl_divergence":0.0,"top1_agreement":1.0' stdout.txt || complain "the model differs from itself: $(cat stdout.txt)"
 accepted compare "$model" --text "$prose" --length 128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 --json
+tasks=(--tasks paper --tasks-dir "$2/tests/goldens/tasks/documents" --limit 3)
+accepted compare "$model" --text "$prose" --length 128 --max-chunks 1 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 "${tasks[@]}"
+checks=$((checks + 1))
+grep -qE 'top-1 +piqa +arc_easy +arc_challenge +hellaswag +winogrande +average +seconds' stdout.txt || complain "no columns of tasks: $(cat stdout.txt)"
+refused "did you mean 'piqa'?" compare "$model" --text "$prose" --tasks piqqa --tasks-dir nowhere
+# Runtime and reference choose alike.
+accepted eval "$model" "${tasks[@]}" --json && grep -o '"tasks":.*"average"' stdout.txt | grep -o '"acc[a-z_]*":[0-9.]*' >runtime.txt
+accepted eval "$model" "${tasks[@]}" --reference --json && grep -o '"tasks":.*"average"' stdout.txt | grep -o '"acc[a-z_]*":[0-9.]*' >reference.txt
+checks=$((checks + 1))
+[ -s runtime.txt ] && cmp -s runtime.txt reference.txt || complain "tasks of runtime and reference: $(cat runtime.txt reference.txt)"
 [ "$(grep -o '"activation":"static"' stdout.txt | wc -l)" -eq 3 ] || complain "compare: not three static rows: $(cat stdout.txt)"
 [ "$(grep -o '"activation":"dynamic"' stdout.txt | wc -l)" -eq 5 ] || complain "compare: not five dynamic rows"
 accepted analyze "$model" --calibration "$prose" --set calibration.samples=4 --set calibration.length=128

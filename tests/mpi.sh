@@ -87,6 +87,20 @@ done
 ranks 3 2 "$bin/pq" eval "$sample" --text nowhere.txt
 lines 1 stderr.txt "nowhere.txt"
 
+# Tasks: the same digits on any number of processes and threads.
+tasks=(--tasks paper,mmlu_anatomy,lambada_openai --tasks-dir "$2/tests/goldens/tasks/documents" --json)
+digits() { grep -o '"tasks":.*"tasks_seconds"' "$1"; }
+"$bin/pq" eval "$sample" "${tasks[@]}" --threads 1 >one.json 2>/dev/null || complain "pq eval --tasks in one process"
+for count in 2 3; do
+  ranks $count 0 "$bin/pq" eval "$sample" "${tasks[@]}"
+  lines 1 stdout.txt '"average"'
+  checks=$((checks + 1))
+  [ -n "$(digits one.json)" ] && [ "$(digits one.json)" = "$(digits stdout.txt)" ] ||
+    complain "tasks on $count ranks differ: $(cat one.json stdout.txt)"
+done
+ranks 3 2 "$bin/pq" eval "$sample" --tasks piqua --tasks-dir nowhere
+lines 1 stderr.txt "did you mean 'piqa'?"
+
 if [ -x "$bin/pq-lab" ]; then
   quick+=(--threads 1) # LibTorch's sums may depend on it
   "$bin/pq" eval "$sample" "${quick[@]}" --against "$sample" --prefix ids:1 >one.json 2>/dev/null || complain "pq-lab eval"

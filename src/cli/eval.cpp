@@ -13,6 +13,7 @@
 #include "program/run_in_lab.h"
 #include "runtime/model_parts.h"
 #include "runtime/runtime_model.h"
+#include "tasks/evaluation.h"
 
 namespace pq::cli {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 struct Options {
   std::string model;
   eval::EvaluationText text;
+  tasks::TaskOptions tasks;
   runtime::ModelOptions runtime;
   std::string attention = "float32";
   // What needs full-precision models: pq-lab's.
@@ -38,25 +40,50 @@ struct Options {
 int evaluate(Options options, const CommonOptions& common) {
   Communicator::world();  // before threads are counted
   options.runtime.float_attention = options.attention == "float32";
+  if (!options.tasks.requested()) options.text.require();
+  tasks::Evaluation tasks(options.tasks, options.text.path);
   const auto model = runtime::Model::load(options.model, options.runtime);
-  const auto stream = options.text.load(Tokenizer::load(io::model_texts(model->path())), model->spec());
+  const auto tokenizer = Tokenizer::load(io::model_texts(model->path()));
   runtime::RuntimeModel language_model(model);
   const bool quantized =
       model->recipe().weight.enabled() || model->recipe().activation.enabled() || model->recipe().kv.enabled();
   const std::string name = quantized ? model->recipe().name : "FP16";
-  eval::Report report;
-  report.model = options.model;
-  report.rows.push_back({name, quantized ? name : "fp16", {}});
-  static_cast<eval::PerplexityResult&>(report.rows[0].result) =
-      eval::perplexity(language_model, stream, options.text.options());
-  report.text = options.text;
-  report.text_tokens = stream.size();
-  report.prefix_token_ids = model->parts().prefix_ids;
-  report.engine = {{"lm_head_bits", options.runtime.lm_head_bits},
-                   {"attention", options.attention},
-                   {"kernels", model->kernels().name}};
-  report.remark = fmt::format("; kernels {}", model->kernels().name);
-  common.json ? print_json(report.json()) : print_result(report.table());
+  const std::string recipe = quantized ? name : "fp16";
+  const Json engine{{"lm_head_bits", options.runtime.lm_head_bits},
+                    {"attention", options.attention},
+                    {"kernels", model->kernels().name}};
+  Json json{{"model", options.model}, {"name", name}, {"recipe", recipe}};
+  std::string text;
+  if (!options.text.path.empty()) {
+    const auto stream = options.text.load(tokenizer, model->spec());
+    eval::Report report;
+    report.model = options.model;
+    report.rows.push_back({name, recipe, {}});
+    static_cast<eval::PerplexityResult&>(report.rows[0].result) =
+        eval::perplexity(language_model, stream, options.text.options());
+    report.text = options.text;
+    report.text_tokens = stream.size();
+    report.prefix_token_ids = model->parts().prefix_ids;
+    report.engine = engine;
+    report.remark = fmt::format("; kernels {}", model->kernels().name);
+    json = report.json();
+    text = report.table();
+  } else {
+    json["prefix_token_ids"] = model->parts().prefix_ids;
+    json.update(engine);
+  }
+  if (tasks.requested()) {
+    tasks.tokenize(tokenizer, model->spec());
+    tasks.evaluate(language_model, model->recipe(), name, recipe, model->parts().prefix_ids);
+    json.update(tasks.settings_json());
+    json.update(tasks.row_json(0));
+    text += tasks.table();
+    if (const std::string record = tasks.write_record(options.model, engine); !record.empty()) {
+      json["record"] = record;
+      text += fmt::format("record: {}\n", record);
+    }
+  }
+  common.json ? print_json(json) : print_result(text);
   return 0;
 }
 
@@ -70,6 +97,7 @@ Verb eval_verb(int argc, char** argv) {
                            "the Hugging Face cache")
                 ->required();
             options->text.add_options(app);
+            options->tasks.add_options(app);
             app.add_option("--lm-head-bits", options->runtime.lm_head_bits,
                            "8: quantize lm_head and embedding to int8 per channel while loading")
                 ->check(CLI::IsMember({8, 16}))
@@ -106,7 +134,8 @@ Verb eval_verb(int argc, char** argv) {
                           "adds one) and cut into\n"
                           "chunks; the tail is dropped; every chunk stands behind the model's own prefix.\n\n"
                           "  pq eval OUT --text wiki.test.raw\n"
-                          "  pq eval OUT --text wiki.test.raw --length 2048 --against MODEL");
+                          "  pq eval OUT --text wiki.test.raw --length 2048 --against MODEL\n"
+                          "  pq eval OUT --tasks paper,mmlu --tasks-dir tasks --output results");
             return [options, &common, argc, argv] {
               return options->needs_lab() ? run_in_lab(argc, argv) : evaluate(*options, common);
             };

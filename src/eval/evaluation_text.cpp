@@ -13,13 +13,17 @@
 namespace pq::eval {
 
 void EvaluationText::add_options(CLI::App& app) {
-  app.add_option("--text", path, "Text to evaluate on, plain or gzip, taken verbatim")->required()->option_text("FILE");
+  app.add_option("--text", path, "Text to evaluate on, plain or gzip, taken verbatim")->option_text("FILE");
   app.add_option("--length", length, "Tokens a chunk (default 2048, or the model's context where that is shorter)")
       ->check(CLI::Range(2, 1 << 24));
   app.add_option("--max-chunks", max_chunks, "Evaluate only the first N chunks (default: all)")
       ->check(CLI::NonNegativeNumber);
   app.add_flag("--wikitext-join", wikitext_join,
                "Join the rows of a raw WikiText file by blank lines first, as papers do");
+}
+
+void EvaluationText::require() const {
+  if (path.empty()) throw InputError("--text", "is required", "give the text to evaluate on, or --tasks");
 }
 
 std::vector<std::int32_t> EvaluationText::load(const Tokenizer& tokenizer, const ModelSpec& spec) {

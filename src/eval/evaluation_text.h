@@ -22,6 +22,8 @@ struct EvaluationText {
   bool wikitext_join = false;
 
   void add_options(CLI::App& app);
+  /// Throws InputError where no text was given.
+  void require() const;
   /// Tokens of the text; throws InputError when they do not fill one chunk. Fixes `length`.
   std::vector<std::int32_t> load(const Tokenizer& tokenizer, const ModelSpec& spec);
   PerplexityOptions options() const;

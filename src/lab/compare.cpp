@@ -20,6 +20,7 @@
 #include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
+#include "tasks/evaluation.h"
 
 namespace pq::lab {
 namespace {
@@ -31,6 +32,7 @@ struct Options {
   std::vector<std::string> precisions{"w4a8kv4", "w4a4kv4"};
   int draws = 3;
   eval::EvaluationText text;
+  tasks::TaskOptions tasks;
   RecipeOptions recipe;
 };
 
@@ -43,6 +45,7 @@ struct Row {
   std::string prefix_text;
   double quantize_seconds = 0;
   eval::ComparisonResult result;
+  std::vector<std::int32_t> prefix = {};
 };
 
 Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
@@ -102,15 +105,18 @@ class Comparison {
   Comparison(Options options, const CommonOptions& common)
       : options_(std::move(options)),
         common_(common),
+        tasks_(options_.tasks, options_.text.path),
         preparation_(options_.model, options_.calibration, tensor_options(common)) {}
 
   int run() {
     const at::NoGradGuard no_grad;
     const auto stream = options_.text.load(preparation_.tokenizer(), preparation_.checkpoint().spec());
+    tasks_.tokenize(preparation_.tokenizer(), preparation_.checkpoint().spec());
     const auto reference = nn::Transformer::load(preparation_.checkpoint(), preparation_.options());
     options_.ablate.empty() ? add_ladder() : add_prefix_rows();
     evaluate(*reference, stream);
-    common_.json ? report_json() : report_table();
+    const std::string record = tasks_.write_record(options_.model, Json{{"kernels", "LibTorch, float32"}});
+    common_.json ? report_json(record) : report_table(record);
     return 0;
   }
 
@@ -153,6 +159,7 @@ class Comparison {
     const Stopwatch stopwatch;
     if (row.quantized) row.recipe = preparation_.settled(row.recipe);
     const std::vector<std::int32_t> prefix = preparation_.prefix(row.recipe);
+    row.prefix = prefix;
     row.prefix_text = quant::prefix_text(prefix, preparation_.tokenizer());
     if (!row.quantized) {
       auto shared = reference.share();
@@ -187,12 +194,19 @@ class Comparison {
         pointers.push_back(models.back().get());
       }
       const auto results = eval::compare_models(reference, pointers, stream, options_.text.options());
-      for (std::size_t i = 0; i < count; ++i) rows_[begin + i].result = results[i];
+      for (std::size_t i = 0; i < count; ++i) {
+        Row& row = rows_[begin + i];
+        row.result = results[i];
+        const std::string name =
+            row.quantized ? fmt::format("{} {}, {}", precision_name(row.recipe), row.name, row.activation) : row.name;
+        tasks_.evaluate(*models[i], row.quantized ? row.recipe : Recipe{}, name,
+                        row.quantized ? row.recipe.name : "fp16", row.prefix);
+      }
       begin += count;
     }
   }
 
-  void report_json() const {
+  void report_json(const std::string& record) const {
     Json json{{"model", options_.model},
               {"calibration", preparation_.calibration_name()},
               {"text", options_.text.path},
@@ -200,8 +214,11 @@ class Comparison {
               {"chunks", rows_.front().result.chunks}};
     const Row& first = rows_.front();
     json.update(eval::result_json(first.result, true));
+    json.update(tasks_.settings_json());
+    if (!record.empty()) json["record"] = record;
     json["rows"] = Json::array();
-    for (const Row& row : rows_) {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const Row& row = rows_[i];
       Json line{{"name", row.name},
                 {"activation", row.activation},
                 {"recipe", row.quantized ? row.recipe.name : "fp16"},
@@ -209,16 +226,20 @@ class Comparison {
                 {"prefix_text", row.prefix_text}};
       line.update(eval::result_json(row.result, true));
       line["quantize_seconds"] = row.quantize_seconds;
+      line.update(tasks_.row_json(i));
       json["rows"].push_back(std::move(line));
     }
     print_json(json);
   }
 
-  void report_table() const {
+  void report_table(const std::string& record) const {
     std::vector<std::string> header{"recipe", "step", "activation", "perplexity", "KL divergence", "top-1", "seconds"};
     if (!options_.ablate.empty()) header.insert(header.begin() + 2, "prefix");
+    const std::vector<std::string> task_names = tasks_.header();
+    header.insert(header.end() - 1, task_names.begin(), task_names.end());
     Table table(header);
-    for (const Row& row : rows_) {
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      const Row& row = rows_[i];
       std::vector<std::string> cells{row.quantized ? precision_name(row.recipe) : "FP16",
                                      row.quantized        ? row.name
                                      : row.name == "FP16" ? ""
@@ -229,16 +250,21 @@ class Comparison {
                                      fmt::format("{:.1f}%", 100 * row.result.top1_agreement),
                                      fmt::format("{:.1f}", row.quantize_seconds)};
       if (!options_.ablate.empty()) cells.insert(cells.begin() + 2, row.prefix_text.empty() ? "-" : row.prefix_text);
+      const std::vector<std::string> task_cells = tasks_.cells(i);
+      cells.insert(cells.end() - 1, task_cells.begin(), task_cells.end());
       table.add_row(std::move(cells));
     }
     print_result(table.text());
     print_result(fmt::format("{}: {} chunks of {} tokens; calibration: {}; distances from FP16; seconds to quantize\n",
                              options_.text.path, rows_.front().result.chunks, options_.text.length,
                              preparation_.calibration_name()));
+    print_result(tasks_.footnote());
+    if (!record.empty()) print_result(fmt::format("record: {}\n", record));
   }
 
   Options options_;
   const CommonOptions& common_;
+  tasks::Evaluation tasks_;
   quant::Preparation preparation_;
   std::vector<Row> rows_;
 };
@@ -253,6 +279,7 @@ Verb compare_verb() {
                        "The unquantized model: a directory, a GGUF file, or org/name in the Hugging Face cache")
             ->required();
         options->text.add_options(app);
+        options->tasks.add_options(app);
         add_calibration_option(app, options->calibration);
         app.add_option("--precisions", options->precisions,
                        "Precisions to climb the ladder with: recipe names without -static and -dynamic")
@@ -273,7 +300,10 @@ Verb compare_verb() {
             "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
             "  pq compare MODEL --text wiki.test.raw\n"
             "  pq compare MODEL --text wiki.test.raw --ablate prefix");
-        return [options, &common] { return Comparison(*options, common).run(); };
+        return [options, &common] {
+          options->text.require();
+          return Comparison(*options, common).run();
+        };
       }};
 }
 

@@ -11,6 +11,7 @@
 #include "pipeline/preparation.h"
 #include "program/output.h"
 #include "quant/quantized_model.h"
+#include "tasks/evaluation.h"
 
 namespace pq::lab {
 namespace {
@@ -23,6 +24,7 @@ struct Options {
   std::uint64_t seed = 0;
   bool reference = false;
   eval::EvaluationText text;
+  tasks::TaskOptions tasks;
 };
 
 class Evaluation {
@@ -32,13 +34,15 @@ class Evaluation {
 
   int run() {
     const at::NoGradGuard no_grad;
+    if (!options_.tasks.requested()) options_.text.require();
+    tasks::Evaluation tasks(options_.tasks, options_.text.path);
     const bool quantized = io::is_quantized_checkpoint(io::resolve_model(options_.model));
     std::vector<std::int32_t> prefix;
     bool want_prefix_row = false;
-    std::vector<std::int32_t> stream;
     if (quantized) {
       const auto checkpoint = io::QuantizedCheckpoint::open(options_.model);
-      stream = options_.text.load(Tokenizer::load(checkpoint.directory()), checkpoint.spec());
+      read_texts(tasks, Tokenizer::load(checkpoint.directory()), checkpoint.spec());
+      recipe_ = checkpoint.recipe();
       prefix = checkpoint.prefix().token_ids;
       want_prefix_row = !prefix.empty();
       add_row(checkpoint.recipe().name, checkpoint.recipe().name, quant::load_quantized(checkpoint, tensor_options_));
@@ -48,7 +52,7 @@ class Evaluation {
       }
     } else {
       quant::Preparation preparation(options_.model, options_.calibration, tensor_options_);
-      stream = options_.text.load(preparation.tokenizer(), preparation.checkpoint().spec());
+      read_texts(tasks, preparation.tokenizer(), preparation.checkpoint().spec());
       if (options_.prefix.empty() && !options_.against.empty()) options_.prefix = "auto";
       prefix = find_prefix(preparation);
       want_prefix_row = !prefix.empty();
@@ -61,17 +65,52 @@ class Evaluation {
       reference_ = models_.back().get();
       if (want_prefix_row) add_prefix_row(*reference_, prefix);
     }
-    evaluate(stream);
-    report_.model = options_.model;
-    report_.compared = reference_ != nullptr;
-    report_.text = options_.text;
-    report_.text_tokens = stream.size();
-    report_.prefix_token_ids = prefix;
-    common_.json ? print_json(report_.json()) : print_result(report_.table());
+    if (!stream_.empty()) evaluate(stream_);
+    for (std::size_t i = 0; i < models_.size(); ++i) {
+      const bool own = i == 0 && quantized;
+      const bool has_prefix = own || report_.rows[i].name == "FP16 + prefix";
+      tasks.evaluate(*models_[i], own ? recipe_ : Recipe{}, report_.rows[i].name, report_.rows[i].recipe,
+                     has_prefix ? prefix : std::vector<std::int32_t>{});
+    }
+    report(tasks, prefix);
     return 0;
   }
 
  private:
+  void read_texts(tasks::Evaluation& tasks, const Tokenizer& tokenizer, const ModelSpec& spec) {
+    if (!options_.text.path.empty()) stream_ = options_.text.load(tokenizer, spec);
+    tasks.tokenize(tokenizer, spec);
+  }
+
+  void report(const tasks::Evaluation& tasks, const std::vector<std::int32_t>& prefix) {
+    report_.model = options_.model;
+    report_.compared = reference_ != nullptr && !stream_.empty();
+    report_.text = options_.text;
+    report_.text_tokens = stream_.size();
+    report_.prefix_token_ids = prefix;
+    Json json = stream_.empty() ? names_json(prefix) : report_.json();
+    json.update(tasks.settings_json());
+    for (std::size_t i = 0; i < models_.size(); ++i) (i == 0 ? json : json["rows"][i - 1]).update(tasks.row_json(i));
+    std::string text = (stream_.empty() ? "" : report_.table()) + tasks.table();
+    const std::string record = tasks.write_record(options_.model, Json{{"kernels", "LibTorch, float32"}});
+    if (!record.empty()) {
+      json["record"] = record;
+      text += "record: " + record + "\n";
+    }
+    common_.json ? print_json(json) : print_result(text);
+  }
+
+  /// The rows without perplexities.
+  Json names_json(const std::vector<std::int32_t>& prefix) const {
+    Json json{{"model", options_.model}};
+    const auto names = [](const eval::Report::Row& row) { return Json{{"name", row.name}, {"recipe", row.recipe}}; };
+    json.update(names(report_.rows[0]));
+    json["prefix_token_ids"] = prefix;
+    json["rows"] = Json::array();
+    for (std::size_t i = 1; i < report_.rows.size(); ++i) json["rows"].push_back(names(report_.rows[i]));
+    return json;
+  }
+
   std::vector<std::int32_t> find_prefix(quant::Preparation& preparation) const {
     if (options_.prefix.empty()) return {};
     Recipe recipe;
@@ -109,6 +148,8 @@ class Evaluation {
   const CommonOptions& common_;
   at::TensorOptions tensor_options_;
   eval::Report report_;
+  Recipe recipe_;                                         // of a quantized model
+  std::vector<std::int32_t> stream_;                      // of the text
   std::vector<std::unique_ptr<nn::Transformer>> models_;  // one a row
   nn::Transformer* reference_ = nullptr;
 };
@@ -123,6 +164,7 @@ Verb eval_verb() {
                            "the Hugging Face cache")
                 ->required();
             options->text.add_options(app);
+            options->tasks.add_options(app);
             app.add_option("--against", options->against,
                            "Unquantized model to compare with: adds KL divergence, top-1 agreement and the rows FP16 "
                            "and FP16 + prefix")

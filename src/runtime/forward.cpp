@@ -139,16 +139,52 @@ void forward_all(const ModelParts& parts, Workspace& workspace, std::span<const 
   }
 }
 
+namespace {
+
+/// The rows as lm_head reads them.
+LinearRows head_rows(const ModelParts& parts, const LinearUnit& linear, const ConstRows& residual) {
+  return linear.prepare(parts.head_input, residual, Norm{parts.final_norm, parts.spec.rms_norm_eps});
+}
+
+void scale_logits(const ModelParts& parts, float* logits, std::int64_t count) {
+  const auto scale = static_cast<float>(parts.spec.logit_scale);
+  if (scale == 1) return;
+  for (std::int64_t i = 0; i < count; ++i) logits[i] *= scale;
+}
+
+}  // namespace
+
 void project_logits(const ModelParts& parts, Workspace& workspace, const ConstRows& residual, float* out) {
   workspace.cover(parts.workspace_shape, residual.count, thread_count());
   const LinearUnit linear(parts.table, workspace.linear, workspace.scratch);
-  const LinearRows rows = linear.prepare(parts.head_input, residual, Norm{parts.final_norm, parts.spec.rms_norm_eps});
   const Rows logits{out, parts.spec.vocab_size, residual.count};
-  linear.multiply(rows, std::array{LinearProduct{&parts.lm_head, nullptr, logits, Store::overwrite}});
+  linear.multiply(head_rows(parts, linear, residual),
+                  std::array{LinearProduct{&parts.lm_head, nullptr, logits, Store::overwrite}});
   if (parts.spec.logit_scale == 1) return;
-  for_rows(logits.count, parts.spec.vocab_size, workspace.scratch, [&](std::int64_t row, std::byte*) {
-    float* values = logits.row(row);
-    for (std::int64_t i = 0; i < parts.spec.vocab_size; ++i) values[i] *= static_cast<float>(parts.spec.logit_scale);
+  for_rows(logits.count, parts.spec.vocab_size, workspace.scratch,
+           [&](std::int64_t row, std::byte*) { scale_logits(parts, logits.row(row), parts.spec.vocab_size); });
+}
+
+void project_tiles(const ModelParts& parts, Workspace& workspace, const ConstRows& residual,
+                   const std::function<void(const LogitTile&)>& visit) {
+  constexpr std::int64_t ids = LanguageModel::tile_ids;
+  constexpr std::int64_t panels = ids / kernels::panel_channels;
+  workspace.cover(parts.workspace_shape, residual.count, thread_count());
+  const LinearUnit linear(parts.table, workspace.linear, workspace.scratch);
+  const LinearRows rows = head_rows(parts, linear, residual);
+  std::vector<AlignedBuffer> tiles(index(thread_count()));
+  const std::int64_t count = (parts.lm_head.panels() + panels - 1) / panels;
+  parallel_ranges(index(count), 1, Split::fine, [&](std::size_t begin, std::size_t end, std::size_t thread) {
+    AlignedBuffer& memory = tiles[thread];
+    if (memory.size() == 0) memory = AlignedBuffer::of<float>(index(residual.count * ids));
+    float* values = memory.as<float>().data();
+    for (auto tile = static_cast<std::int64_t>(begin); tile < static_cast<std::int64_t>(end); ++tile) {
+      const std::int64_t last = std::min(parts.lm_head.panels(), (tile + 1) * panels);
+      linear.multiply_panels(rows, parts.lm_head, tile * panels, last, {values, ids, residual.count}, thread);
+      scale_logits(parts, values, residual.count * ids);
+      const std::int64_t first_id = tile * ids;
+      visit({0, residual.count, first_id, std::min(ids, parts.spec.vocab_size - first_id), values, ids});
+    }
   });
 }
 

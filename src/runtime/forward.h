@@ -4,6 +4,7 @@
 #include <functional>
 #include <span>
 
+#include "model/language_model.h"
 #include "runtime/model_parts.h"
 #include "runtime/sequence.h"
 #include "runtime/workspace.h"
@@ -39,5 +40,9 @@ void forward_all(const ModelParts& parts, Workspace& workspace, std::span<const 
 
 /// Logits of `rows` (at most most_rows) of the residual stream, into out [rows, vocab].
 void project_logits(const ModelParts& parts, Workspace& workspace, const ConstRows& residual, float* out);
+/// The same in tiles of LanguageModel::tile_ids ids of all rows, each while it is in a thread's cache; `visit` is
+/// called from several threads.
+void project_tiles(const ModelParts& parts, Workspace& workspace, const ConstRows& residual,
+                   const std::function<void(const LogitTile&)>& visit);
 
 }  // namespace pq::runtime

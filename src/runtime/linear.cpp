@@ -114,6 +114,42 @@ LinearRows LinearUnit::prepare(const LinearInput& input, const Rows& rows) const
   return prepare_after(input, rows, [](std::int64_t, std::byte*) {});
 }
 
+namespace {
+
+kernels::FloatGemm float_product(const kernels::FloatWeights& weights, const kernels::FloatWeights* up,
+                                 const LinearRows& rows, const LinearProduct& product) {
+  return {weights,
+          up,
+          rows.floats.values,
+          rows.floats.count,
+          rows.floats.stride,
+          rows.rounded,
+          rows.rounded_stride,
+          product.out.values,
+          product.out.stride,
+          product.store,
+          product.gate};
+}
+
+kernels::IntGemm int_product(const kernels::IntWeights& weights, const kernels::IntWeights* up, const LinearRows& rows,
+                             const LinearProduct& product) {
+  return {weights, up, rows.codes, product.out.values, product.out.stride, product.store, product.gate};
+}
+
+}  // namespace
+
+void LinearUnit::multiply_panels(const LinearRows& rows, const PackedLinear& weights, std::int64_t first,
+                                 std::int64_t last, const Rows& out, std::size_t thread) const {
+  const LinearProduct product{&weights, nullptr, out, kernels::Store::overwrite};
+  const std::int64_t panels = last - first;
+  if (weights.integer()) {
+    table_.int_gemm(int_product(weights.codes(first, last), nullptr, rows, product), 0, panels, scratch_.of(thread));
+  } else {
+    table_.float_gemm(float_product(weights.floats(first, last), nullptr, rows, product), 0, panels,
+                      scratch_.of(thread));
+  }
+}
+
 void LinearUnit::multiply(const LinearRows& rows, std::span<const LinearProduct> products) const {
   std::int64_t panels = 0;
   for (const LinearProduct& product : products) panels += product.weights->panels();
@@ -125,28 +161,15 @@ void LinearUnit::multiply(const LinearRows& rows, std::span<const LinearProduct>
       const std::int64_t last = std::min(count, static_cast<std::int64_t>(end) - before);
       before += count;
       if (first >= last) continue;
+      const PackedLinear* up = product.up;
       if (product.weights->integer()) {
-        const kernels::IntGemm gemm{product.weights->codes(),
-                                    product.up != nullptr ? &product.up->codes() : nullptr,
-                                    rows.codes,
-                                    product.out.values,
-                                    product.out.stride,
-                                    product.store,
-                                    product.gate};
-        table_.int_gemm(gemm, first, last, scratch_.of(thread));
+        const auto* up_codes = up != nullptr ? &up->codes() : nullptr;
+        table_.int_gemm(int_product(product.weights->codes(), up_codes, rows, product), first, last,
+                        scratch_.of(thread));
       } else {
-        const kernels::FloatGemm gemm{product.weights->floats(),
-                                      product.up != nullptr ? &product.up->floats() : nullptr,
-                                      rows.floats.values,
-                                      rows.floats.count,
-                                      rows.floats.stride,
-                                      rows.rounded,
-                                      rows.rounded_stride,
-                                      product.out.values,
-                                      product.out.stride,
-                                      product.store,
-                                      product.gate};
-        table_.float_gemm(gemm, first, last, scratch_.of(thread));
+        const auto* up_floats = up != nullptr ? &up->floats() : nullptr;
+        table_.float_gemm(float_product(product.weights->floats(), up_floats, rows, product), first, last,
+                          scratch_.of(thread));
       }
     }
   };

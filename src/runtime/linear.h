@@ -66,6 +66,10 @@ class LinearUnit {
   LinearRows prepare(const LinearInput& input, const Rows& rows) const;
   /// Applies several layers of the site to its rows.
   void multiply(const LinearRows& rows, std::span<const LinearProduct> products) const;
+  /// Panels [first, last) of one layer on the calling thread, which is number `thread`: out [rows][the panels'
+  /// channels].
+  void multiply_panels(const LinearRows& rows, const PackedLinear& weights, std::int64_t first, std::int64_t last,
+                       const Rows& out, std::size_t thread) const;
 
  private:
   template <typename First>

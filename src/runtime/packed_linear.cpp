@@ -303,4 +303,28 @@ PackedLinear PackedLinear::pack_rows_to_8_bits(const io::TensorView& weight, con
   return packed;
 }
 
+kernels::IntWeights PackedLinear::codes(std::int64_t first, std::int64_t last) const {
+  kernels::IntWeights part = codes_;
+  const std::int64_t values = first * codes_.segments * panel_channels;
+  part.codes += first * codes_.panel_bytes;
+  if (part.group_scales != nullptr) part.group_scales += first * codes_.panel_bytes;
+  part.scale += values;
+  if (part.zero != nullptr) part.zero += values;
+  part.sum += values;
+  if (part.bias != nullptr) part.bias += first * panel_channels;
+  part.panels = last - first;
+  part.channels = std::min(codes_.channels - first * panel_channels, part.panels * panel_channels);
+  return part;
+}
+
+kernels::FloatWeights PackedLinear::floats(std::int64_t first, std::int64_t last) const {
+  kernels::FloatWeights part = floats_;
+  part.values = static_cast<const std::byte*>(floats_.values) +
+                first * floats_.columns * panel_channels * kernels::bytes_of(floats_.format);
+  if (part.bias != nullptr) part.bias += first * panel_channels;
+  part.panels = last - first;
+  part.channels = std::min(floats_.channels - first * panel_channels, part.panels * panel_channels);
+  return part;
+}
+
 }  // namespace pq::runtime

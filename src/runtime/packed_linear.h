@@ -31,6 +31,9 @@ class PackedLinear {
   bool integer() const { return integer_; }
   const kernels::IntWeights& codes() const { return codes_; }
   const kernels::FloatWeights& floats() const { return floats_; }
+  /// Panels [first, last) as a layer of their own, which looks into this one.
+  kernels::IntWeights codes(std::int64_t first, std::int64_t last) const;
+  kernels::FloatWeights floats(std::int64_t first, std::int64_t last) const;
   std::int64_t panels() const { return integer_ ? codes_.panels : floats_.panels; }
   std::int64_t channels() const { return integer_ ? codes_.channels : floats_.channels; }
   /// Of codes or weights, scales and bias.

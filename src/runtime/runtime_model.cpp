@@ -37,18 +37,54 @@ void RuntimeModel::run(std::span<const std::int32_t> tokens, std::int64_t sequen
   }
 }
 
-void RuntimeModel::logits(std::int64_t first, std::int64_t count, std::span<float> out) {
+std::vector<std::vector<std::int64_t>> RuntimeModel::run_families(std::span<const SequenceFamily> families) {
   const ModelSpec& spec = model_->spec();
-  const auto kept = static_cast<std::int64_t>(residual_.size()) / spec.hidden_size;
-  if (first < 0 || count < 0 || first > kept - count ||
-      static_cast<std::int64_t>(out.size()) != count * spec.vocab_size) {
+  for (const SequenceFamily& family : families) {
+    for (const std::int32_t token : family.stem) check_token(token, spec);
+    for (const SequenceFamily::Branch& branch : family.branches) {
+      for (const std::int32_t token : branch.tokens) check_token(token, spec);
+    }
+  }
+  return lanes_.run(families, residual_);
+}
+
+ConstRows RuntimeModel::rows_of(std::int64_t first, std::int64_t count) const {
+  const std::int64_t hidden = model_->spec().hidden_size;
+  const auto kept = static_cast<std::int64_t>(residual_.size()) / hidden;
+  if (first < 0 || count < 0 || first > kept - count) {
     throw InputError("logits", fmt::format("tokens {} to {} of a run of {} cannot be had", first, first + count, kept));
+  }
+  return {residual_.data() + first * hidden, hidden, count};
+}
+
+void RuntimeModel::logits(std::int64_t first, std::int64_t count, std::span<float> out) {
+  const std::int64_t vocab = model_->spec().vocab_size;
+  const ConstRows all = rows_of(first, count);
+  if (static_cast<std::int64_t>(out.size()) != count * vocab) {
+    throw InputError("logits", fmt::format("room for {} values does not fit {} rows", out.size(), count));
   }
   BorrowedWorkspace workspace(model_->parts().workspaces);
   for (std::int64_t done = 0; done < count; done += most_rows) {
     const std::int64_t rows = std::min(most_rows, count - done);
-    const ConstRows residual(residual_.data() + (first + done) * spec.hidden_size, spec.hidden_size, rows);
-    project_logits(model_->parts(), *workspace, residual, out.data() + done * spec.vocab_size);
+    project_logits(model_->parts(), *workspace, {all.row(done), all.stride, rows}, out.data() + done * vocab);
+  }
+}
+
+void RuntimeModel::logit_tiles(std::span<const std::int64_t> rows, const std::function<void(const LogitTile&)>& visit) {
+  constexpr std::int64_t together = 256;
+  const std::int64_t hidden = model_->spec().hidden_size;
+  const auto count = static_cast<std::int64_t>(rows.size());
+  std::vector<float> gathered(index(std::min(together, count) * hidden));
+  BorrowedWorkspace workspace(model_->parts().workspaces);
+  for (std::int64_t first = 0; first < count; first += together) {
+    const std::int64_t part = std::min(together, count - first);
+    for (std::int64_t i = 0; i < part; ++i) {
+      std::copy_n(rows_of(rows[index(first + i)], 1).values, hidden, gathered.data() + i * hidden);
+    }
+    project_tiles(model_->parts(), *workspace, {gathered.data(), hidden, part}, [&](LogitTile tile) {
+      tile.first_row += first;
+      visit(tile);
+    });
   }
 }
 
