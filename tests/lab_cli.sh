@@ -56,6 +56,11 @@ refused "tokenizer.json" quantize untokenized -o out
 refused "no/such" quantize no/such -o out
 refused "short.txt: has" eval "$model" --text short.txt --length 256
 refused "less than one chunk of 256" eval "$model" --text short.txt --length 256
+refused "--stride: 65 tokens from one window of 64 to the next leave some out" eval "$model" --text "$prose" --length 64 --stride 65
+refused "--llama-cpp-chunks" eval "$model" --text "$prose" --llama-cpp-chunks --stride 4
+refused "less than one chunk of 100000" eval "$model" --text "$prose" --length 64,100000
+refused "less than 5000 prompts of 32" eval "$model" --text "$prose" --generate 5000
+refused "--generate: runs on the runtime" eval "$model" --text "$prose" --generate 5 --reference
 refused "nowhere.txt" eval "$model" --text nowhere.txt
 refused "'tpu' is not a device" eval "$model" --text "$prose" --device tpu
 refused "--text" eval "$model"
@@ -75,6 +80,18 @@ for key in '"perplexity"' '"kl_divergence"' '"top1_agreement"' '"seconds"' '"pea
 done
 accepted eval "$model" --text "$prose" --length 128 --max-chunks 4 --against "$model" --prefix ids:1 --json
 grep -q '"kl_divergence":0.0,"top1_agreement":1.0' stdout.txt || complain "the model differs from itself: $(cat stdout.txt)"
+accepted eval one --text "$prose" --length 64,128 --stride 48 --max-chunks 4 --against "$model" --json
+for key in '"stride":48' '"lengths":[{"length":64,"chunks":4,' '{"length":128,"chunks":4,'; do
+  grep -qF "$key" stdout.txt || complain "eval --stride --json has no $key: $(cat stdout.txt)"
+done
+accepted eval one --text "$prose" --length 128 --max-chunks 2 --llama-cpp-chunks --reference
+grep -q "2 chunks of 128 tokens, the second half scored" stdout.txt || complain "eval --llama-cpp-chunks: $(cat stdout.txt)"
+accepted eval one --text "$prose" --generate 3 --prompt-tokens 8 --max-tokens 16 --against "$model" --json
+for key in '"name":"w4a4kv4-static"' '"until_divergence":' '"outlier_tokens":' '"name":"FP16"' '"identical_share":1.0' '"name":"the text"'; do
+  grep -qF "$key" stdout.txt || complain "eval --generate --json has no $key: $(cat stdout.txt)"
+done
+accepted compare "$model" --text "$prose" --length 64,128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1
+grep -q "perplexity 64  perplexity 128" stdout.txt || complain "compare has no column a length: $(cat stdout.txt)"
 accepted compare "$model" --text "$prose" --length 128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 --json
 tasks=(--tasks paper --tasks-dir "$2/tests/goldens/tasks/documents" --limit 3)
 accepted compare "$model" --text "$prose" --length 128 --max-chunks 1 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 "${tasks[@]}"

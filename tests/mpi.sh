@@ -84,6 +84,15 @@ for count in 2 3 7; do
   lines 1 stdout.txt perplexity
   same one.json stdout.txt perplexity mean_nll chunks
 done
+overlapping=(--text "$prose" --length 64,128 --stride 48 --json)
+"$bin/pq" eval "$sample" "${overlapping[@]}" >one.json 2>/dev/null || complain "pq eval --stride in one process"
+ranks 3 0 "$bin/pq" eval "$sample" "${overlapping[@]}"
+same one.json stdout.txt perplexity mean_nll chunks
+generated=(--text "$prose" --generate 5 --prompt-tokens 8 --max-tokens 12 --against "$sample" --json)
+"$bin/pq" eval "$sample" "${generated[@]}" >one.json 2>/dev/null || complain "pq eval --generate in one process"
+ranks 3 0 "$bin/pq" eval "$sample" "${generated[@]}"
+lines 1 stdout.txt repetition_4
+same one.json stdout.txt repetition_4 distinct_2 mean_length until_divergence outlier_tokens outlier_max_ratio
 ranks 3 2 "$bin/pq" eval "$sample" --text nowhere.txt
 lines 1 stderr.txt "nowhere.txt"
 

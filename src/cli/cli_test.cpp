@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -346,6 +347,54 @@ TEST_F(Cli, InspectRefusesADamagedCheckpoint) {
   EXPECT_THAT(outcome.error, AllOf(StartsWith("error: "), HasSubstr("model.safetensors")));
   EXPECT_EQ(std::count(outcome.error.begin(), outcome.error.end(), '\n'), 1);
   EXPECT_EQ(outcome.out, "");
+}
+
+// Against Hugging Face transformers (tests/goldens/perplexity_goldens.py).
+TEST_F(Cli, EvalCutsWindowsAsOtherToolsDo) {
+  const Json goldens = Json::parse(read_text_file(fs::path(PQ_SOURCE_DIR) / "tests/goldens/perplexity_windows.json"));
+  ASSERT_GE(goldens.size(), 6U);
+  std::map<std::string, double> of_chunks;
+  for (const Json& golden : goldens) {
+    std::vector<std::string> arguments{
+        "eval", "--text", std::string(PQ_SOURCE_DIR) + "/examples/prose.txt", "--length", golden["length"].dump(),
+        sample, "--json"};
+    const std::vector<std::string> plain = arguments;
+    if (golden.contains("stride")) arguments.insert(arguments.end(), {"--stride", golden["stride"].dump()});
+    if (golden.contains("llama_cpp_chunks")) arguments.emplace_back("--llama-cpp-chunks");
+    const Outcome outcome = run(arguments);
+    ASSERT_EQ(outcome.code(), 0) << outcome.error;
+    const Json result = Json::parse(outcome.out);
+    const auto expected = golden["perplexity"].get<double>();
+    EXPECT_NEAR(result["perplexity"].get<double>(), expected, 1e-5 * expected) << golden;
+    EXPECT_EQ(result["chunks"], golden["chunks"]) << golden;
+    EXPECT_EQ(result["predicted_tokens"], golden["tokens"]) << golden;
+    // Plain chunks would not pass.
+    const auto [plainly, fresh] = of_chunks.try_emplace(golden["length"].dump());
+    if (fresh) plainly->second = Json::parse(run(plain).out)["perplexity"].get<double>();
+    EXPECT_GT(std::abs(plainly->second - expected), 1e-3 * expected);
+  }
+}
+
+TEST_F(Cli, EvalGenerateMeasuresGreedyText) {
+  const std::string prose = std::string(PQ_SOURCE_DIR) + "/examples/prose.txt";
+  const std::vector<std::string> words{"eval",      sample, "--text", prose, "--generate",      "4", "--json",
+                                       "--against", sample, "-n",     "24",  "--prompt-tokens", "12"};
+  const Outcome outcome = run(words);
+  ASSERT_EQ(outcome.code(), 0) << outcome.error;
+  const Json result = Json::parse(outcome.out);
+  EXPECT_EQ(result["prompts"], 4);
+  ASSERT_EQ(result["rows"].size(), 2U);
+  EXPECT_EQ(result["rows"][0]["name"], "FP16");
+  EXPECT_EQ(result["rows"][1]["name"], "the text");
+  EXPECT_EQ(result["rows"][1]["mean_length"], 24);
+  // A model agrees with itself.
+  for (const char* share : {"identical_share", "until_divergence", "same_positions"}) EXPECT_EQ(result[share], 1.0);
+  EXPECT_EQ(result["repetition_4"], result["rows"][0]["repetition_4"]);
+  EXPECT_GE(result["repetition_4"], 0.0);
+  EXPECT_LE(result["repetition_4"], 1.0);
+  EXPECT_EQ(run(words).out.substr(0, 200), outcome.out.substr(0, 200));
+  EXPECT_THAT(run({"eval", sample, "--text", prose, "--generate", "100000"}).error,
+              HasSubstr("less than 100000 prompts of 32; give a longer text, fewer prompts (--generate)"));
 }
 
 }  // namespace

@@ -5,6 +5,10 @@
 #include <string>
 
 #include "base/communicator.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory_usage.h"
+#include "cli/eval_generation.h"
 #include "cli/verbs.h"
 #include "eval/evaluation_text.h"
 #include "eval/report.h"
@@ -24,6 +28,7 @@ struct Options {
   tasks::TaskOptions tasks;
   runtime::ModelOptions runtime;
   std::string attention = "float32";
+  GenerationEvaluation generation;
   // What needs full-precision models: pq-lab's.
   bool reference = false;
   std::string against;
@@ -33,15 +38,39 @@ struct Options {
   std::string device;
 
   bool needs_lab() const {
+    if (generation.prompts > 0) return false;
     return reference || !against.empty() || !prefix.empty() || !calibration.empty() || !seed.empty() || !device.empty();
   }
 };
 
+/// --generate, which runs the unquantized model on the runtime too.
+int evaluate_generated(const Options& options, const CommonOptions& common) {
+  const bool others = options.reference || !options.prefix.empty() || !options.calibration.empty() ||
+                      !options.seed.empty() || !options.device.empty();
+  if (others) {
+    throw InputError("--generate",
+                     "runs on the runtime, which has no --reference, --prefix, --calibration, --seed or --device",
+                     "leave those out; --against MODEL is taken");
+  }
+  if (!options.text.lengths.empty() || options.text.stride > 0 || options.text.max_chunks > 0 ||
+      options.text.llama_cpp_chunks || options.text.wikitext_join) {
+    log_warning("--generate measures generated text, not perplexity: --length and the like mean nothing with it");
+  }
+  return evaluate_generation(options.generation, options.model, options.against, options.text.path, options.runtime,
+                             common);
+}
+
 int evaluate(Options options, const CommonOptions& common) {
   Communicator::world();  // before threads are counted
   options.runtime.float_attention = options.attention == "float32";
+  if (options.generation.prompts > 0) {
+    options.text.require();
+    if (options.tasks.requested()) throw InputError("--generate", "and --tasks are two runs", "ask for one of them");
+    return evaluate_generated(options, common);
+  }
   if (!options.tasks.requested()) options.text.require();
   tasks::Evaluation tasks(options.tasks, options.text.path);
+  const PrivateMemoryPeak memory;
   const auto model = runtime::Model::load(options.model, options.runtime);
   const auto tokenizer = Tokenizer::load(io::model_texts(model->path()));
   runtime::RuntimeModel language_model(model);
@@ -59,12 +88,13 @@ int evaluate(Options options, const CommonOptions& common) {
     eval::Report report;
     report.model = options.model;
     report.rows.push_back({name, recipe, {}});
-    static_cast<eval::PerplexityResult&>(report.rows[0].result) =
-        eval::perplexity(language_model, stream, options.text.options());
+    for (const eval::PerplexityOptions& pass : options.text.passes())
+      report.rows[0].results.push_back({eval::perplexity(language_model, stream, pass)});
     report.text = options.text;
     report.text_tokens = stream.size();
     report.prefix_token_ids = model->parts().prefix_ids;
     report.engine = engine;
+    report.engine["peak_private_memory_bytes"] = memory.bytes();
     report.remark = fmt::format("; kernels {}", model->kernels().name);
     json = report.json();
     text = report.table();
@@ -107,6 +137,7 @@ Verb eval_verb(int argc, char** argv) {
                            "probabilities as 16-bit integers over the packed cache")
                 ->option_text("float32|packed (default float32)")
                 ->check(CLI::IsMember({"float32", "packed"}));
+            options->generation.add_options(app);
             const std::string lab = "With pq-lab";
             app.add_flag("--reference", options->reference,
                          "Evaluate with the float32 reference of pq-lab instead of the runtime")
@@ -134,7 +165,9 @@ Verb eval_verb(int argc, char** argv) {
                           "adds one) and cut into\n"
                           "chunks; the tail is dropped; every chunk stands behind the model's own prefix.\n\n"
                           "  pq eval OUT --text wiki.test.raw\n"
+                          "  pq eval OUT --text wiki.test.raw --length 512,2048,8192\n"
                           "  pq eval OUT --text wiki.test.raw --length 2048 --against MODEL\n"
+                          "  pq eval OUT --text wiki.test.raw --generate 64 --against MODEL\n"
                           "  pq eval OUT --tasks paper,mmlu --tasks-dir tasks --output results");
             return [options, &common, argc, argv] {
               return options->needs_lab() ? run_in_lab(argc, argv) : evaluate(*options, common);

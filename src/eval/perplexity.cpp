@@ -24,38 +24,8 @@ constexpr std::int64_t tile_bytes = 64 << 20;       // of logits, for each of at
 constexpr std::int64_t max_tile_rows = 1024;        // enough for an efficient matrix product
 constexpr std::size_t logits_in_a_grain = 1 << 16;  // work that is worth a thread
 
-// The stream cut into chunks, and the batches in which they run.
-struct Chunks {
-  std::span<const std::int32_t> stream;
-  std::int64_t length;
-  std::int64_t count;
-  std::int64_t per_batch;
-
-  std::span<const std::int32_t> tokens(std::int64_t first, std::int64_t chunks) const {
-    return stream.subspan(static_cast<std::size_t>(first * length), static_cast<std::size_t>(chunks * length));
-  }
-};
-
-Chunks cut(std::span<const std::int32_t> stream, const PerplexityOptions& options) {
-  if (options.length < 2) {
-    throw InputError("--length", fmt::format("{} leaves no token to predict", options.length), "use 2 or more");
-  }
-  if (options.batch_tokens < 1)
-    throw InputError("batch_tokens", fmt::format("{} is not positive", options.batch_tokens));
-  if (options.max_chunks < 0) throw InputError("max_chunks", fmt::format("{} is negative", options.max_chunks));
-  const auto available = static_cast<std::int64_t>(stream.size());
-  if (available < options.length) {
-    throw InputError("text", fmt::format("{} tokens, but one chunk takes {}", available, options.length),
-                     "give a longer text or a smaller --length");
-  }
-  Chunks chunks{stream, options.length, available / options.length,
-                std::max<std::int64_t>(1, options.batch_tokens / options.length)};
-  if (options.max_chunks > 0) chunks.count = std::min(chunks.count, options.max_chunks);
-  return chunks;
-}
-
-void check_tokens(const Chunks& chunks, const ModelSpec& spec) {
-  const auto tokens = chunks.tokens(0, chunks.count);
+void check_tokens(const Windows& windows, const ModelSpec& spec) {
+  const auto tokens = windows.covered();
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (!in_vocabulary(tokens[i], spec)) {
       throw InputError("text",
@@ -64,6 +34,54 @@ void check_tokens(const Chunks& chunks, const ModelSpec& spec) {
                        "use the tokenizer that belongs to the model");
     }
   }
+}
+
+// Windows that run together. Their rows are those of their tokens, one window after the other.
+struct Batch {
+  Batch(const Windows& of, std::int64_t first_window, std::int64_t end)
+      : windows(of),
+        first(first_window),
+        count(of.together(first_window, end)),
+        length(of[first_window].length),
+        tokens(of.tokens(first_window, count)) {}
+
+  std::int64_t window_of(std::int64_t row) const { return first + row / length; }
+  std::int64_t position(std::int64_t row) const { return row % length; }
+  // Whether what follows the row's token in its window is scored.
+  bool scored(std::int64_t row) const {
+    const std::int64_t position = row % length;
+    return position < length - 1 && position >= length - 1 - windows[window_of(row)].scored;
+  }
+
+  const Windows& windows;
+  std::int64_t first;
+  std::int64_t count;
+  std::int64_t length;
+  std::vector<std::int32_t> tokens;
+};
+
+struct RowRange {
+  std::int64_t first;
+  std::int64_t count;
+};
+
+// All scored rows in ranges of at most `most` rows. A few others among them cost less than a range of their own.
+std::vector<RowRange> scored_ranges(const Batch& batch, std::int64_t most) {
+  constexpr std::int64_t worth_a_range = 16;
+  std::vector<RowRange> ranges;
+  for (std::int64_t i = 0; i < batch.count; ++i) {
+    const std::int64_t scored = batch.windows[batch.first + i].scored;
+    for (std::int64_t row = (i + 1) * batch.length - 1 - scored; row < (i + 1) * batch.length - 1;) {
+      const std::int64_t end = (i + 1) * batch.length - 1;
+      const bool joined = !ranges.empty() && row - (ranges.back().first + ranges.back().count) < worth_a_range &&
+                          row + 1 - ranges.back().first <= most;
+      if (!joined) ranges.push_back({row, 0});
+      RowRange& range = ranges.back();
+      range.count = std::min(end - range.first, most);
+      row = range.first + range.count;
+    }
+  }
+  return ranges;
 }
 
 // A part of the rows of logits of the batch that ran last, and what the softmax of each needs.
@@ -109,8 +127,8 @@ struct RowScore {
 
 // What one model has scored so far.
 struct Scores {
-  double chunk_nll = 0;     // of the chunk under way
-  double sum_of_means = 0;  // over the finished chunks
+  double window_nll = 0;    // of the window under way
+  double sum_of_means = 0;  // over the finished windows, weighted
   double kl_divergence = 0;
   std::int64_t agreements = 0;
   double seconds = 0;
@@ -128,19 +146,16 @@ struct Scores {
                     "weights or scales so large that float32 overflows on the way: pq verify shows the stage");
 }
 
-// Adds rows first .. of the batch that starts at chunk `first_chunk`, in order, so that sums never depend on how rows
-// were shared between threads, tiles or batches. `reference` is null without one.
+// Adds the rows of a range of the batch, in order, so that sums never depend on how rows were shared between threads,
+// tiles or batches. `reference` is null without one.
 void add_tile(Scores& scores, std::string_view who, const LogitTile& tile, const LogitTile* reference,
-              const Chunks& chunks, std::int64_t first_chunk, std::int64_t first, std::int64_t count) {
-  std::vector<RowScore> rows(static_cast<std::size_t>(count));
-  const auto stream = chunks.tokens(first_chunk, chunks.count - first_chunk);
-  const auto is_last_of_chunk = [&](std::size_t row) {
-    return (first + static_cast<std::int64_t>(row)) % chunks.length == chunks.length - 1;
-  };
+              const Batch& batch, const RowRange& range) {
+  std::vector<RowScore> rows(static_cast<std::size_t>(range.count));
   tile.for_each_row([&](std::size_t row) {
     const LogitStats& stats = tile.stats(row);
-    if (is_last_of_chunk(row) || !stats.finite) return;
-    const std::int32_t target = stream[static_cast<std::size_t>(first) + row + 1];
+    const std::int64_t of_batch = range.first + static_cast<std::int64_t>(row);
+    if (!batch.scored(of_batch) || !stats.finite) return;
+    const std::int32_t target = batch.tokens[static_cast<std::size_t>(of_batch) + 1];
     rows[row].nll = negative_log_likelihood(tile.logits(row), stats, target);
     if (reference == nullptr) return;
     const auto expected = reference->logits(row);
@@ -150,20 +165,21 @@ void add_tile(Scores& scores, std::string_view who, const LogitTile& tile, const
     rows[row].same_top1 = first_index_of(expected, expected_stats.max) == first_index_of(tile.logits(row), stats.max);
   });
   for (std::size_t row = 0; row < rows.size(); ++row) {
-    const std::int64_t position = (first + static_cast<std::int64_t>(row)) % chunks.length;
-    if (is_last_of_chunk(row)) {
-      scores.sum_of_means += scores.chunk_nll / static_cast<double>(chunks.length - 1);
-      scores.chunk_nll = 0;
-      continue;
-    }
-    const std::int64_t chunk = first_chunk + (first + static_cast<std::int64_t>(row)) / chunks.length;
+    const std::int64_t of_batch = range.first + static_cast<std::int64_t>(row);
+    if (!batch.scored(of_batch)) continue;
+    const std::int64_t position = batch.position(of_batch);
+    const std::int64_t window = batch.window_of(of_batch);
     if (reference != nullptr && !reference->stats(row).finite) {
-      throw_not_finite("logits of the reference", *reference, row, chunk, position);
+      throw_not_finite("logits of the reference", *reference, row, window, position);
     }
-    if (!tile.stats(row).finite) throw_not_finite(who, tile, row, chunk, position);
-    scores.chunk_nll += rows[row].nll;
+    if (!tile.stats(row).finite) throw_not_finite(who, tile, row, window, position);
+    scores.window_nll += rows[row].nll;
     scores.kl_divergence += rows[row].kl_divergence;
     scores.agreements += rows[row].same_top1 ? 1 : 0;
+    if (position < batch.length - 2) continue;
+    const Window& finished = batch.windows[window];
+    scores.sum_of_means += finished.weight * scores.window_nll / static_cast<double>(finished.scored);
+    scores.window_nll = 0;
   }
 }
 
@@ -174,7 +190,7 @@ void warn_beyond_context(const LanguageModel& model, std::int64_t length) {
   }
 }
 
-// Every rank has scored its own chunks.
+// Every rank has scored its own windows.
 void add_over_ranks(std::vector<Scores>& scores) {
   Communicator& world = Communicator::world();
   for (Scores& s : scores) {
@@ -188,49 +204,47 @@ void add_over_ranks(std::vector<Scores>& scores) {
 }
 
 // The one pass behind both public functions: scores of `models`, against `reference` unless that is null.
-std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* const> models, const Chunks& chunks) {
+std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* const> models, const Windows& windows) {
   std::vector<Scores> scores(models.size());
   const std::int64_t vocab_size = (reference != nullptr ? *reference : *models[0]).spec().vocab_size;
   LogitTile tile(vocab_size);
   LogitTile reference_tile(vocab_size);
-  const auto own = Communicator::world().share(static_cast<std::size_t>(chunks.count));
+  const auto own = Communicator::world().share(static_cast<std::size_t>(windows.count()));
   const auto end = static_cast<std::int64_t>(own.end);
   const PhaseTimer timer("evaluate");
   Progress progress("evaluate", own.size());
   double reference_seconds = 0;
-  for (auto chunk = static_cast<std::int64_t>(own.begin); chunk < end; chunk += chunks.per_batch) {
-    const std::int64_t sequences = std::min(chunks.per_batch, end - chunk);
-    const auto tokens = chunks.tokens(chunk, sequences);
+  for (auto window = static_cast<std::int64_t>(own.begin); window < end;) {
+    const Batch batch(windows, window, end);
     if (reference != nullptr) {
       const Stopwatch watch;
-      reference->run(tokens, sequences);
+      reference->run(batch.tokens, batch.count);
       reference_seconds += watch.seconds();
     }
     for (std::size_t m = 0; m < models.size(); ++m) {
       if (models[m] == reference) continue;
       const Stopwatch watch;
-      models[m]->run(tokens, sequences);
+      models[m]->run(batch.tokens, batch.count);
       scores[m].seconds += watch.seconds();
     }
-    const auto rows = static_cast<std::int64_t>(tokens.size());
-    for (std::int64_t first = 0; first < rows; first += tile.max_rows()) {
-      const std::int64_t count = std::min(tile.max_rows(), rows - first);
+    for (const RowRange& range : scored_ranges(batch, tile.max_rows())) {
       if (reference != nullptr) {
         const Stopwatch watch;
-        reference_tile.fetch(*reference, first, count);
+        reference_tile.fetch(*reference, range.first, range.count);
         reference_seconds += watch.seconds();
       }
       for (std::size_t m = 0; m < models.size(); ++m) {
         const Stopwatch watch;
         const bool is_reference = models[m] == reference;
-        if (!is_reference) tile.fetch(*models[m], first, count);
+        if (!is_reference) tile.fetch(*models[m], range.first, range.count);
         const std::string who = models.size() == 1 ? "logits" : fmt::format("logits of model {}", m);
         add_tile(scores[m], who, is_reference ? reference_tile : tile, reference != nullptr ? &reference_tile : nullptr,
-                 chunks, chunk, first, count);
+                 batch, range);
         scores[m].seconds += watch.seconds();
       }
     }
-    progress.advance(static_cast<std::size_t>(sequences));
+    window += batch.count;
+    progress.advance(static_cast<std::size_t>(batch.count));
   }
   for (std::size_t m = 0; m < models.size(); ++m) {
     if (models[m] == reference) scores[m].seconds += reference_seconds;
@@ -239,11 +253,11 @@ std::vector<Scores> score(LanguageModel* reference, std::span<LanguageModel* con
   return scores;
 }
 
-void fill(PerplexityResult& result, const Scores& scores, const Chunks& chunks) {
-  result.mean_nll = scores.sum_of_means / static_cast<double>(chunks.count);
+void fill(PerplexityResult& result, const Scores& scores, const Windows& windows) {
+  result.mean_nll = scores.sum_of_means / windows.weight();
   result.perplexity = std::exp(result.mean_nll);
-  result.chunks = chunks.count;
-  result.tokens = chunks.count * (chunks.length - 1);
+  result.chunks = windows.count();
+  result.tokens = windows.scored();
   result.seconds = scores.seconds;
 }
 
@@ -269,18 +283,18 @@ std::string join_wikitext(std::string_view text) {
 
 PerplexityResult perplexity(LanguageModel& model, std::span<const std::int32_t> stream,
                             const PerplexityOptions& options) {
-  const Chunks chunks = cut(stream, options);
-  check_tokens(chunks, model.spec());
-  warn_beyond_context(model, chunks.length);
+  const Windows windows(stream, options);
+  check_tokens(windows, model.spec());
+  warn_beyond_context(model, windows[0].length);
   LanguageModel* const models[] = {&model};
   PerplexityResult result;
-  fill(result, score(nullptr, models, chunks)[0], chunks);
+  fill(result, score(nullptr, models, windows)[0], windows);
   return result;
 }
 
 std::vector<ComparisonResult> compare_models(LanguageModel& reference, std::span<LanguageModel* const> models,
                                              std::span<const std::int32_t> stream, const PerplexityOptions& options) {
-  const Chunks chunks = cut(stream, options);
+  const Windows windows(stream, options);
   const std::int64_t vocab_size = reference.spec().vocab_size;
   for (std::size_t m = 0; m < models.size(); ++m) {
     if (models[m]->spec().vocab_size != vocab_size) {
@@ -290,13 +304,13 @@ std::vector<ComparisonResult> compare_models(LanguageModel& reference, std::span
           "compare models that share a tokenizer");
     }
   }
-  check_tokens(chunks, reference.spec());
-  warn_beyond_context(reference, chunks.length);
+  check_tokens(windows, reference.spec());
+  warn_beyond_context(reference, windows[0].length);
   std::vector<ComparisonResult> results(models.size());
   if (models.empty()) return results;
-  const std::vector<Scores> scores = score(&reference, models, chunks);
+  const std::vector<Scores> scores = score(&reference, models, windows);
   for (std::size_t m = 0; m < models.size(); ++m) {
-    fill(results[m], scores[m], chunks);
+    fill(results[m], scores[m], windows);
     const auto positions = static_cast<double>(results[m].tokens);
     results[m].kl_divergence = scores[m].kl_divergence / positions;
     results[m].top1_agreement = static_cast<double>(scores[m].agreements) / positions;

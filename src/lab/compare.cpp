@@ -44,7 +44,7 @@ struct Row {
   bool quantized = true;
   std::string prefix_text;
   double quantize_seconds = 0;
-  eval::ComparisonResult result;
+  std::vector<eval::ComparisonResult> results;  // one a length
   std::vector<std::int32_t> prefix = {};
 };
 
@@ -193,10 +193,12 @@ class Comparison {
         models.push_back(model_of(rows_[i], reference));
         pointers.push_back(models.back().get());
       }
-      const auto results = eval::compare_models(reference, pointers, stream, options_.text.options());
+      for (const eval::PerplexityOptions& pass : options_.text.passes()) {
+        const auto results = eval::compare_models(reference, pointers, stream, pass);
+        for (std::size_t i = 0; i < count; ++i) rows_[begin + i].results.push_back(results[i]);
+      }
       for (std::size_t i = 0; i < count; ++i) {
-        Row& row = rows_[begin + i];
-        row.result = results[i];
+        const Row& row = rows_[begin + i];
         const std::string name =
             row.quantized ? fmt::format("{} {}, {}", precision_name(row.recipe), row.name, row.activation) : row.name;
         tasks_.evaluate(*models[i], row.quantized ? row.recipe : Recipe{}, name,
@@ -206,37 +208,52 @@ class Comparison {
     }
   }
 
-  void report_json(const std::string& record) const {
-    Json json{{"model", options_.model},
-              {"calibration", preparation_.calibration_name()},
-              {"text", options_.text.path},
-              {"length", options_.text.length},
-              {"chunks", rows_.front().result.chunks}};
-    const Row& first = rows_.front();
-    json.update(eval::result_json(first.result, true));
-    json.update(tasks_.settings_json());
-    if (!record.empty()) json["record"] = record;
+  Json row_json(const Row& row, std::size_t pass) const {
+    Json line{{"name", row.name},
+              {"activation", row.activation},
+              {"recipe", row.quantized ? row.recipe.name : "fp16"},
+              {"precision", row.quantized ? precision_name(row.recipe) : "FP16"},
+              {"prefix_text", row.prefix_text}};
+    line.update(eval::result_json(row.results[pass], true));
+    line["quantize_seconds"] = row.quantize_seconds;
+    return line;
+  }
+
+  /// What one length gave: of the unquantized model at the top, of all in `rows`.
+  Json pass_json(std::size_t pass) const {
+    const eval::ComparisonResult& first = rows_.front().results[pass];
+    Json json = eval::pass_json(options_.text, pass, first);
+    json.update(eval::result_json(first, true));
     json["rows"] = Json::array();
     for (std::size_t i = 0; i < rows_.size(); ++i) {
-      const Row& row = rows_[i];
-      Json line{{"name", row.name},
-                {"activation", row.activation},
-                {"recipe", row.quantized ? row.recipe.name : "fp16"},
-                {"precision", row.quantized ? precision_name(row.recipe) : "FP16"},
-                {"prefix_text", row.prefix_text}};
-      line.update(eval::result_json(row.result, true));
-      line["quantize_seconds"] = row.quantize_seconds;
-      line.update(tasks_.row_json(i));
-      json["rows"].push_back(std::move(line));
+      json["rows"].push_back(row_json(rows_[i], pass));
+      if (pass == 0) json["rows"].back().update(tasks_.row_json(i));
     }
+    return json;
+  }
+
+  void report_json(const std::string& record) const {
+    Json json{
+        {"model", options_.model}, {"calibration", preparation_.calibration_name()}, {"text", options_.text.path}};
+    json.update(tasks_.settings_json());
+    if (!record.empty()) json["record"] = record;
+    json.update(pass_json(0));
+    for (std::size_t pass = 0; options_.text.lengths.size() > 1 && pass < options_.text.lengths.size(); ++pass)
+      json["lengths"].push_back(pass_json(pass));
     print_json(json);
   }
 
+  /// Perplexity of every length, then the distances at the last, the longest that was asked for by then.
   void report_table(const std::string& record) const {
-    std::vector<std::string> header{"recipe", "step", "activation", "perplexity", "KL divergence", "top-1", "seconds"};
-    if (!options_.ablate.empty()) header.insert(header.begin() + 2, "prefix");
+    std::vector<std::string> header{"recipe", "step", "activation"};
+    if (!options_.ablate.empty()) header.emplace_back("prefix");
+    const std::vector<std::int64_t>& lengths = options_.text.lengths;
+    for (const std::int64_t length : lengths)
+      header.push_back(lengths.size() == 1 ? "perplexity" : fmt::format("perplexity {}", length));
+    header.insert(header.end(), {"KL divergence", "top-1"});
     const std::vector<std::string> task_names = tasks_.header();
-    header.insert(header.end() - 1, task_names.begin(), task_names.end());
+    header.insert(header.end(), task_names.begin(), task_names.end());
+    header.emplace_back("seconds");
     Table table(header);
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       const Row& row = rows_[i];
@@ -244,20 +261,22 @@ class Comparison {
                                      row.quantized        ? row.name
                                      : row.name == "FP16" ? ""
                                                           : "+ prefix",
-                                     row.quantized ? row.activation : "-",
-                                     fmt::format("{:.2f}", row.result.perplexity),
-                                     fmt::format("{:.4f}", row.result.kl_divergence),
-                                     fmt::format("{:.1f}%", 100 * row.result.top1_agreement),
-                                     fmt::format("{:.1f}", row.quantize_seconds)};
-      if (!options_.ablate.empty()) cells.insert(cells.begin() + 2, row.prefix_text.empty() ? "-" : row.prefix_text);
+                                     row.quantized ? row.activation : "-"};
+      if (!options_.ablate.empty()) cells.push_back(row.prefix_text.empty() ? "-" : row.prefix_text);
+      for (const eval::ComparisonResult& result : row.results)
+        cells.push_back(fmt::format("{:.2f}", result.perplexity));
+      cells.push_back(fmt::format("{:.4f}", row.results.back().kl_divergence));
+      cells.push_back(fmt::format("{:.1f}%", 100 * row.results.back().top1_agreement));
       const std::vector<std::string> task_cells = tasks_.cells(i);
-      cells.insert(cells.end() - 1, task_cells.begin(), task_cells.end());
+      cells.insert(cells.end(), task_cells.begin(), task_cells.end());
+      cells.push_back(fmt::format("{:.1f}", row.quantize_seconds));
       table.add_row(std::move(cells));
     }
     print_result(table.text());
-    print_result(fmt::format("{}: {} chunks of {} tokens; calibration: {}; distances from FP16; seconds to quantize\n",
-                             options_.text.path, rows_.front().result.chunks, options_.text.length,
-                             preparation_.calibration_name()));
+    print_result(fmt::format("{}; calibration: {}; distances from FP16{}; seconds to quantize\n",
+                             eval::describe_passes(options_.text, rows_.front().results),
+                             preparation_.calibration_name(),
+                             lengths.size() == 1 ? "" : fmt::format(" at {}", lengths.back())));
     print_result(tasks_.footnote());
     if (!record.empty()) print_result(fmt::format("record: {}\n", record));
   }

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/memory_usage.h"
 #include "eval/report.h"
 #include "io/quantized_checkpoint.h"
 #include "lab/options.h"
@@ -36,6 +37,7 @@ class Evaluation {
     const at::NoGradGuard no_grad;
     if (!options_.tasks.requested()) options_.text.require();
     tasks::Evaluation tasks(options_.tasks, options_.text.path);
+    const PrivateMemoryPeak memory;
     const bool quantized = io::is_quantized_checkpoint(io::resolve_model(options_.model));
     std::vector<std::int32_t> prefix;
     bool want_prefix_row = false;
@@ -72,7 +74,7 @@ class Evaluation {
       tasks.evaluate(*models_[i], own ? recipe_ : Recipe{}, report_.rows[i].name, report_.rows[i].recipe,
                      has_prefix ? prefix : std::vector<std::int32_t>{});
     }
-    report(tasks, prefix);
+    report(tasks, prefix, memory.bytes());
     return 0;
   }
 
@@ -82,12 +84,13 @@ class Evaluation {
     tasks.tokenize(tokenizer, spec);
   }
 
-  void report(const tasks::Evaluation& tasks, const std::vector<std::int32_t>& prefix) {
+  void report(const tasks::Evaluation& tasks, const std::vector<std::int32_t>& prefix, std::uint64_t private_bytes) {
     report_.model = options_.model;
     report_.compared = reference_ != nullptr && !stream_.empty();
     report_.text = options_.text;
     report_.text_tokens = stream_.size();
     report_.prefix_token_ids = prefix;
+    report_.engine = {{"peak_private_memory_bytes", private_bytes}};
     Json json = stream_.empty() ? names_json(prefix) : report_.json();
     json.update(tasks.settings_json());
     for (std::size_t i = 0; i < models_.size(); ++i) (i == 0 ? json : json["rows"][i - 1]).update(tasks.row_json(i));
@@ -133,14 +136,14 @@ class Evaluation {
   void evaluate(const std::vector<std::int32_t>& stream) {
     std::vector<LanguageModel*> models;
     for (const auto& model : models_) models.push_back(model.get());
-    if (reference_ != nullptr) {
-      const auto results = eval::compare_models(*reference_, models, stream, options_.text.options());
-      for (std::size_t i = 0; i < results.size(); ++i) report_.rows[i].result = results[i];
-      return;
-    }
-    for (std::size_t i = 0; i < models.size(); ++i) {
-      static_cast<eval::PerplexityResult&>(report_.rows[i].result) =
-          eval::perplexity(*models[i], stream, options_.text.options());
+    for (const eval::PerplexityOptions& pass : options_.text.passes()) {
+      if (reference_ != nullptr) {
+        const auto results = eval::compare_models(*reference_, models, stream, pass);
+        for (std::size_t i = 0; i < results.size(); ++i) report_.rows[i].results.push_back(results[i]);
+        continue;
+      }
+      for (std::size_t i = 0; i < models.size(); ++i)
+        report_.rows[i].results.push_back({eval::perplexity(*models[i], stream, pass)});
     }
   }
 

@@ -21,13 +21,13 @@ class SampleModel : public testing::Test {
   void SetUp() override {
     if (!fs::exists(shared / "data/wikitext2/wiki.valid.raw")) GTEST_SKIP() << shared << " is not there";
     text.path = (shared / "data/wikitext2/wiki.valid.raw").string();
-    text.length = 512;
+    text.lengths = {512};
     preparation = std::make_unique<quant::Preparation>((fs::path(PQ_SOURCE_DIR) / "examples/sample-model").string(),
                                                        (shared / "data/calibration/books.jsonl").string(),
                                                        at::TensorOptions().dtype(at::kFloat));
     stream = text.load(preparation->tokenizer(), preparation->checkpoint().spec());
   }
-  double perplexity(LanguageModel& model) const { return eval::perplexity(model, stream, text.options()).perplexity; }
+  double perplexity(LanguageModel& model) const { return eval::perplexity(model, stream, text.passes()[0]).perplexity; }
   double quantized(const std::string& name) {
     const Recipe recipe = named_recipe(name);
     quant::InMemoryModel memory(preparation->checkpoint().spec(), recipe);

@@ -1,20 +1,10 @@
 #include "quant/token_maxima.h"
 
 #include <algorithm>
-#include <vector>
+
+#include "numerics/outlier_tokens.h"
 
 namespace pq::quant {
-namespace {
-
-double median(std::vector<float> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 == 1) return *middle;
-  const float below = *std::max_element(values.begin(), middle);
-  return (static_cast<double>(below) + static_cast<double>(*middle)) / 2;
-}
-
-}  // namespace
 
 void SiteSum::add(const SiteOutliers& part, std::int64_t count) {
   sum.mean_upper += part.mean_upper * static_cast<double>(count);
@@ -45,19 +35,16 @@ SiteOutliers measure_outliers(const at::Tensor& maxima, const PrefixSettings& se
   const std::int64_t length = maxima.size(1);
   const float* data = maxima.data_ptr<float>();
   for (std::int64_t s = 0; s < sequences; ++s) {
-    const float* row = data + s * length;
-    const double middle = median({row, row + length});
+    const auto record = [&](std::size_t token) {
+      if (on_upper) on_upper(s, static_cast<std::int64_t>(token));
+    };
+    const SequenceOutliers found = find_outlier_tokens({data + s * length, static_cast<std::size_t>(length)},
+                                                       settings.upper_threshold, settings.lower_threshold, record);
     SiteOutliers one;
-    for (std::int64_t i = 0; i < length; ++i) {
-      const double value = row[i];
-      if (value > settings.upper_threshold * middle) {
-        one.mean_upper += 1;
-        if (on_upper) on_upper(s, i);
-      }
-      if (value < middle / settings.lower_threshold) one.mean_lower += 1;
-      if (middle > 0) one.max_ratio = std::max(one.max_ratio, value / middle);
-      if (value > 0) one.max_inverse_ratio = std::max(one.max_inverse_ratio, middle / value);
-    }
+    one.mean_upper = static_cast<double>(found.upper);
+    one.mean_lower = static_cast<double>(found.lower);
+    one.max_ratio = found.max_ratio;
+    one.max_inverse_ratio = found.max_inverse_ratio;
     one.upper_share = one.mean_upper > 0 ? 1 : 0;
     sum.add(one, 1);
   }

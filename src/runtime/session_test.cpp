@@ -15,9 +15,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/index.h"
 #include "base/random.h"
 #include "kernels/select.h"
 #include "model/spec_for_test.h"
+#include "runtime/down_product_maxima.h"
 #include "runtime/model_loader.h"
 
 namespace pq::runtime {
@@ -366,6 +368,24 @@ TEST(Session, ADamagedFileIsRefusedOrHarmless) {
       continue;
     }
   }
+}
+
+TEST(DownProductMaxima, AreThoseOfEveryTokenInEveryBlock) {
+  const auto model = small_model("", scalar());
+  const std::vector<std::int32_t> tokens = tokens_of(40, 5);
+  const auto maxima = down_product_maxima(*model, tokens);
+  ASSERT_EQ(maxima.size(), index(model->spec().block_count));
+  for (const std::vector<float>& of_block : maxima) {
+    ASSERT_EQ(of_block.size(), tokens.size());
+    for (const float largest : of_block) EXPECT_GT(largest, 0);
+  }
+  // A token sees only those before it.
+  const auto shorter = down_product_maxima(*model, std::span(tokens).first(17));
+  for (std::size_t block = 0; block < maxima.size(); ++block) {
+    for (std::size_t i = 0; i < 17; ++i)
+      EXPECT_NEAR(shorter[block][i], maxima[block][i], 1e-5F * maxima[block][i]) << block << " " << i;
+  }
+  EXPECT_THROW(down_product_maxima(*model, std::vector<std::int32_t>{-1}), InputError);
 }
 
 }  // namespace
