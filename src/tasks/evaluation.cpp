@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "base/communicator.h"
@@ -48,7 +49,9 @@ void add_lines(Table& table, const TaskResult& result) {
     documents.clear();
   };
   const auto add_mean = [&](std::string_view metric, const std::optional<Mean>& mean) {
-    if (mean) add(metric, mean->value, fmt::format("{:.4f}", mean->standard_error));
+    // A single document has none.
+    if (mean)
+      add(metric, mean->value, std::isnan(mean->standard_error) ? "-" : fmt::format("{:.4f}", mean->standard_error));
   };
   add_mean("acc", result.acc);
   add_mean("acc_norm", result.acc_norm);
