@@ -1,10 +1,11 @@
 """Makes tests/goldens/tasks: what lm-evaluation-harness (lm_eval) computes for the tasks of `pq eval --tasks`.
 
     pip install torch transformers accelerate "lm_eval[hf]"
-    python tests/goldens/lm_eval_goldens.py [--data ../shared/data] [--limit 200]
+    python tests/goldens/lm_eval_goldens.py                                         # random-llama/, own.json
+    python tests/goldens/lm_eval_goldens.py --data ../shared/data [--limit 200]     # shared.json
 
 documents/ holds documents of our own in the fields of the Hugging Face hub, made to hit what the rules turn on; own.json
-says what lm_eval makes of them. With --data, shared.json says the same of the first --limit documents of every file in
+says what lm_eval makes of them. shared.json says the same of the first --limit documents of every file in
 DATA/tasks (arc_challenge.jsonl ..) and of two pages of DATA/wikitext2/wiki.test.raw, which are not ours to keep: so it
 holds hashes of their requests. random-llama/ is a small random checkpoint for the tokenizer of examples/sample-model.
 All in float32, on one thread, one request at a time.
@@ -39,7 +40,7 @@ CONTEXTS = {"sample-model": 512, "random-llama": 256}
 
 
 def lines(path: pathlib.Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def write_lines(path: pathlib.Path, rows: list[dict]) -> pathlib.Path:
@@ -266,22 +267,23 @@ def dump(record: dict, path: pathlib.Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=pathlib.Path, help="also make shared.json from the files of this directory")
+    parser.add_argument("--data", type=pathlib.Path, help="make shared.json from the files of this directory")
     parser.add_argument("--limit", type=int, default=200, help="documents of each task of --data")
     arguments = parser.parse_args()
 
-    make_random_llama(OUT / "random-llama")
+    if arguments.data is None:
+        make_random_llama(OUT / "random-llama")
     with tempfile.TemporaryDirectory() as name:
         work = pathlib.Path(name)
         os.environ["HF_HOME"] = str(work / "hf_home")
         models = {"sample-model": with_exact_tokenizer(SAMPLE_MODEL, work / "sample-model"),
                   "random-llama": with_exact_tokenizer(OUT / "random-llama", work / "random-llama")}
-        tasks = LocalTasks(OUT / "documents", work / "own", None)
-        pages = add_wikitext(tasks, (OUT / "documents" / "wiki.test.raw").read_text(encoding="utf-8"), None)
-        own = run_all(models, tasks, keep_requests=True)
-        add_page_facts(own, pages, keep_text=True)
-        dump(own, OUT / "own.json")
         if arguments.data is None:
+            tasks = LocalTasks(OUT / "documents", work / "own", None)
+            pages = add_wikitext(tasks, (OUT / "documents" / "wiki.test.raw").read_text(encoding="utf-8"), None)
+            own = run_all(models, tasks, keep_requests=True)
+            add_page_facts(own, pages, keep_text=True)
+            dump(own, OUT / "own.json")
             return
         tasks = LocalTasks(arguments.data / "tasks", work / "shared", arguments.limit)
         text = (arguments.data / "wikitext2" / "wiki.test.raw").read_text(encoding="utf-8")
