@@ -52,7 +52,7 @@ Part part_of(std::string_view name) {
   if (name.starts_with("prefix.")) return Part::prefix;
   if (name == tensor_names::embedding || name == tensor_names::lm_head) return Part::embeddings;
   if (name.ends_with(".bias") || name.ends_with("norm.weight")) return Part::norms_and_biases;
-  if (name.ends_with(".scale") || name.ends_with(".zero_point") || name.ends_with(".clip"))
+  if (name.ends_with(".scale") || name.ends_with(".zero_point") || name.ends_with(".clip") || name.ends_with(".mean"))
     return Part::activation_scales;
   if (name.ends_with(".scales") || name.ends_with(".group_scales") || name.ends_with(".zero_points"))
     return Part::weight_scales;
