@@ -10,7 +10,7 @@ shells=0
 # expect SHELL LINE WORD..: completing LINE lists or inserts every WORD.
 expect() {
   local shell=$1 line=$2 listed word
-  listed=$("listed_by_$shell" "$line" 2>&1)
+  listed=$("listed_by_$shell" "$line" "${@:3}" 2>&1)
   for word in "${@:3}"; do
     grep -q -F -- "$word" <<<"$listed" || complain "$shell: '$line' does not list '$word': $listed"
   done
@@ -18,19 +18,24 @@ expect() {
 
 listed_by_fish() { fish --no-config -c 'source pq.fish; complete -C$argv[1]' "$1"; }
 
-# An interactive zsh on a terminal of its own, to which the line and two tabs are typed.
+# An interactive zsh on a terminal of its own, to which the line and two tabs are typed; until it has shown the words.
 listed_by_zsh() {
-  timeout 60 zsh -f -c '
+  timeout 120 zsh -f -c '
     zmodload zsh/zpty
     zpty shell zsh -f -i
     zpty -w shell "PROMPT= RPROMPT=; fpath=($PWD \$fpath); autoload -Uz compinit; compinit -u -D; print R\"\"EADY"
     while zpty -r shell piece; do [[ $piece == *READY* ]] && break; done
     zpty -w -n shell "$1"$'"'\\t\\t'"'
-    # Until nothing came for two seconds.
-    for (( quiet = 0; quiet < 20; ++quiet )); do
-      if zpty -r -t shell piece; then print -rn -- $piece; quiet=0; else sleep 0.1; fi
+    shown=
+    for (( tenths = 0; tenths < 300; ++tenths )); do
+      while zpty -r -t shell piece; do shown+=$piece; done
+      missing=0
+      for word in "${@:2}"; do [[ $shown == *"$word"* ]] || missing=1; done
+      (( missing )) || break
+      sleep 0.1
     done
-    zpty -d shell' zsh "$1"
+    print -r -- $shown
+    zpty -d shell' zsh "$@"
 }
 
 pq help --completion zsh >_pq || complain "pq help --completion zsh"
