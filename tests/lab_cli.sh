@@ -93,6 +93,8 @@ done
 accepted compare "$model" --text "$prose" --length 64,128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1
 grep -q "perplexity 64  perplexity 128" stdout.txt || complain "compare has no column a length: $(cat stdout.txt)"
 accepted compare "$model" --text "$prose" --length 128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 --json
+[ "$(grep -o '"activation":"static"' stdout.txt | wc -l)" -eq 3 ] || complain "compare: not three static rows: $(cat stdout.txt)"
+[ "$(grep -o '"activation":"dynamic"' stdout.txt | wc -l)" -eq 5 ] || complain "compare: not five dynamic rows"
 tasks=(--tasks paper --tasks-dir "$2/tests/goldens/tasks/documents" --limit 3)
 accepted compare "$model" --text "$prose" --length 128 --max-chunks 1 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 "${tasks[@]}"
 checks=$((checks + 1))
@@ -103,8 +105,6 @@ accepted eval "$model" "${tasks[@]}" --json && grep -o '"tasks":.*"average"' std
 accepted eval "$model" "${tasks[@]}" --reference --json && grep -o '"tasks":.*"average"' stdout.txt | grep -o '"acc[a-z_]*":[0-9.]*' >reference.txt
 checks=$((checks + 1))
 [ -s runtime.txt ] && cmp -s runtime.txt reference.txt || complain "tasks of runtime and reference: $(cat runtime.txt reference.txt)"
-[ "$(grep -o '"activation":"static"' stdout.txt | wc -l)" -eq 3 ] || complain "compare: not three static rows: $(cat stdout.txt)"
-[ "$(grep -o '"activation":"dynamic"' stdout.txt | wc -l)" -eq 5 ] || complain "compare: not five dynamic rows"
 accepted analyze "$model" --calibration "$prose" --set calibration.samples=4 --set calibration.length=128
 grep -q "prefix: " stdout.txt || complain "analyze shows no prefix: $(cat stdout.txt)"
 
