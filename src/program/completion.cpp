@@ -30,7 +30,7 @@ std::vector<std::string> choices_of(const std::string& option_text) {
   return split(values, '|');
 }
 
-std::string replaced(std::string text, char c, std::string_view replacement) {
+std::string replaced(const std::string& text, char c, std::string_view replacement) {
   std::string out;
   for (const char at : text) {
     if (at == c) {
