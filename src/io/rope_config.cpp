@@ -48,7 +48,7 @@ class RopeFields {
   void refuse_others(std::span<const std::string_view> known) const {
     constexpr std::array<std::string_view, 4> common{"rope_theta", "rope_type", "type", "partial_rotary_factor"};
     for (const auto& [name, value] : json_.items()) {
-      const auto is = [&](std::string_view key) { return key == name; };
+      const auto is = [&name = name](std::string_view key) { return key == name; };
       const bool neutral = value.is_null() || (name == "factor" && value == 1.0);
       if (neutral || std::any_of(common.begin(), common.end(), is) || std::any_of(known.begin(), known.end(), is))
         continue;

@@ -145,7 +145,7 @@ SiteTransforms site_transforms_from_json(const Json& json, const ModelSpec& spec
   SiteTransforms transforms;
   for (const auto& [name, steps] : json.items()) {
     const auto site = std::find_if(quantized_sites.begin(), quantized_sites.end(),
-                                   [&](Site known) { return site_name(known) == name; });
+                                   [&name = name](Site known) { return site_name(known) == name; });
     if (site == quantized_sites.end()) throw FormatError(where, fmt::format("there is no site '{}'", name));
     const std::string site_where = fmt::format("{}: {}", where, name);
     if (!steps.is_array() || steps.empty()) throw FormatError(site_where, "is not a list of steps");
