@@ -53,7 +53,7 @@ perplexity() { "$pq" eval "$1" --text "$text" --length 512 --max-chunks 8 --json
 
 echo "model   $model"
 check "inspect" "$pq" inspect "$model"
-check "analyze" "$pq" analyze "$model" --set calibration.samples=8
+check "analyze" "$pq" analyze "$model" --set calibration.samples=8 --calibration "${PQ_REAL_CALIBRATION:-self}"
 plain=$(perplexity "$model")
 echo "FP16    perplexity ${plain:-?}"
 [ -n "$plain" ] || { tail -n 5 "$work/log"; exit 1; }
