@@ -66,6 +66,7 @@ Json to_json(const Options& options, const runtime::VerifyReport& report) {
                             {"share_of_bound", row.share},
                             {"worst_block", row.worst_block}});
   }
+  json["float32_overflow"] = report.overflow.empty() ? Json(nullptr) : Json(report.overflow);
   json["logit_max_error"] = report.logits.max_error;
   json["logit_rms_error"] = report.logits.rms_error;
   json["logit_rms"] = report.logits.rms;
@@ -73,6 +74,13 @@ Json to_json(const Options& options, const runtime::VerifyReport& report) {
   json["control_kl_divergence"] = report.logits.control_kl_divergence;
   json["top1_agreement"] = report.logits.top1_agreement;
   return json;
+}
+
+std::string verdict(const runtime::VerifyReport& report) {
+  if (report.passed()) return "all within bounds";
+  if (report.overflow.empty()) return "OUTSIDE ITS BOUNDS: do not trust this machine's results";
+  return fmt::format("float32 overflows (first in {}): the model's weights or scales are too large, on any machine",
+                     report.overflow);
 }
 
 void print(const Options& options, const runtime::VerifyReport& report) {
@@ -93,8 +101,7 @@ void print(const Options& options, const runtime::VerifyReport& report) {
       "{:.2e})\n{}: kernels {}: {}\n",
       report.tokens, report.logits.rms_error, report.logits.max_error, report.logits.rms, report.logits.kl_divergence,
       100 * report.logits.top1_agreement, runtime::control_movement, report.logits.control_kl_divergence, options.model,
-      report.kernels,
-      report.passed() ? "all within bounds" : "OUTSIDE ITS BOUNDS: do not trust this machine's results"));
+      report.kernels, verdict(report)));
 }
 
 int verify(const Options& options, const CommonOptions& common) {

@@ -1,5 +1,7 @@
 #include "verify/comparison.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -17,7 +19,10 @@ VerifyRow& Comparison::row(const std::string& tensor) {
 void Comparison::add_values(const std::string& tensor, std::int64_t block, const Matrix& actual, const Matrix& expected,
                             const Matrix& bound) {
   VerifyRow& of = row(tensor);
+  bool finite = true;
   for (std::size_t i = 0; i < actual.values.size(); ++i) {
+    finite = finite && std::isfinite(actual.values[i]);
+    largest_ = std::max(largest_, std::fabs(expected.values[i]));
     const double error = std::fabs(actual.values[i] - expected.values[i]);
     // A result that is no number is outside every bound, and so is an error where there can be none.
     double share = error / std::max(bound.values[i], 1e-37);
@@ -29,6 +34,9 @@ void Comparison::add_values(const std::string& tensor, std::int64_t block, const
     }
   }
   of.values += static_cast<std::int64_t>(actual.values.size());
+  constexpr double squared_is_too_large = 1e18;
+  if (!finite && all_finite_ && largest_ > squared_is_too_large) overflow_ = fmt::format("{}, block {}", tensor, block);
+  all_finite_ = all_finite_ && finite;
 }
 
 void Comparison::add_codes(const std::string& tensor, std::int64_t block, std::int64_t codes, std::int64_t differing) {

@@ -30,11 +30,18 @@ class Comparison {
   /// Codes of the tensor in a block, or values that have to be equal.
   void add_codes(const std::string& tensor, std::int64_t block, std::int64_t codes, std::int64_t differing);
   const std::vector<VerifyRow>& rows() const { return rows_; }
+  /// Where float32 overflowed: the first tensor with a value that is not finite, and its block, where what the
+  /// reference has there or had before is too large for float32 or its squares. Empty where that was not so: then such
+  /// a value is the runtime's own fault.
+  const std::string& overflow() const { return overflow_; }
 
  private:
   VerifyRow& row(const std::string& tensor);
 
   std::vector<VerifyRow> rows_;
+  double largest_ = 0;      // that the reference had
+  bool all_finite_ = true;  // in the runtime
+  std::string overflow_;
 };
 
 }  // namespace pq::runtime

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -210,6 +211,34 @@ TEST(Recipes, ABrokenModelIsSeen) {
             "self_attn.o_input;self_attn.o_proj;");
   EXPECT_EQ(failures([](BlockSource& block) { block.parameters.sites[Site::v_cache].scale[1] *= 1.05F; }),
             "self_attn.v_cache;");
+}
+
+// Where float32 itself overflows, the machine is not to blame; where the reference stays small, it is.
+TEST(Recipes, AnOverflowIsTheModels) {
+  ModelSource source = random_source(recipes_spec(), named_recipe("w4a8kv4-dynamic"), 3);
+  const std::vector<std::int32_t> tokens{1, 2, 3, 4, 5, 6, 7};
+  EXPECT_EQ(verify(Model(build_model(source, {}, *kernels::kernel_tables().front())), source, tokens).overflow, "");
+  source.block = [block_of = source.block](std::int64_t index) {
+    BlockSource block = block_of(index);
+    for (const LinearId id : {LinearId::gate, LinearId::up, LinearId::down}) {
+      for (float& scale : block.parameters.linears[id].scales) scale = 1e20F;
+    }
+    return block;
+  };
+  const VerifyReport report = verify(Model(build_model(source, {}, *kernels::kernel_tables().front())), source, tokens);
+  EXPECT_FALSE(report.passed());
+  EXPECT_THAT(report.overflow, testing::HasSubstr("mlp."));
+  EXPECT_THAT(report.overflow, testing::HasSubstr("block 0"));
+
+  Matrix actual(1, 1);
+  Matrix expected(1, 1);
+  actual.values[0] = std::numeric_limits<double>::quiet_NaN();
+  expected.values[0] = 2;
+  Comparison wrong;
+  wrong.add_values("norm", 0, actual, expected, expected);
+  expected.values[0] = 1e30;
+  wrong.add_values("norm", 1, actual, expected, expected);
+  EXPECT_EQ(wrong.overflow(), "");
 }
 
 // One step more or less of one group of one channel.

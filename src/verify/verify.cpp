@@ -386,6 +386,7 @@ VerifyReport Verification::run() {
   report.kernels = parts_.table.name;
   report.tokens = count_;
   report.rows = comparison_.rows();
+  report.overflow = comparison_.overflow();
   const Matrix reference = reference_logits(source_, parts_.options, stream_);
   report.logits = compare_logits(reference, reference_logits(source_, parts_.options, control_), logits);
   return report;

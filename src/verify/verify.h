@@ -18,6 +18,7 @@ struct VerifyReport {
   std::int64_t tokens = 0;
   std::vector<VerifyRow> rows;
   LogitDistance logits;
+  std::string overflow;  ///< where float32 overflowed (Comparison::overflow), which is the model's fault; mostly empty
 
   /// The logits' part of passed().
   bool logits_passed() const;
