@@ -124,6 +124,24 @@ void show_plan(const Options& options, const Recipe& recipe, const ModelSpec& sp
   }
 }
 
+/// What was made, for people. `prefix_text` is empty without a prefix.
+void print_outcome(const std::string& out, const std::string& model, const Recipe& recipe,
+                   const std::string& prefix_text, const quant::QuantizeSummary& summary, double seconds,
+                   std::uint64_t memory) {
+  print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", out, recipe.name,
+                           precision_name(recipe), prefix_text.empty() ? "none" : prefix_text,
+                           format_bytes(static_cast<double>(directory_bytes(out))), format_duration(seconds),
+                           format_bytes(static_cast<double>(memory))));
+  if (summary.outliers_measured && !prefix_text.empty()) {
+    print_result(fmt::format(
+        "outlier tokens a sequence with the prefix: {:.2f}, in {:.0f}% of the sequences; largest ratio to the median: "
+        "{:.1f}\n",
+        summary.remaining.per_sequence, 100 * summary.remaining.sequence_share, summary.remaining.max_ratio));
+  }
+  print_result(fmt::format("next: pq eval {0} --text FILE --against {1}; pq run {0} --prompt TEXT; pq verify {0}\n",
+                           shell_word(out), shell_word(model)));
+}
+
 int quantize(const Options& options, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const PrivateMemoryPeak memory;
@@ -197,19 +215,8 @@ int quantize(const Options& options, const CommonOptions& common) {
     print_json(json);
     return 0;
   }
-  const std::string out = destination.out.string();
-  print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", out, recipe.name,
-                           precision_name(recipe), prefix.empty() ? "none" : prefix_text,
-                           format_bytes(static_cast<double>(directory_bytes(out))), format_duration(seconds),
-                           format_bytes(static_cast<double>(memory.bytes()))));
-  if (summary.outliers_measured && !prefix.empty()) {
-    print_result(fmt::format(
-        "outlier tokens a sequence with the prefix: {:.2f}, in {:.0f}% of the sequences; largest ratio to the median: "
-        "{:.1f}\n",
-        summary.remaining.per_sequence, 100 * summary.remaining.sequence_share, summary.remaining.max_ratio));
-  }
-  print_result(fmt::format("next: pq eval {0} --text FILE --against {1}; pq run {0} --prompt TEXT; pq verify {0}\n",
-                           shell_word(out), shell_word(options.model)));
+  print_outcome(destination.out.string(), options.model, recipe, prefix.empty() ? "" : prefix_text, summary, seconds,
+                memory.bytes());
   return 0;
 }
 
