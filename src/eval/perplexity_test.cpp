@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/error_for_test.h"
 #include "base/log.h"
 #include "base/parallel_for.h"
 #include "eval/bigram_model_for_test.h"
@@ -109,16 +110,6 @@ TEST(Perplexity, MaxChunksTakesTheFirst) {
   EXPECT_EQ(some.chunks, 3);
   EXPECT_EQ(some.mean_nll, perplexity(model, std::span(stream).first(150), {.length = 50}).mean_nll);
   EXPECT_EQ(perplexity(model, stream, {.length = 50, .max_chunks = 99}).chunks, 10);
-}
-
-template <typename Exception, typename Body>
-std::string message_of(const Body& body) {
-  try {
-    body();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Perplexity, RefusesWhatCannotBeEvaluated) {

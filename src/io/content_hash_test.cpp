@@ -65,7 +65,7 @@ class CheckpointHash : public ::testing::Test {
     const fs::path path = directory_.path() / "model";
     fs::remove_all(path);
     write_bytes(path / "config.json", config.dump(static_cast<int>(shards)));
-    auto tensors = required_tensors(parse_config(config, "config"));
+    auto tensors = testing::tensors_for(config);
     for (auto& tensor : tensors) tensor.dtype = dtype;
     Json index = Json::object();
     for (std::size_t shard = 0; shard < shards; ++shard) {
@@ -107,7 +107,7 @@ TEST_F(CheckpointHash, DependsOnTheModelAndNotOnItsFilesOrTheThreads) {
   EXPECT_TRUE(different.insert(hash(other, 1)).second);
   EXPECT_TRUE(different.insert(hash(config, 1, DType::bf16)).second);
   EXPECT_TRUE(different.insert(hash(config, 1, DType::f16)).second);
-  for (const auto& tensor : required_tensors(parse_config(config, "config"))) {
+  for (const auto& tensor : testing::tensors_for(config)) {
     EXPECT_TRUE(different.insert(hash(config, 2, DType::f32, tensor.name)).second) << tensor.name;
   }
 }

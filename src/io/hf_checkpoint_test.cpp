@@ -23,12 +23,9 @@ using testing::message_of;
 using ::testing::Not;
 using testing::small_config;
 using testing::TemporaryDirectory;
+using testing::tensors_for;
 using testing::write_bytes;
 using testing::write_checkpoint;
-
-std::vector<TensorDeclaration> tensors_for(const Json& config) {
-  return required_tensors(parse_config(config, "config"));
-}
 
 template <typename E>
 std::string open_error(const fs::path& model) {

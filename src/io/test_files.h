@@ -17,9 +17,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/error_for_test.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "io/hf_checkpoint.h"
+#include "io/hf_config.h"
 #include "io/safetensors.h"
 
 namespace pq::io {
@@ -65,21 +67,7 @@ inline std::string raw_safetensors(std::string_view header, std::string_view dat
   return bytes;
 }
 
-/// The message of the error E that `action` must throw.
-template <typename E>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos);
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another error was thrown: " << error.what();
-    return {};
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
+using pq::message_of;
 
 /// A small untied llama config.
 inline Json small_config() {
@@ -87,6 +75,11 @@ inline Json small_config() {
     "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 11,
     "max_position_embeddings": 64, "rms_norm_eps": 1e-05, "tie_word_embeddings": false})",
                     "small_config");
+}
+
+/// The tensors of a checkpoint with this config.
+inline std::vector<TensorDeclaration> tensors_for(const Json& config) {
+  return required_tensors(parse_config(config, "config"));
 }
 
 /// Writes model.safetensors with these tensors, random values (float types are filled with F32 or BF16 bits of

@@ -25,11 +25,10 @@ using testing::message_of;
 using ::testing::Not;
 using testing::small_config;
 using testing::TemporaryDirectory;
+using testing::tensors_for;
 using testing::write_checkpoint;
 
 using Tensors = std::vector<TensorDeclaration>;
-
-Tensors tensors_for(const Json& config) { return required_tensors(parse_config(config, "config")); }
 
 /// `tensors` with `model.` at the beginning of a name replaced by `base`, and `lm_head.` by `head`.
 Tensors renamed(Tensors tensors, const std::string& base, const std::string& head) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/error_for_test.h"
 #include "base/index.h"
 #include "base/random.h"
 #include "kernels/select.h"
@@ -56,16 +57,6 @@ std::vector<std::int32_t> tokens_of(std::size_t count, std::uint64_t seed) {
 std::vector<float> logits_of(Session& session) {
   const std::span<const float> logits = session.logits();
   return {logits.begin(), logits.end()};
-}
-
-template <typename E>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 /// A file of the test's own, removed at its end.

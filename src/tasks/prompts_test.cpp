@@ -3,11 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/error_for_test.h"
 #include "tasks/mmlu.h"
 #include "tasks/python_text.h"
 #include "tasks/wikitext.h"
@@ -24,15 +24,6 @@ std::vector<std::string> texts_of(const Document& document) {
   std::vector<std::string> texts;
   for (const Prompt& prompt : document.prompts) texts.push_back(prompt.context + "|" + prompt.continuation);
   return texts;
-}
-
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 TEST(Prompts, OfPiqa) {
@@ -98,21 +89,22 @@ TEST(Prompts, OfMmlu) {
 }
 
 TEST(Prompts, NameFileLineAndField) {
-  EXPECT_THAT(message_of([] { piqa(line_of(R"({"goal": "g", "sol1": "a", "label": 0})")); }),
+  EXPECT_THAT(message_of<Error>([] { piqa(line_of(R"({"goal": "g", "sol1": "a", "label": 0})")); }),
               HasSubstr("t.jsonl, line 7: field `sol2` is missing"));
-  EXPECT_THAT(message_of([] { piqa(line_of(R"({"goal": "g", "sol1": "a", "sol2": "b", "label": 2})")); }),
+  EXPECT_THAT(message_of<Error>([] { piqa(line_of(R"({"goal": "g", "sol1": "a", "sol2": "b", "label": 2})")); }),
               HasSubstr("t.jsonl, line 7: field `label` is 2, but the 2 choices are 0 to 1"));
-  EXPECT_THAT(message_of([] { piqa(line_of(R"({"goal": "g", "sol1": "", "sol2": "b", "label": 1})")); }),
+  EXPECT_THAT(message_of<Error>([] { piqa(line_of(R"({"goal": "g", "sol1": "", "sol2": "b", "label": 1})")); }),
               HasSubstr("t.jsonl, line 7: field `sol1` has an empty choice"));
-  EXPECT_THAT(message_of([] { piqa(line_of(R"({"goal": 3, "sol1": "a", "sol2": "b", "label": 1})")); }),
+  EXPECT_THAT(message_of<Error>([] { piqa(line_of(R"({"goal": 3, "sol1": "a", "sol2": "b", "label": 1})")); }),
               HasSubstr("t.jsonl, line 7: field `goal` is no text"));
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(message_of<Error>([] {
                 arc(line_of(R"({"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "B"})"));
               }),
               HasSubstr("t.jsonl, line 7: field `answerKey` is \"B\", which labels no choice"));
-  EXPECT_THAT(message_of([] { arc(line_of(R"({"question": "q", "choices": {"text": ["a"]}, "answerKey": "B"})")); }),
-              HasSubstr("t.jsonl, line 7: field `choices.label` is missing"));
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(
+      message_of<Error>([] { arc(line_of(R"({"question": "q", "choices": {"text": ["a"]}, "answerKey": "B"})")); }),
+      HasSubstr("t.jsonl, line 7: field `choices.label` is missing"));
+  EXPECT_THAT(message_of<Error>([] {
                 winogrande(line_of(R"({"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "3"})"));
               }),
               HasSubstr("t.jsonl, line 7: field `answer` is 3, but the 2 choices are 1 to 2"));

@@ -3,12 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <numeric>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/error_for_test.h"
 #include "tasks/plan.h"
 
 namespace pq::tasks {
@@ -43,15 +43,6 @@ Request encoded(const RequestEncoder& encoder, const std::string& context, const
   return encoder.encode(document({{context, continuation}}))[0];
 }
 
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
-
 TEST(Requests, ScoreWhatTheWholeHasBeyondTheContext) {
   const Tokenizer plain = tokenizer(false);
   const RequestEncoder encoder(plain, Bos::automatic, 100);
@@ -77,7 +68,7 @@ TEST(Requests, PutABosInFrontOnce) {
   EXPECT_THAT(*encoded(RequestEncoder(with, Bos::yes, 100), "a", "c").input, ElementsAre(0, 2));
   EXPECT_THAT(*encoded(RequestEncoder(with, Bos::no, 100), "a", "c").input, ElementsAre(2));
   EXPECT_THAT(*encoded(RequestEncoder(with, Bos::automatic, 100), "<s>a", "c").input, ElementsAre(0, 2));
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(message_of<Error>([] {
                 const Tokenizer none = tokenizer(false);
                 RequestEncoder(none, Bos::yes, 100);
               }),
@@ -100,10 +91,10 @@ TEST(Requests, AreCutFromTheLeft) {
   EXPECT_THAT(*fits.input, ElementsAre(2, 2, 2, 4));
   EXPECT_TRUE(fits.truncated);
   EXPECT_FALSE(encoded(encoder, "aa", "cb").truncated);
-  EXPECT_THAT(message_of([&] { encoded(encoder, "a", "cccca"); }),
+  EXPECT_THAT(message_of<Error>([&] { encoded(encoder, "a", "cccca"); }),
               HasSubstr("f.jsonl, line 3: choice 0 (\"cccca\") has 5 tokens, more than the model's context of 4"));
-  EXPECT_THAT(message_of([&] { encoded(encoder, "a", ""); }), HasSubstr("choice 0 (\"\") tokenizes to nothing"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(message_of<Error>([&] { encoded(encoder, "a", ""); }), HasSubstr("choice 0 (\"\") tokenizes to nothing"));
+  EXPECT_THAT(message_of<Error>([&] {
                 encoder.encode(document({{"a", "", "sol1"}}));
               }),
               HasSubstr("f.jsonl, line 3: field `sol1`: choice 0"));
