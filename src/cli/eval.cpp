@@ -74,8 +74,7 @@ int evaluate(Options options, const CommonOptions& common) {
   const auto model = runtime::Model::load(options.model, options.runtime);
   const auto tokenizer = Tokenizer::load(io::model_texts(model->path()));
   runtime::RuntimeModel language_model(model);
-  const bool quantized =
-      model->recipe().weight.enabled() || model->recipe().activation.enabled() || model->recipe().kv.enabled();
+  const bool quantized = quantizes(model->recipe());
   const std::string name = quantized ? model->recipe().name : "FP16";
   const std::string recipe = quantized ? name : "fp16";
   const Json engine{{"lm_head_bits", options.runtime.lm_head_bits},
@@ -105,13 +104,7 @@ int evaluate(Options options, const CommonOptions& common) {
   if (tasks.requested()) {
     tasks.tokenize(tokenizer, model->spec());
     tasks.evaluate(language_model, model->recipe(), name, recipe, model->parts().prefix_ids);
-    json.update(tasks.settings_json());
-    json.update(tasks.row_json(0));
-    text += tasks.table();
-    if (const std::string record = tasks.write_record(options.model, engine); !record.empty()) {
-      json["record"] = record;
-      text += fmt::format("record: {}\n", record);
-    }
+    tasks.report(options.model, engine, json, text);
   }
   common.json ? print_json(json) : print_result(text);
   return 0;

@@ -177,7 +177,7 @@ class Evaluation {
 
   std::vector<eval::Continuation> add_row(const GreedyGenerator& generator) {
     const Recipe& recipe = generator.model().recipe();
-    const bool quantized = recipe.weight.enabled() || recipe.activation.enabled() || recipe.kv.enabled();
+    const bool quantized = quantizes(recipe);
     Row row{quantized ? recipe.name : "FP16", quantized ? recipe.name : "fp16", {}, {}, {}, 0};
     const Stopwatch watch;
     std::vector<eval::Continuation> continuations = generator.continue_all(prompts_.tokens);

@@ -51,14 +51,14 @@ GeneratedOutliers GreedyGenerator::find_outliers(std::span<const Tokens> prompts
     sequence.insert(sequence.end(), continuations[i].tokens.begin(), continuations[i].tokens.end());
     std::set<std::size_t> outliers;
     for (const std::vector<float>& maxima : runtime::down_product_maxima(*model_, sequence)) {
-      const double middle = median(maxima);
-      const auto generated = std::span(maxima).subspan(prompts[i].size());
-      for (const float largest : generated) {
-        if (middle > 0) found.max_ratio = std::max(found.max_ratio, largest / middle);
+      const SequenceOutliers of_block =
+          find_outlier_tokens(maxima, settings.upper_threshold, settings.lower_threshold, [&](std::size_t token) {
+            if (token >= prompts[i].size()) outliers.insert(token);
+          });
+      if (of_block.median <= 0) continue;
+      for (const float largest : std::span(maxima).subspan(prompts[i].size())) {
+        found.max_ratio = std::max(found.max_ratio, largest / of_block.median);
       }
-      find_outlier_tokens(maxima, settings.upper_threshold, settings.lower_threshold, [&](std::size_t token) {
-        if (token >= prompts[i].size()) outliers.insert(token);
-      });
     }
     for (const std::size_t token : outliers) ++counts[static_cast<std::size_t>(sequence[token])];
     found.generated += static_cast<std::int64_t>(continuations[i].tokens.size());

@@ -134,8 +134,7 @@ struct Scores {
   double seconds = 0;
 };
 
-// A NaN or an infinity in a row that predicts something is a broken model, not a number to average. Its files are
-// sound: what they hold is finite, or they would not have been opened.
+// A NaN or an infinity in a row that predicts something is a broken model, not a number to average.
 [[noreturn]] void throw_not_finite(std::string_view who, const LogitTile& tile, std::size_t row, std::int64_t chunk,
                                    std::int64_t position) {
   const auto logits = tile.logits(row);
@@ -143,7 +142,7 @@ struct Scores {
   throw FormatError(who,
                     fmt::format("the logit of token {} is {} in chunk {}, after its token {}", bad - logits.begin(),
                                 bad != logits.end() ? *bad : 0.0F, chunk, position),
-                    "weights or scales so large that float32 overflows on the way: pq verify shows the stage");
+                    overflow_remedy);
 }
 
 // Adds the rows of a range of the batch, in order, so that sums never depend on how rows were shared between threads,

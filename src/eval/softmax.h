@@ -2,9 +2,14 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace pq::eval {
+
+/// Why a logit is not finite, and what to do: files are sound, for what they hold is finite or they are not opened.
+inline constexpr std::string_view overflow_remedy =
+    "weights or scales so large that float32 overflows on the way: pq verify shows the stage";
 
 /// What the log-softmax of one row of logits needs. Logits are read as float32; exponentials and sums of 16 of them are
 /// float32, everything beyond is float64: the log-likelihood of a token is right to 2e-6.

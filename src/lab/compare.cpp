@@ -243,7 +243,7 @@ class Comparison {
     print_json(json);
   }
 
-  /// Perplexity of every length, then the distances at the last, the longest that was asked for by then.
+  /// Perplexity of every length, then the distances at the last one.
   void report_table(const std::string& record) const {
     std::vector<std::string> header{"recipe", "step", "activation"};
     if (!options_.ablate.empty()) header.emplace_back("prefix");

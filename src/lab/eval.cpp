@@ -92,14 +92,8 @@ class Evaluation {
     report_.prefix_token_ids = prefix;
     report_.engine = {{"peak_private_memory_bytes", private_bytes}};
     Json json = stream_.empty() ? names_json(prefix) : report_.json();
-    json.update(tasks.settings_json());
-    for (std::size_t i = 0; i < models_.size(); ++i) (i == 0 ? json : json["rows"][i - 1]).update(tasks.row_json(i));
-    std::string text = (stream_.empty() ? "" : report_.table()) + tasks.table();
-    const std::string record = tasks.write_record(options_.model, Json{{"kernels", "LibTorch, float32"}});
-    if (!record.empty()) {
-      json["record"] = record;
-      text += "record: " + record + "\n";
-    }
+    std::string text = stream_.empty() ? "" : report_.table();
+    tasks.report(options_.model, Json{{"kernels", "LibTorch, float32"}}, json, text);
     common_.json ? print_json(json) : print_result(text);
   }
 

@@ -22,6 +22,7 @@
 #include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
+#include "program/shell_quote.h"
 #include "quant/recipe_transforms.h"
 #include "quant/transform.h"
 
@@ -46,16 +47,6 @@ std::uint64_t directory_bytes(const std::filesystem::path& directory) {
     if (entry.is_regular_file()) sum += entry.file_size();
   }
   return sum;
-}
-
-/// As a shell takes it for one word that is no flag.
-std::string shell_word(std::string word) {
-  constexpr std::string_view plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./@%+=:,-";
-  if (word.starts_with('-')) word.insert(0, "./");
-  if (word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-  return quoted + "'";
 }
 
 /// Whatever decides the result of a run: what a later one must share to go on where it stopped.

@@ -198,6 +198,10 @@ std::int64_t recommended_epochs(const Recipe& recipe) {
   return recipe.activation.bits <= 4 ? 20 : 10;
 }
 
+bool quantizes(const Recipe& recipe) {
+  return recipe.weight.enabled() || recipe.activation.enabled() || recipe.kv.enabled();
+}
+
 bool centers_keys(const Recipe& recipe) { return recipe.kv_center_keys && recipe.kv.enabled() && recipe.search.kv; }
 
 std::string precision_name(const Recipe& recipe) {

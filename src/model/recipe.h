@@ -180,6 +180,9 @@ std::int64_t recommended_epochs(const Recipe& recipe);
 /// Throws InputError when fields contradict each other.
 void validate_recipe(const Recipe& recipe);
 
+/// Whether anything is quantized: an unquantized model has a recipe that quantizes nothing.
+bool quantizes(const Recipe& recipe);
+
 /// Whether each channel's mean over the calibration is taken out of every head's K, behind RoPE and transform, before K
 /// is quantized. It adds the same to all scores of a query, which softmax does not see ("smoothing K", SageAttention,
 /// arXiv 2410.02367). It is measured where K's scales are searched.

@@ -16,8 +16,8 @@ double median(std::span<const float> values) {
 
 SequenceOutliers find_outlier_tokens(std::span<const float> maxima, double upper_threshold, double lower_threshold,
                                      const std::function<void(std::size_t)>& on_upper) {
-  const double middle = median(maxima);
-  SequenceOutliers found;
+  SequenceOutliers found{.median = median(maxima)};
+  const double middle = found.median;
   for (std::size_t i = 0; i < maxima.size(); ++i) {
     const double value = maxima[i];
     if (value > upper_threshold * middle) {

@@ -51,17 +51,18 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     nn::Block block = task.model.block(index, online);
     task.contexts.set_transforms(index, online);
     const bool done = finished.contains(index);
-    block.key_mean = search.key_mean(block, task.contexts.block(index), prefix.length());
+    QuantizedBlock quantized;
+    if (done) quantized = finished.block(index);
+    block.key_mean = done ? restore_unquantized(quantized, spec, task.model.options()).key_mean
+                          : search.key_mean(block, task.contexts.block(index), prefix.length());
     // 2. Its prefix.
     const nn::KeyValue* pinned = prefix.advance(block, index);
     const nn::BlockContext context = task.contexts.block(index, pinned);
     // 3. The ranges of what has a static scale.
     const SiteStatistics ranges = statistics.advance(index, block, context);
     tuning.advance_target(block, context, !done);
-    QuantizedBlock quantized;
     std::optional<Tuning> tuned;
     if (done) {
-      quantized = finished.block(index);
       quantized.transforms = online;
       tuned = finished.tuning(index);
     } else {

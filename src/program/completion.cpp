@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "program/shell_quote.h"
 #include "program/verb_list.h"
 
 namespace pq {
@@ -41,9 +42,6 @@ std::string replaced(const std::string& text, char c, std::string_view replaceme
   }
   return out;
 }
-
-/// Text between single quotes of a shell.
-std::string quoted(const std::string& text) { return fmt::format("'{}'", replaced(text, '\'', "'\\''")); }
 
 std::vector<FlagRow> rows_of(const std::vector<FlagRow>& rows, std::string_view verb) {
   std::vector<FlagRow> found;
@@ -102,7 +100,8 @@ std::string zsh_argument(const FlagRow& row) {
     value = row.choices.empty() ? ":value:_files" : fmt::format(":value:({})", fmt::join(row.choices, " "));
   std::string text;
   for (const std::string& name : {row.name, row.short_name}) {
-    if (!name.empty()) text += fmt::format(" \\\n        {}", quoted(fmt::format("*{}[{}]{}", name, help, value)));
+    if (!name.empty())
+      text += fmt::format(" \\\n        {}", shell_quoted(fmt::format("*{}[{}]{}", name, help, value)));
   }
   return text;
 }
@@ -111,8 +110,8 @@ std::string zsh_script(const std::vector<FlagRow>& rows) {
   std::string described;
   std::string flags;
   for (const VerbRow& verb : verbs()) {
-    described += fmt::format("    {}\n",
-                             quoted(fmt::format("{}:{}", verb.name, replaced(std::string(verb.summary), ':', "\\:"))));
+    described += fmt::format(
+        "    {}\n", shell_quoted(fmt::format("{}:{}", verb.name, replaced(std::string(verb.summary), ':', "\\:"))));
     flags += fmt::format("    {})\n      _arguments", verb.name);
     for (const FlagRow& row : rows_of(rows, verb.name)) flags += zsh_argument(row);
     flags += " \\\n        '*:file:_files'\n      ;;\n";

@@ -33,8 +33,7 @@ std::unique_ptr<nn::Transformer> assemble(const io::ModelSource& source, const a
 
 }  // namespace
 
-nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
-                        const at::TensorOptions& options) {
+nn::Block restore_unquantized(const QuantizedBlock& block, const ModelSpec& spec, const at::TensorOptions& options) {
   nn::Block restored;
   for (const NormRow& norm : all_norms(spec)) {
     restored.norms[norm.id] = from_floats(block.norms[norm.id], {norm.size}, options);
@@ -42,6 +41,12 @@ nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, cons
   if (!block.key_mean.empty()) {
     restored.key_mean = from_floats(block.key_mean, {spec.kv_head_count, spec.head_dim}, options);
   }
+  return restored;
+}
+
+nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+                        const at::TensorOptions& options) {
+  nn::Block restored = restore_unquantized(block, spec, options);
   for (const LinearId id : all_linears) {
     restored[id] = unpack_linear(block.linears[id], linear_shape(spec, id), recipe.weight, options);
   }

@@ -15,6 +15,8 @@
 
 namespace pq::quant {
 
+/// What of a block is never quantized: norms and K's mean. Its linear layers are empty.
+nn::Block restore_unquantized(const QuantizedBlock& block, const ModelSpec& spec, const at::TensorOptions& options);
 /// The block that a forward pass uses: weights dequantized to options' dtype and device.
 nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
                         const at::TensorOptions& options);

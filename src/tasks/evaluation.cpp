@@ -191,6 +191,17 @@ std::string Evaluation::table() const {
   return table.text() + text + "\n";
 }
 
+void Evaluation::report(const std::string& model, const Json& engine, Json& json, std::string& text) const {
+  if (!requested()) return;
+  json.update(settings_json());
+  for (std::size_t i = 0; i < rows_.size(); ++i) (i == 0 ? json : json["rows"][i - 1]).update(row_json(i));
+  text += table();
+  const std::string record = write_record(model, engine);
+  if (record.empty()) return;
+  json["record"] = record;
+  text += fmt::format("record: {}\n", record);
+}
+
 Json Evaluation::record_row(const Row& row, std::size_t i) const {
   Json json{{"name", row.name},
             {"recipe", row.recipe_name == "fp16" ? Json("fp16") : recipe_to_json(row.recipe)},

@@ -39,6 +39,10 @@ class Evaluation {
   /// What the columns are.
   std::string footnote() const;
 
+  /// Adds all that was found to the report of a verb whose rows are these: to `json`, which is that of row 0 and has
+  /// the others in "rows", and to `text`, with the record that is written.
+  void report(const std::string& model, const Json& engine, Json& json, std::string& text) const;
+
   /// Writes the record where --output asks for it. `model` as the user named it; `engine`: what ran it. Returns the
   /// path of the record, empty without one. Under mpirun the root alone writes. Throws SystemError.
   std::string write_record(const std::string& model, const Json& engine) const;

@@ -11,10 +11,10 @@ namespace pq::tasks {
 
 /// XXH3 of all files that a model consists of, names and contents; of the file itself for a GGUF.
 std::string model_checksum(const std::string& model);
-/// "file" and "xxh3" of the file of each task.
+/// XXH3 of each file that the tasks were read from, by its name.
 Json data_json(std::span<const Task> tasks);
 
-/// A JSON line for each document: "doc_id", "where", "prompt_hash" (XXH3 of contexts and continuations),
+/// A JSON line for each document: "doc_id", "prompt_hash" (XXH3 of contexts and continuations),
 /// "log_likelihoods", "greedy", "choice", "choice_norm", "gold", "truncated".
 std::string sample_lines(const Task& task, std::span<const DocumentScore> scores);
 

@@ -23,7 +23,6 @@ namespace fs = std::filesystem;
 constexpr std::string_view mmlu = "mmlu";
 constexpr std::string_view mmlu_prefix = "mmlu_";
 constexpr std::string_view mmlu_examples = "mmlu_dev.jsonl";
-constexpr int most_shots = 5;
 
 const TaskRow& row_named(std::string_view name) {
   const auto& rows = task_rows();
@@ -120,7 +119,7 @@ class Loader {
     if (choice_.mmlu_shots > 0) {
       const fs::path examples = path_of(mmlu_examples, name);
       shots = lines_of_subject(examples, task.subject);
-      const auto wanted = static_cast<std::size_t>(std::min(choice_.mmlu_shots, most_shots));
+      const auto wanted = static_cast<std::size_t>(choice_.mmlu_shots);
       if (shots.size() < wanted) {
         throw FormatError(examples.string(),
                           fmt::format("has {} examples of {}, not {}", shots.size(), task.subject, wanted),

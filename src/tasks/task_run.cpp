@@ -13,6 +13,7 @@
 #include "base/phase_timer.h"
 #include "base/progress.h"
 #include "base/stopwatch.h"
+#include "eval/softmax.h"
 #include "eval/token_scores.h"
 #include "model/token_range.h"
 
@@ -123,8 +124,7 @@ ModelScores TaskRun::gather(std::vector<double> log_likelihoods, std::vector<std
       const double score = log_likelihoods[group.first + i];
       if (!std::isfinite(score)) {
         throw FormatError(tasks_[place.task].documents[place.document].where,
-                          "the model's logits for it are not finite",
-                          "the model's weights or scales are damaged, check its files");
+                          "the model's logits for it are not finite", eval::overflow_remedy);
       }
       DocumentScore& document = all.scores[place.task][place.document];
       document.log_likelihoods[place.prompt] += score;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "quant/quantized_model.h"
 #include "tuning/exchange.h"
 #include "tuning/tuning_step.h"
 
@@ -71,12 +72,7 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
   const auto block = static_cast<std::size_t>(index);
   const QuantizedBlock& source = blocks_[block];
   QuantizedWeights result;
-  for (const NormRow& norm : all_norms(spec_)) {
-    result.block.norms[norm.id] = from_floats(source.norms[norm.id], {norm.size}, options_);
-  }
-  if (!source.key_mean.empty()) {
-    result.block.key_mean = from_floats(source.key_mean, {spec_.kv_head_count, spec_.head_dim}, options_);
-  }
+  result.block = restore_unquantized(source, spec_, options_);
   for (std::size_t i = 0; i < all_linears.size(); ++i) {
     const LinearId id = all_linears[i];
     const QuantizedLinear& linear = source.linears[id];
