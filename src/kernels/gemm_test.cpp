@@ -387,6 +387,106 @@ TEST(FloatGemm, RoundedActivationsGiveTheSame) {
   }
 }
 
+TEST(FloatGemm, PlanesHoldEveryDigit) {
+  std::vector<float> x = activations_like(1000, 3, 5.0F);
+  x.insert(x.end(), {0.0F, -0.0F, 1.0F, -3e38F, 1e-30F, 0x1.fffffep+0F, 0x1.000002p-20F});
+  const auto n = static_cast<std::int64_t>(x.size());
+  for (const KernelTable* table : vector_tables()) {
+    if (table->split_bf16 == nullptr) continue;
+    for (std::int64_t length : {n, n - 9, std::int64_t{3}}) {
+      Guarded<std::uint16_t> planes(float_planes * length);
+      table->split_bf16(x.data(), length, planes.data(), length);
+      ASSERT_TRUE(planes.untouched_around());
+      for (std::int64_t i = 0; i < length; ++i) {
+        const auto plane = [&](std::int64_t p) { return bf16_to_float(planes[p * length + i]); };
+        ASSERT_EQ(plane(2) + plane(1) + plane(0), x[static_cast<std::size_t>(i)]) << table->name << " " << i;
+      }
+    }
+  }
+}
+
+// The bound of reordering, and what planes leave out: three products below 2^-23 of |x w| each. Two planes instead of
+// three are not enough.
+TEST(FloatGemm, ExactPlanesGiveAFloat32Product) {
+  for (const KernelTable* table : vector_tables()) {
+    if (table->split_bf16 == nullptr) continue;
+    for (const FloatFormat format : {FloatFormat::f16, FloatFormat::bf16}) {
+      for (const std::int64_t rows : {31, 32, 50, 64, 71}) {
+        for (const std::int64_t channels : {16, 37, 64, 140}) {
+          for (const std::int64_t columns : {2, 64, 160, 192}) {
+            for (const bool with_up : {false, true}) {
+              FloatProduct product(rows, channels, columns, format, with_up);
+              const std::vector<float> expected = product.run(definition(), Store::add);
+              const auto size = static_cast<std::int64_t>(product.rows.size());
+              std::vector<std::uint16_t> planes(static_cast<std::size_t>(float_planes * (size + 64)));
+              table->split_bf16(product.rows.data(), size, planes.data(), size + 64);
+              product.gemm.rounded = planes.data();
+              product.gemm.rounded_stride = product.gemm.row_stride;
+              product.gemm.planes = float_planes;
+              product.gemm.plane_stride = size + 64;
+              const auto n = static_cast<float>(columns);
+              const float bound =
+                  (2 * n * (2 * n + 1) * 6e-8F + 2 * n * 3 * 0x1p-23F) * (with_up ? 2 * (2 * n + 1) : 1);
+              const std::vector<float> actual = product.run(*table, Store::add);
+              for (std::size_t i = 0; i < actual.size(); ++i) {
+                ASSERT_NEAR(actual[i], expected[i], bound)
+                    << table->name << ": rows " << rows << ", channels " << channels << ", columns " << columns;
+              }
+              // Panel by panel the same digits as all at once: results do not depend on how threads share them.
+              std::vector<float> panelwise(actual.size(), 0.25F);
+              product.gemm.out = panelwise.data();
+              for (std::int64_t panel = 0; panel < product.gemm.weights.panels; ++panel) {
+                table->float_gemm(product.gemm, panel, panel + 1, product.scratch.data());
+              }
+              ASSERT_EQ(panelwise, actual);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(FloatGemm, TwoPlanesAreNoFloat32Product) {
+  constexpr std::int64_t columns = 192;
+  for (const KernelTable* table : vector_tables()) {
+    if (table->split_bf16 == nullptr) continue;
+    FloatProduct product(32, 64, columns, FloatFormat::f16, false);
+    // All of one sign, so that what is left out adds up.
+    for (std::size_t i = 0; i < product.rows.size(); ++i) product.rows[i] = std::fabs(product.rows[i]);
+    auto* halves = reinterpret_cast<std::uint16_t*>(product.values[0].data());
+    for (std::size_t i = 0; i < product.values[0].size() / 2; ++i) halves[i] &= 0x7fff;
+    const auto size = static_cast<std::int64_t>(product.rows.size());
+    std::vector<std::uint16_t> planes(static_cast<std::size_t>(float_planes * size));
+    product.gemm.rounded = planes.data();
+    product.gemm.rounded_stride = product.gemm.row_stride;
+    product.gemm.planes = float_planes;
+    product.gemm.plane_stride = size;
+    const auto largest_error = [&](int dropped) {
+      table->split_bf16(product.rows.data(), size, planes.data(), size);
+      if (dropped >= 0) std::fill_n(planes.data() + dropped * size, size, std::uint16_t{0});
+      const std::vector<float> actual = product.run(*table, Store::overwrite);
+      double worst = 0;
+      for (std::int64_t row = 0; row < 32; ++row) {
+        for (std::int64_t channel = 0; channel < 64; ++channel) {
+          double sum = product.bias[static_cast<std::size_t>(channel)];
+          for (std::int64_t k = 0; k < columns; ++k) {
+            const std::size_t at = static_cast<std::size_t>((channel / 16 * columns + k) * 16 + channel % 16);
+            sum += static_cast<double>(f16_to_float(halves[at])) *
+                   static_cast<double>(product.rows[static_cast<std::size_t>(row * product.gemm.row_stride + k)]);
+          }
+          const double got = actual[static_cast<std::size_t>(row * product.gemm.out_stride + channel)];
+          worst = std::max(worst, std::fabs(got - sum));
+        }
+      }
+      return worst;
+    };
+    const double whole = largest_error(-1);
+    EXPECT_LT(whole, 192 * 2 * 0x1p-23);
+    EXPECT_GT(largest_error(2), 4 * whole);
+  }
+}
+
 // One row (1, 0) over weights (gate, 0): both products are exact, so that what is left is silu(gate) * up.
 TEST(FloatGemm, GatesEveryNumber) {
   constexpr double unit = 0x1p-24;

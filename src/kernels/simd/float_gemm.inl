@@ -216,35 +216,94 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
 }
 
 #ifdef PQ_MATRIX_TILES
+/// Rows and weights as bf16 planes on the matrix unit: what `rounded` has of the rows, and of the weights one plane
+/// (bf16) or two (f16: the second behind the first, at a distance of P panels). The smallest products come first.
+template <int P>
 inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
-                                std::int64_t panel, std::int64_t row, F (&values)[matrix_rows][tile_panels]) {
-  alignas(64) float sums[matrix_rows][tile_panels * panel_channels];
-  for (int p = 0; p < tile_panels; p += 2) {
-    multiply_matrix<tile_panels, MatrixKind::bf16>(lines + 64 * p, gemm.rounded + row * gemm.rounded_stride,
-                                                   gemm.rounded_stride * 2, weights.columns * 2 / matrix_bytes,
-                                                   sums[0] + 16 * p, tile_panels * panel_channels);
+                                std::int64_t panel, std::int64_t row, F (&values)[matrix_rows][P]) {
+  alignas(64) float sums[matrix_rows][P * panel_channels];
+  const std::uint16_t* rows = gemm.rounded + row * gemm.rounded_stride;
+  const std::int64_t stride = gemm.rounded_stride * 2;
+  const std::int64_t steps = weights.columns * 2 / matrix_bytes;
+  constexpr int at_once = P == 1 ? 1 : 2;
+  for (int p = 0; p < P; p += at_once) {
+    const auto add_up = [&](std::initializer_list<MatrixTerm> terms) {
+      multiply_matrix<P, MatrixKind::bf16, at_once>(terms, stride, steps, sums[0] + 16 * p, P * panel_channels);
+    };
+    const std::uint8_t* upper = lines + 64 * p;
+    const std::uint8_t* lower = upper + P * weights.columns * panel_channels * 2;
+    const std::uint16_t* second = rows + gemm.plane_stride;
+    const std::uint16_t* third = second + gemm.plane_stride;
+    if (gemm.planes == 1) {
+      add_up({{upper, rows}});
+    } else if (weights.format == FloatFormat::bf16) {
+      add_up({{upper, third}, {upper, second}, {upper, rows}});
+    } else {
+      add_up({{upper, third}, {lower, second}, {upper, second}, {lower, rows}, {upper, rows}});
+    }
   }
   for (int r = 0; r < matrix_rows; ++r) {
-    for (int p = 0; p < tile_panels; ++p) {
+    for (int p = 0; p < P; ++p) {
       values[r][p] = f_add(f_load(sums[r] + 16 * p), start_value(weights, panel + p));
     }
   }
 }
 
+template <int P>
 inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
                                 const std::uint8_t* up_lines) {
   const MatrixTiles tiles;
   for (std::int64_t next = 0; next < gemm.rows; next += matrix_rows) {
     const std::int64_t row = next + matrix_rows <= gemm.rows ? next : gemm.rows - matrix_rows;
-    F values[matrix_rows][tile_panels];
-    float_matrix_values(gemm, gemm.weights, lines, panel, row, values);
+    F values[matrix_rows][P];
+    float_matrix_values<P>(gemm, gemm.weights, lines, panel, row, values);
     if (gemm.up != nullptr) {
-      F up[matrix_rows][tile_panels];
-      float_matrix_values(gemm, *gemm.up, up_lines, panel, row, up);
-      gate_values<matrix_rows, tile_panels>(gemm.gate, values, up);
+      F up[matrix_rows][P];
+      float_matrix_values<P>(gemm, *gemm.up, up_lines, panel, row, up);
+      gate_values<matrix_rows, P>(gemm.gate, values, up);
     }
-    store_rows(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+    store_rows<P>(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
   }
+}
+
+/// A panel of f16 as two bf16 planes, which hold its 11 digits exactly; lines every `step` bytes, the second plane
+/// `distance` bytes behind the first.
+inline void split_panel(const FloatWeights& weights, std::int64_t panel, std::int64_t step, std::int64_t distance,
+                        std::uint8_t* out) {
+  const auto* halves = static_cast<const std::uint16_t*>(weights.values) + panel * weights.columns * panel_channels;
+  for (std::int64_t column = 0; column < weights.columns; column += 2) {
+    const F even = f_load_f16(halves + column * panel_channels);
+    const F odd = f_load_f16(halves + (column + 1) * panel_channels);
+    std::uint8_t* line = out + column / 2 * step;
+    b_store(line, paired_bf16(even, odd));
+    b_store(line + distance, paired_bf16(f_sub(even, upper_halves(even)), f_sub(odd, upper_halves(odd))));
+  }
+}
+
+inline bool fits_exact_planes(const FloatGemm& gemm) {
+  return gemm.rounded != nullptr && gemm.planes == float_planes && gemm.rows >= matrix_rows &&
+         gemm.weights.columns * 2 % matrix_bytes == 0 && gemm.weights.format != FloatFormat::f32;
+}
+
+/// Float32 products on the matrix unit. Every element is computed alike, however panels are grouped.
+inline void planes_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) {
+  for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
+    const std::int64_t plane = P * gemm.weights.columns * panel_channels * 2;
+    auto* lines = static_cast<std::uint8_t*>(scratch);
+    std::uint8_t* up_lines = lines + 2 * plane;
+    const auto unpack = [&](const FloatWeights& weights, std::uint8_t* out) {
+      for (int p = 0; p < P; ++p) {
+        if (weights.format == FloatFormat::bf16) {
+          interleave_panel(weights, panel + p, 64 * P, out + 64 * p);
+        } else {
+          split_panel(weights, panel + p, 64 * P, plane, out + 64 * p);
+        }
+      }
+    };
+    unpack(gemm.weights, lines);
+    if (gemm.up != nullptr) unpack(*gemm.up, up_lines);
+    float_matrix_blocks<P>(gemm, panel, lines, up_lines);
+  });
 }
 #endif
 
@@ -258,7 +317,7 @@ inline void bf16_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int6
     }
 #ifdef PQ_MATRIX_TILES
     if (P == tile_panels && gemm.rows >= matrix_rows && gemm.weights.columns * 2 % matrix_bytes == 0) {
-      return float_matrix_blocks(gemm, panel, lines, up_lines);
+      return float_matrix_blocks<P>(gemm, panel, lines, up_lines);
     }
 #endif
     for_each_row_tile<tile_rows>(gemm.rows,
@@ -275,8 +334,11 @@ inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int
     }
     return;
   }
+#ifdef PQ_MATRIX_TILES
+  if (fits_exact_planes(gemm)) return planes_gemm(gemm, first_panel, last_panel, scratch);
+#endif
 #ifdef PQ_BF16_DOT
-  if (gemm.rounded != nullptr && gemm.weights.format == FloatFormat::bf16) {
+  if (gemm.rounded != nullptr && gemm.planes == 1 && gemm.weights.format == FloatFormat::bf16) {
     return bf16_gemm(gemm, first_panel, last_panel, scratch);
   }
 #endif
