@@ -40,15 +40,16 @@ class MatrixTiles {
 
 enum class MatrixKind { int8, bf16 };
 
-/// One of the products that are added up in a result: rows [32][row_bytes] times `Panels` of P interleaved panels
-/// ([..][P][64]).
+/// One weight operand of products that are added up: P interleaved panels [..][P][64], and the rows that it meets, each
+/// [32][row_bytes].
 struct MatrixTerm {
   const std::uint8_t* panels;
-  const void* rows;
+  std::initializer_list<const void*> rows;
 };
 
-/// sums [32][sum_stride] (int32 or float) = the products of all terms, in their order, over `steps` steps of 64 bytes:
-/// signed times unsigned bytes, or pairs of bf16. `Panels` neighbouring panels, 1 or 2, are computed at once.
+/// sums [32][sum_stride] (int32 or float) = all products of the terms, over `steps` steps of 64 bytes: signed times
+/// unsigned bytes, or pairs of bf16. `Panels` neighbouring panels, 1 or 2, are computed at once. A tile of weights is
+/// loaded once for all rows that it meets: loads from the second-level cache are what limits these products.
 template <int P, MatrixKind Kind, int Panels = 2>
 inline void multiply_matrix(std::initializer_list<MatrixTerm> terms, std::int64_t row_bytes, std::int64_t steps,
                             void* sums, std::int64_t sum_stride) {
@@ -57,29 +58,27 @@ inline void multiply_matrix(std::initializer_list<MatrixTerm> terms, std::int64_
   _tile_zero(2);
   _tile_zero(3);
   const auto stride = static_cast<std::size_t>(row_bytes);
-  for (const MatrixTerm& term : terms) {
-    const std::uint8_t* panels = term.panels;
-    const auto* upper = static_cast<const std::uint8_t*>(term.rows);
-    const std::uint8_t* lower = upper + 16 * row_bytes;
-    for (std::int64_t step = 0; step < steps; ++step) {
+  for (std::int64_t step = 0; step < steps; ++step) {
+    for (const MatrixTerm& term : terms) {
+      const std::uint8_t* panels = term.panels + step * 16 * 64 * P;
       _tile_loadd(6, panels, 64 * P);
       if constexpr (Panels == 2) _tile_loadd(7, panels + 64, 64 * P);
-      _tile_loadd(4, upper, stride);
-      _tile_loadd(5, lower, stride);
-      if constexpr (Kind == MatrixKind::int8) {
-        _tile_dpbsud(0, 4, 6);
-        if constexpr (Panels == 2) _tile_dpbsud(1, 4, 7);
-        _tile_dpbsud(2, 5, 6);
-        if constexpr (Panels == 2) _tile_dpbsud(3, 5, 7);
-      } else {
-        _tile_dpbf16ps(0, 4, 6);
-        if constexpr (Panels == 2) _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        if constexpr (Panels == 2) _tile_dpbf16ps(3, 5, 7);
+      for (const void* rows : term.rows) {
+        const std::uint8_t* upper = static_cast<const std::uint8_t*>(rows) + step * 64;
+        _tile_loadd(4, upper, stride);
+        _tile_loadd(5, upper + 16 * row_bytes, stride);
+        if constexpr (Kind == MatrixKind::int8) {
+          _tile_dpbsud(0, 4, 6);
+          if constexpr (Panels == 2) _tile_dpbsud(1, 4, 7);
+          _tile_dpbsud(2, 5, 6);
+          if constexpr (Panels == 2) _tile_dpbsud(3, 5, 7);
+        } else {
+          _tile_dpbf16ps(0, 4, 6);
+          if constexpr (Panels == 2) _tile_dpbf16ps(1, 4, 7);
+          _tile_dpbf16ps(2, 5, 6);
+          if constexpr (Panels == 2) _tile_dpbf16ps(3, 5, 7);
+        }
       }
-      panels += 16 * 64 * P;
-      upper += 64;
-      lower += 64;
     }
   }
   const auto bytes = static_cast<std::size_t>(sum_stride) * 4;

@@ -216,13 +216,17 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
 }
 
 #ifdef PQ_MATRIX_TILES
-/// Rows and weights as bf16 planes on the matrix unit: what `rounded` has of the rows, and of the weights one plane
-/// (bf16) or two (f16: the second behind the first, at a distance of P panels). The smallest products come first.
 template <int P>
-inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
-                                std::int64_t panel, std::int64_t row, F (&values)[matrix_rows][P]) {
-  alignas(64) float sums[matrix_rows][P * panel_channels];
+using MatrixSums = float[matrix_rows][P * panel_channels];
+
+/// 32 rows from `row` on times P panels, without bias, on the matrix unit: of the rows the planes that `rounded` has, of
+/// the weights one (bf16) or two (f16: the second behind the first, at a distance of P panels).
+template <int P>
+inline void float_matrix_sums(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
+                              std::int64_t row, MatrixSums<P>& sums) {
   const std::uint16_t* rows = gemm.rounded + row * gemm.rounded_stride;
+  const std::uint16_t* second = rows + gemm.plane_stride;
+  const std::uint16_t* third = second + gemm.plane_stride;
   const std::int64_t stride = gemm.rounded_stride * 2;
   const std::int64_t steps = weights.columns * 2 / matrix_bytes;
   constexpr int at_once = P == 1 ? 1 : 2;
@@ -232,37 +236,40 @@ inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weigh
     };
     const std::uint8_t* upper = lines + 64 * p;
     const std::uint8_t* lower = upper + P * weights.columns * panel_channels * 2;
-    const std::uint16_t* second = rows + gemm.plane_stride;
-    const std::uint16_t* third = second + gemm.plane_stride;
     if (gemm.planes == 1) {
-      add_up({{upper, rows}});
+      add_up({{upper, {rows}}});
     } else if (weights.format == FloatFormat::bf16) {
-      add_up({{upper, third}, {upper, second}, {upper, rows}});
+      add_up({{upper, {third, second, rows}}});
     } else {
-      add_up({{upper, third}, {lower, second}, {upper, second}, {lower, rows}, {upper, rows}});
-    }
-  }
-  for (int r = 0; r < matrix_rows; ++r) {
-    for (int p = 0; p < P; ++p) {
-      values[r][p] = f_add(f_load(sums[r] + 16 * p), start_value(weights, panel + p));
+      add_up({{lower, {second, rows}}, {upper, {third, second, rows}}});
     }
   }
 }
 
+/// All rows in blocks of 32; the last block reaches back over rows that are done, whose results it leaves alone.
 template <int P>
 inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
                                 const std::uint8_t* up_lines) {
   const MatrixTiles tiles;
+  alignas(64) MatrixSums<P> sums;
+  alignas(64) MatrixSums<P> up_sums;
   for (std::int64_t next = 0; next < gemm.rows; next += matrix_rows) {
     const std::int64_t row = next + matrix_rows <= gemm.rows ? next : gemm.rows - matrix_rows;
-    F values[matrix_rows][P];
-    float_matrix_values<P>(gemm, gemm.weights, lines, panel, row, values);
-    if (gemm.up != nullptr) {
-      F up[matrix_rows][P];
-      float_matrix_values<P>(gemm, *gemm.up, up_lines, panel, row, up);
-      gate_values<matrix_rows, P>(gemm.gate, values, up);
+    float_matrix_sums<P>(gemm, gemm.weights, lines, row, sums);
+    if (gemm.up != nullptr) float_matrix_sums<P>(gemm, *gemm.up, up_lines, row, up_sums);
+    for (std::int64_t r = next - row; r < matrix_rows; ++r) {
+      const auto with_bias = [&](const FloatWeights& weights, const float* of_row, F(&values)[1][P]) {
+        for (int p = 0; p < P; ++p) values[0][p] = f_add(f_load(of_row + 16 * p), start_value(weights, panel + p));
+      };
+      F values[1][P];
+      with_bias(gemm.weights, sums[r], values);
+      if (gemm.up != nullptr) {
+        F up[1][P];
+        with_bias(*gemm.up, up_sums[r], up);
+        gate_values<1, P>(gemm.gate, values, up);
+      }
+      store_values<1, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row + r, gemm.weights.channels);
     }
-    store_rows<P>(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
   }
 }
 

@@ -283,7 +283,7 @@ inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, 
       for (int p = 0; p < tile_panels; p += 2) {
         multiply_matrix<tile_panels, MatrixKind::int8>(
             {{bytes + column * panel_channels * tile_panels + 64 * p,
-              activations.codes + plane * activations.plane_stride + row * activations.row_stride + column}},
+              {activations.codes + plane * activations.plane_stride + row * activations.row_stride + column}}},
             activations.row_stride, steps, sums[plane][0] + 16 * p, tile_panels * panel_channels);
       }
     }
@@ -299,13 +299,13 @@ inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, 
 }
 
 /// Rows [first, 32) of a block's values.
-template <int P>
-inline void store_rows(const F (&values)[matrix_rows][P], std::int64_t first, float* out, std::int64_t out_stride,
-                       Store store, std::int64_t panel, std::int64_t row, std::int64_t channels) {
+inline void store_rows(const F (&values)[matrix_rows][tile_panels], std::int64_t first, float* out,
+                       std::int64_t out_stride, Store store, std::int64_t panel, std::int64_t row,
+                       std::int64_t channels) {
   for (std::int64_t r = first; r < matrix_rows; ++r) {
-    F one[1][P];
-    for (int p = 0; p < P; ++p) one[0][p] = values[r][p];
-    store_values<1, P>(one, out, out_stride, store, panel, row + r, channels);
+    F one[1][tile_panels];
+    for (int p = 0; p < tile_panels; ++p) one[0][p] = values[r][p];
+    store_values<1, tile_panels>(one, out, out_stride, store, panel, row + r, channels);
   }
 }
 
