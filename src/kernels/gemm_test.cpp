@@ -387,20 +387,35 @@ TEST(FloatGemm, RoundedActivationsGiveTheSame) {
   }
 }
 
+/// Rows of `columns` values as tiles of planes.
+std::vector<std::uint16_t> tiles_of_planes(const KernelTable& table, const float* rows, std::int64_t count,
+                                           std::int64_t stride, std::int64_t columns) {
+  const std::int64_t blocks = (count + plane_tile_rows - 1) / plane_tile_rows;
+  std::vector<std::uint16_t> tiles(static_cast<std::size_t>(blocks * plane_tile_rows * columns * float_planes), 0x7fff);
+  for (std::int64_t row = 0; row < count; ++row) {
+    Guarded<std::uint16_t> own(columns * plane_tile_rows * float_planes);
+    table.split_bf16(rows + row * stride, columns, own.data());
+    EXPECT_TRUE(own.untouched_around());
+    for (std::int64_t piece = 0; piece < columns / 32 * float_planes; ++piece) {
+      std::copy_n(own.data() + piece * plane_tile_values, 32,
+                  tiles.data() + plane_tile_offset(row, columns) + piece * plane_tile_values);
+    }
+  }
+  return tiles;
+}
+
 TEST(FloatGemm, PlanesHoldEveryDigit) {
-  std::vector<float> x = activations_like(1000, 3, 5.0F);
-  x.insert(x.end(), {0.0F, -0.0F, 1.0F, -3e38F, 1e-30F, 0x1.fffffep+0F, 0x1.000002p-20F});
-  const auto n = static_cast<std::int64_t>(x.size());
+  std::vector<float> x = activations_like(96, 3, 5.0F);
+  const std::array<float, 7> special{0.0F, -0.0F, 1.0F, -3e38F, 1e-30F, 0x1.fffffep+0F, 0x1.000002p-20F};
+  std::copy(special.begin(), special.end(), x.begin() + 40);
   for (const KernelTable* table : vector_tables()) {
     if (table->split_bf16 == nullptr) continue;
-    for (std::int64_t length : {n, n - 9, std::int64_t{3}}) {
-      Guarded<std::uint16_t> planes(float_planes * length);
-      table->split_bf16(x.data(), length, planes.data(), length);
-      ASSERT_TRUE(planes.untouched_around());
-      for (std::int64_t i = 0; i < length; ++i) {
-        const auto plane = [&](std::int64_t p) { return bf16_to_float(planes[p * length + i]); };
-        ASSERT_EQ(plane(2) + plane(1) + plane(0), x[static_cast<std::size_t>(i)]) << table->name << " " << i;
-      }
+    const std::vector<std::uint16_t> tiles = tiles_of_planes(*table, x.data(), 1, 0, 96);
+    for (std::int64_t i = 0; i < 96; ++i) {
+      const auto plane = [&](std::int64_t p) {
+        return bf16_to_float(tiles[static_cast<std::size_t>((i / 32 * float_planes + p) * plane_tile_values + i % 32)]);
+      };
+      ASSERT_EQ(plane(2) + plane(1) + plane(0), x[static_cast<std::size_t>(i)]) << table->name << " " << i;
     }
   }
 }
@@ -413,17 +428,16 @@ TEST(FloatGemm, ExactPlanesGiveAFloat32Product) {
     for (const FloatFormat format : {FloatFormat::f16, FloatFormat::bf16}) {
       for (const std::int64_t rows : {31, 32, 50, 64, 71}) {
         for (const std::int64_t channels : {16, 37, 64, 140}) {
-          for (const std::int64_t columns : {2, 64, 160, 192}) {
+          for (const std::int64_t columns : {32, 64, 160, 192}) {
             for (const bool with_up : {false, true}) {
               FloatProduct product(rows, channels, columns, format, with_up);
               const std::vector<float> expected = product.run(definition(), Store::add);
-              const auto size = static_cast<std::int64_t>(product.rows.size());
-              std::vector<std::uint16_t> planes(static_cast<std::size_t>(float_planes * (size + 64)));
-              table->split_bf16(product.rows.data(), size, planes.data(), size + 64);
+              const std::vector<std::uint16_t> tiles =
+                  tiles_of_planes(*table, product.rows.data(), rows, product.gemm.row_stride, columns);
+              Aligned<std::uint16_t> planes(tiles.size());
+              std::copy(tiles.begin(), tiles.end(), planes.data());
               product.gemm.rounded = planes.data();
-              product.gemm.rounded_stride = product.gemm.row_stride;
               product.gemm.planes = float_planes;
-              product.gemm.plane_stride = size + 64;
               const auto n = static_cast<float>(columns);
               const float bound =
                   (2 * n * (2 * n + 1) * 6e-8F + 2 * n * 3 * 0x1p-23F) * (with_up ? 2 * (2 * n + 1) : 1);
@@ -456,15 +470,16 @@ TEST(FloatGemm, TwoPlanesAreNoFloat32Product) {
     for (std::size_t i = 0; i < product.rows.size(); ++i) product.rows[i] = std::fabs(product.rows[i]);
     auto* halves = reinterpret_cast<std::uint16_t*>(product.values[0].data());
     for (std::size_t i = 0; i < product.values[0].size() / 2; ++i) halves[i] &= 0x7fff;
-    const auto size = static_cast<std::int64_t>(product.rows.size());
-    std::vector<std::uint16_t> planes(static_cast<std::size_t>(float_planes * size));
-    product.gemm.rounded = planes.data();
-    product.gemm.rounded_stride = product.gemm.row_stride;
     product.gemm.planes = float_planes;
-    product.gemm.plane_stride = size;
     const auto largest_error = [&](int dropped) {
-      table->split_bf16(product.rows.data(), size, planes.data(), size);
-      if (dropped >= 0) std::fill_n(planes.data() + dropped * size, size, std::uint16_t{0});
+      const std::vector<std::uint16_t> tiles =
+          tiles_of_planes(*table, product.rows.data(), 32, product.gemm.row_stride, columns);
+      Aligned<std::uint16_t> planes(tiles.size());
+      for (std::size_t i = 0; i < tiles.size(); ++i) {
+        const auto plane = static_cast<int>(i / plane_tile_values % float_planes);
+        planes.data()[i] = plane == dropped ? std::uint16_t{0} : tiles[i];
+      }
+      product.gemm.rounded = planes.data();
       const std::vector<float> actual = product.run(*table, Store::overwrite);
       double worst = 0;
       for (std::int64_t row = 0; row < 32; ++row) {

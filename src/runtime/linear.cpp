@@ -29,7 +29,8 @@ LinearBuffers::LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::
       scales(AlignedBuffer::of<float>(index(rows * segments))),
       zeros(AlignedBuffer::of<std::int32_t>(index(rows * segments))),
       sums(AlignedBuffer::of<std::int32_t>(index(rows * segments))),
-      rounded(AlignedBuffer::of<std::uint16_t>(index(bf16_planes * plane_stride))) {}
+      rounded(AlignedBuffer::of<std::uint16_t>(
+          index(bf16_planes * round_up(rows, kernels::plane_tile_rows) * code_stride))) {}
 
 kernels::QuantizedRow LinearUnit::target(const LinearInput& input, std::int64_t row) const {
   const std::int64_t at = row * input.plan.segments;
@@ -47,11 +48,11 @@ void LinearUnit::quantize(const LinearInput& input, const Rows& rows, std::int64
   const std::int64_t columns = input.plan.columns;
   fake_quantize_input(input, {rows.row(row), index(columns)}, shared);
   if (!rounds(input, rows.count, table_)) return;
-  std::uint16_t* planes = buffers_.rounded.as<std::uint16_t>().data() + row * buffers_.code_stride;
+  std::uint16_t* rounded = buffers_.rounded.as<std::uint16_t>().data();
   if (input.bf16_planes == 1) {
-    table_.float_to_bf16(rows.row(row), columns, planes);
+    table_.float_to_bf16(rows.row(row), columns, rounded + row * buffers_.code_stride);
   } else {
-    table_.split_bf16(rows.row(row), columns, planes, buffers_.plane_stride);
+    table_.split_bf16(rows.row(row), columns, rounded + kernels::plane_tile_offset(row, columns));
   }
 }
 
@@ -82,8 +83,7 @@ LinearRows LinearUnit::ready(const LinearInput& input, const Rows& rows) const {
           .floats = rows,
           .rounded = rounds(input, rows.count, table_) ? buffers_.rounded.as<std::uint16_t>().data() : nullptr,
           .rounded_stride = buffers_.code_stride,
-          .bf16_planes = input.bf16_planes,
-          .plane_stride = buffers_.plane_stride};
+          .bf16_planes = input.bf16_planes};
 }
 
 // `first(row, scratch)` writes the floats of a row; they are quantized while they are in the cache.
@@ -137,8 +137,7 @@ kernels::FloatGemm float_product(const kernels::FloatWeights& weights, const ker
           product.out.stride,
           product.store,
           product.gate,
-          rows.bf16_planes,
-          rows.plane_stride};
+          rows.bf16_planes};
 }
 
 kernels::IntGemm int_product(const kernels::IntWeights& weights, const kernels::IntWeights* up, const LinearRows& rows,

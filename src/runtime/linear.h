@@ -27,7 +27,7 @@ struct LinearBuffers {
   AlignedBuffer scales;           ///< float [rows][segments]
   AlignedBuffer zeros;            ///< int32, the same
   AlignedBuffer sums;             ///< int32, the same
-  AlignedBuffer rounded;          ///< bf16 [bf16_planes][rows][code_stride], planes at a distance of plane_stride
+  AlignedBuffer rounded;          ///< bf16 [rows][code_stride], or tiles of planes (kernels::FloatGemm)
 };
 
 struct Norm {
@@ -41,10 +41,9 @@ struct LinearRows {
   std::int64_t columns;
   kernels::IntActivations codes;
   ConstRows floats;
-  const std::uint16_t* rounded;  ///< the floats in bf16, [planes][rows][rounded_stride]; or nullptr
+  const std::uint16_t* rounded;  ///< the floats in bf16, as kernels::FloatGemm takes them; or nullptr
   std::int64_t rounded_stride;
   int bf16_planes;
-  std::int64_t plane_stride;
 };
 
 /// A linear layer to apply: out (+)= rows * weights, or gate(rows * weights) * (rows * up).

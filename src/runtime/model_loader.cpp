@@ -26,9 +26,10 @@ constexpr std::array prepared_sites{PreparedSite{Site::qkv_input, &PackedBlock::
 /// unit multiplies planes exactly, else not at all.
 int bf16_planes(const ModelParts& parts, const PackedLinear& linear) {
   if (linear.integer() || linear.floats().format == kernels::FloatFormat::f32) return 0;
+  const bool whole_tiles = linear.floats().columns % kernels::column_block == 0;
   const bool rounded = parts.options.bf16_products && linear.floats().format == kernels::FloatFormat::bf16;
   if (rounded && parts.table.bf16_products) return 1;
-  return parts.table.split_bf16 != nullptr ? kernels::float_planes : 0;
+  return parts.table.split_bf16 != nullptr && whole_tiles ? kernels::float_planes : 0;
 }
 
 /// Makes transforms ready for the kernels; blocks with equal ones share them.

@@ -40,33 +40,42 @@ class MatrixTiles {
 
 enum class MatrixKind { int8, bf16 };
 
-/// One weight operand of products that are added up: P interleaved panels [..][P][64], and the rows that it meets, each
-/// [32][row_bytes].
+/// Where tiles of an operand lie: lines of 64 bytes at a distance of `line` bytes, those of the next 64 bytes of
+/// columns `step` bytes further. Loads that miss the first-level cache are what limits these products: tiles whose
+/// lines are neighbours come in by themselves.
+struct MatrixOperand {
+  const void* at;
+  std::int64_t line;
+  std::int64_t step;
+
+  const std::uint8_t* tile(std::int64_t number) const { return static_cast<const std::uint8_t*>(at) + number * step; }
+};
+
+/// Weights of a panel, with those of the next panel `next` bytes further, and the 32 rows that they meet.
 struct MatrixTerm {
-  const std::uint8_t* panels;
-  std::initializer_list<const void*> rows;
+  MatrixOperand panel;
+  std::int64_t next;
+  std::initializer_list<MatrixOperand> rows;
 };
 
 /// sums [32][sum_stride] (int32 or float) = all products of the terms, over `steps` steps of 64 bytes: signed times
-/// unsigned bytes, or pairs of bf16. `Panels` neighbouring panels, 1 or 2, are computed at once. A tile of weights is
-/// loaded once for all rows that it meets: loads from the second-level cache are what limits these products.
-template <int P, MatrixKind Kind, int Panels = 2>
-inline void multiply_matrix(std::initializer_list<MatrixTerm> terms, std::int64_t row_bytes, std::int64_t steps,
-                            void* sums, std::int64_t sum_stride) {
+/// unsigned bytes, or pairs of bf16. `Panels` neighbouring panels, 1 or 2, are computed at once.
+template <MatrixKind Kind, int Panels = 2>
+inline void multiply_matrix(std::initializer_list<MatrixTerm> terms, std::int64_t steps, void* sums,
+                            std::int64_t sum_stride) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  const auto stride = static_cast<std::size_t>(row_bytes);
   for (std::int64_t step = 0; step < steps; ++step) {
     for (const MatrixTerm& term : terms) {
-      const std::uint8_t* panels = term.panels + step * 16 * 64 * P;
-      _tile_loadd(6, panels, 64 * P);
-      if constexpr (Panels == 2) _tile_loadd(7, panels + 64, 64 * P);
-      for (const void* rows : term.rows) {
-        const std::uint8_t* upper = static_cast<const std::uint8_t*>(rows) + step * 64;
-        _tile_loadd(4, upper, stride);
-        _tile_loadd(5, upper + 16 * row_bytes, stride);
+      const std::uint8_t* panel = term.panel.tile(step);
+      _tile_loadd(6, panel, static_cast<std::size_t>(term.panel.line));
+      if constexpr (Panels == 2) _tile_loadd(7, panel + term.next, static_cast<std::size_t>(term.panel.line));
+      for (const MatrixOperand& rows : term.rows) {
+        const std::uint8_t* upper = rows.tile(step);
+        _tile_loadd(4, upper, static_cast<std::size_t>(rows.line));
+        _tile_loadd(5, upper + 16 * rows.line, static_cast<std::size_t>(rows.line));
         if constexpr (Kind == MatrixKind::int8) {
           _tile_dpbsud(0, 4, 6);
           if constexpr (Panels == 2) _tile_dpbsud(1, 4, 7);
@@ -100,15 +109,18 @@ inline __m512i paired_bf16(__m512 even, __m512 odd) {
                          _mm512_and_si512(_mm512_castps_si512(odd), _mm512_set1_epi32(-0x10000)));
 }
 
-/// FloatGemm's exact planes of x [n].
-inline void split_bf16(const float* x, std::int64_t n, std::uint16_t* out, std::int64_t plane_stride) noexcept {
-  for (std::int64_t i = 0; i < n; i += 16) {
-    const auto mask = static_cast<__mmask16>(n - i >= 16 ? 0xffffU : (1U << (n - i)) - 1U);
-    __m512 rest = _mm512_maskz_loadu_ps(mask, x + i);
+/// A row's part of FloatGemm's exact planes.
+inline void split_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept {
+  for (std::int64_t i = 0; i < n; i += 32) {
+    __m512 low = _mm512_loadu_ps(x + i);
+    __m512 high = _mm512_loadu_ps(x + i + 16);
     for (int plane = 0; plane < float_planes; ++plane) {
-      _mm512_mask_cvtepi32_storeu_epi16(out + plane * plane_stride + i, mask,
-                                        _mm512_srli_epi32(_mm512_castps_si512(rest), 16));
-      rest = _mm512_sub_ps(rest, upper_halves(rest));
+      const __m256i low_digits = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(low), 16));
+      const __m256i high_digits = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(high), 16));
+      _mm512_store_si512(out, _mm512_inserti64x4(_mm512_castsi256_si512(low_digits), high_digits, 1));
+      out += plane_tile_values;
+      low = _mm512_sub_ps(low, upper_halves(low));
+      high = _mm512_sub_ps(high, upper_halves(high));
     }
   }
 }

@@ -219,71 +219,92 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
 template <int P>
 using MatrixSums = float[matrix_rows][P * panel_channels];
 
-/// 32 rows from `row` on times P panels, without bias, on the matrix unit: of the rows the planes that `rounded` has, of
-/// the weights one (bf16) or two (f16: the second behind the first, at a distance of P panels).
+/// Writes what sums of 32 rows from `row` on, without bias, become: of the rows from `first` to `last`.
 template <int P>
-inline void float_matrix_sums(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
-                              std::int64_t row, MatrixSums<P>& sums) {
-  const std::uint16_t* rows = gemm.rounded + row * gemm.rounded_stride;
-  const std::uint16_t* second = rows + gemm.plane_stride;
-  const std::uint16_t* third = second + gemm.plane_stride;
-  const std::int64_t stride = gemm.rounded_stride * 2;
-  const std::int64_t steps = weights.columns * 2 / matrix_bytes;
-  constexpr int at_once = P == 1 ? 1 : 2;
-  for (int p = 0; p < P; p += at_once) {
-    const auto add_up = [&](std::initializer_list<MatrixTerm> terms) {
-      multiply_matrix<P, MatrixKind::bf16, at_once>(terms, stride, steps, sums[0] + 16 * p, P * panel_channels);
-    };
-    const std::uint8_t* upper = lines + 64 * p;
-    const std::uint8_t* lower = upper + P * weights.columns * panel_channels * 2;
-    if (gemm.planes == 1) {
-      add_up({{upper, {rows}}});
-    } else if (weights.format == FloatFormat::bf16) {
-      add_up({{upper, {third, second, rows}}});
-    } else {
-      add_up({{lower, {second, rows}}, {upper, {third, second, rows}}});
+inline void finish_matrix_rows(const FloatGemm& gemm, const MatrixSums<P>& sums, const MatrixSums<P>& up_sums,
+                               std::int64_t panel, std::int64_t row, std::int64_t first, std::int64_t last) {
+  const auto with_bias = [&](const FloatWeights& weights, const float* of_row, F(&values)[1][P]) {
+    for (int p = 0; p < P; ++p) values[0][p] = f_add(f_load(of_row + 16 * p), start_value(weights, panel + p));
+  };
+  for (std::int64_t r = first; r < last; ++r) {
+    F values[1][P];
+    with_bias(gemm.weights, sums[r - row], values);
+    if (gemm.up != nullptr) {
+      F up[1][P];
+      with_bias(*gemm.up, up_sums[r - row], up);
+      gate_values<1, P>(gemm.gate, values, up);
     }
+    store_values<1, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, r, gemm.weights.channels);
   }
 }
 
-/// All rows in blocks of 32; the last block reaches back over rows that are done, whose results it leaves alone.
-template <int P>
-inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
-                                const std::uint8_t* up_lines) {
+/// Rounded rows. The last block reaches back over rows that are done, whose results it leaves alone.
+inline void rounded_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
+                                  const std::uint8_t* up_lines) {
   const MatrixTiles tiles;
-  alignas(64) MatrixSums<P> sums;
-  alignas(64) MatrixSums<P> up_sums;
+  alignas(64) MatrixSums<tile_panels> sums;
+  alignas(64) MatrixSums<tile_panels> up_sums;
   for (std::int64_t next = 0; next < gemm.rows; next += matrix_rows) {
     const std::int64_t row = next + matrix_rows <= gemm.rows ? next : gemm.rows - matrix_rows;
-    float_matrix_sums<P>(gemm, gemm.weights, lines, row, sums);
-    if (gemm.up != nullptr) float_matrix_sums<P>(gemm, *gemm.up, up_lines, row, up_sums);
-    for (std::int64_t r = next - row; r < matrix_rows; ++r) {
-      const auto with_bias = [&](const FloatWeights& weights, const float* of_row, F(&values)[1][P]) {
-        for (int p = 0; p < P; ++p) values[0][p] = f_add(f_load(of_row + 16 * p), start_value(weights, panel + p));
-      };
-      F values[1][P];
-      with_bias(gemm.weights, sums[r], values);
-      if (gemm.up != nullptr) {
-        F up[1][P];
-        with_bias(*gemm.up, up_sums[r], up);
-        gate_values<1, P>(gemm.gate, values, up);
+    const auto add_up = [&](const std::uint8_t* of_weights, MatrixSums<tile_panels>& out) {
+      for (int p = 0; p < tile_panels; p += 2) {
+        multiply_matrix<MatrixKind::bf16>(
+            {{{of_weights + 64 * p, 64 * tile_panels, 16 * 64 * tile_panels},
+              64,
+              {{gemm.rounded + row * gemm.rounded_stride, gemm.rounded_stride * 2, matrix_bytes}}}},
+            gemm.weights.columns * 2 / matrix_bytes, out[0] + 16 * p, tile_panels * panel_channels);
       }
-      store_values<1, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, row + r, gemm.weights.channels);
+    };
+    add_up(lines, sums);
+    if (gemm.up != nullptr) add_up(up_lines, up_sums);
+    finish_matrix_rows<tile_panels>(gemm, sums, up_sums, panel, row, next, row + matrix_rows);
+  }
+}
+
+/// P panels as tiles [columns / 32][P][16][64 bytes]; f16 as two bf16 planes, which hold its 11 digits exactly, the
+/// second behind the first.
+template <int P>
+inline void panel_tiles(const FloatWeights& weights, std::int64_t panel, std::uint8_t* out) {
+  const std::int64_t plane = P * weights.columns * panel_channels * 2;
+  for (int p = 0; p < P; ++p) {
+    const auto* values =
+        static_cast<const std::uint16_t*>(weights.values) + (panel + p) * weights.columns * panel_channels;
+    for (std::int64_t pair = 0; pair < weights.columns / 2; ++pair, values += 2 * panel_channels) {
+      std::uint8_t* line = out + ((pair / 16 * P + p) * 16 + pair % 16) * 64;
+      if (weights.format == FloatFormat::bf16) {
+        b_store(line, b_load(values));
+        continue;
+      }
+      const F even = f_load_f16(values);
+      const F odd = f_load_f16(values + panel_channels);
+      b_store(line, paired_bf16(even, odd));
+      b_store(line + plane, paired_bf16(f_sub(even, upper_halves(even)), f_sub(odd, upper_halves(odd))));
     }
   }
 }
 
-/// A panel of f16 as two bf16 planes, which hold its 11 digits exactly; lines every `step` bytes, the second plane
-/// `distance` bytes behind the first.
-inline void split_panel(const FloatWeights& weights, std::int64_t panel, std::int64_t step, std::int64_t distance,
-                        std::uint8_t* out) {
-  const auto* halves = static_cast<const std::uint16_t*>(weights.values) + panel * weights.columns * panel_channels;
-  for (std::int64_t column = 0; column < weights.columns; column += 2) {
-    const F even = f_load_f16(halves + column * panel_channels);
-    const F odd = f_load_f16(halves + (column + 1) * panel_channels);
-    std::uint8_t* line = out + column / 2 * step;
-    b_store(line, paired_bf16(even, odd));
-    b_store(line + distance, paired_bf16(f_sub(even, upper_halves(even)), f_sub(odd, upper_halves(odd))));
+/// 32 rows, the planes of which begin at `rows`, times P panels of tiles.
+template <int P>
+inline void plane_sums(const FloatWeights& weights, const std::uint8_t* tiles, const std::uint16_t* rows,
+                       MatrixSums<P>& sums) {
+  const auto plane = [&](int number) {
+    return MatrixOperand{rows + number * plane_tile_values, matrix_bytes, float_planes * plane_tile_values * 2};
+  };
+  const std::int64_t steps = weights.columns * 2 / matrix_bytes;
+  constexpr int at_once = P == 1 ? 1 : 2;
+  constexpr std::int64_t tile_bytes = 16 * matrix_bytes;
+  for (int p = 0; p < P; p += at_once) {
+    const auto add_up = [&](std::initializer_list<MatrixTerm> terms) {
+      multiply_matrix<MatrixKind::bf16, at_once>(terms, steps, sums[0] + 16 * p, P * panel_channels);
+    };
+    const MatrixOperand upper{tiles + p * tile_bytes, matrix_bytes, P * tile_bytes};
+    if (weights.format == FloatFormat::bf16) {
+      add_up({{upper, tile_bytes, {plane(2), plane(1), plane(0)}}});
+    } else {
+      MatrixOperand lower = upper;
+      lower.at = upper.tile(steps);
+      add_up({{lower, tile_bytes, {plane(1), plane(0)}}, {upper, tile_bytes, {plane(2), plane(1), plane(0)}}});
+    }
   }
 }
 
@@ -294,22 +315,22 @@ inline bool fits_exact_planes(const FloatGemm& gemm) {
 
 /// Float32 products on the matrix unit. Every element is computed alike, however panels are grouped.
 inline void planes_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) {
+  const MatrixTiles configured;
   for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
-    const std::int64_t plane = P * gemm.weights.columns * panel_channels * 2;
-    auto* lines = static_cast<std::uint8_t*>(scratch);
-    std::uint8_t* up_lines = lines + 2 * plane;
-    const auto unpack = [&](const FloatWeights& weights, std::uint8_t* out) {
-      for (int p = 0; p < P; ++p) {
-        if (weights.format == FloatFormat::bf16) {
-          interleave_panel(weights, panel + p, 64 * P, out + 64 * p);
-        } else {
-          split_panel(weights, panel + p, 64 * P, plane, out + 64 * p);
-        }
-      }
-    };
-    unpack(gemm.weights, lines);
-    if (gemm.up != nullptr) unpack(*gemm.up, up_lines);
-    float_matrix_blocks<P>(gemm, panel, lines, up_lines);
+    auto* tiles = static_cast<std::uint8_t*>(scratch);
+    std::uint8_t* up_tiles = tiles + P * gemm.weights.columns * panel_channels * 4;
+    panel_tiles<P>(gemm.weights, panel, tiles);
+    if (gemm.up != nullptr) panel_tiles<P>(*gemm.up, panel, up_tiles);
+    alignas(64) MatrixSums<P> sums;
+    alignas(64) MatrixSums<P> up_sums;
+    const std::uint16_t* rows = gemm.rounded;
+    for (std::int64_t row = 0; row < gemm.rows; row += matrix_rows) {
+      plane_sums<P>(gemm.weights, tiles, rows, sums);
+      if (gemm.up != nullptr) plane_sums<P>(*gemm.up, up_tiles, rows, up_sums);
+      const std::int64_t last = row + matrix_rows < gemm.rows ? row + matrix_rows : gemm.rows;
+      finish_matrix_rows<P>(gemm, sums, up_sums, panel, row, row, last);
+      rows += gemm.weights.columns * matrix_rows * float_planes;
+    }
   });
 }
 #endif
@@ -324,7 +345,7 @@ inline void bf16_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int6
     }
 #ifdef PQ_MATRIX_TILES
     if (P == tile_panels && gemm.rows >= matrix_rows && gemm.weights.columns * 2 % matrix_bytes == 0) {
-      return float_matrix_blocks<P>(gemm, panel, lines, up_lines);
+      return rounded_matrix_blocks(gemm, panel, lines, up_lines);
     }
 #endif
     for_each_row_tile<tile_rows>(gemm.rows,
