@@ -387,6 +387,121 @@ TEST(FloatGemm, RoundedActivationsGiveTheSame) {
   }
 }
 
+/// Rows of `columns` values as tiles of planes.
+std::vector<std::uint16_t> tiles_of_planes(const KernelTable& table, const float* rows, std::int64_t count,
+                                           std::int64_t stride, std::int64_t columns) {
+  const std::int64_t blocks = (count + plane_tile_rows - 1) / plane_tile_rows;
+  std::vector<std::uint16_t> tiles(static_cast<std::size_t>(blocks * plane_tile_rows * columns * float_planes), 0x7fff);
+  for (std::int64_t row = 0; row < count; ++row) {
+    Guarded<std::uint16_t> own(columns * plane_tile_rows * float_planes);
+    table.split_bf16(rows + row * stride, columns, own.data());
+    EXPECT_TRUE(own.untouched_around());
+    for (std::int64_t piece = 0; piece < columns / 32 * float_planes; ++piece) {
+      std::copy_n(own.data() + piece * plane_tile_values, 32,
+                  tiles.data() + plane_tile_offset(row, columns) + piece * plane_tile_values);
+    }
+  }
+  return tiles;
+}
+
+TEST(FloatGemm, PlanesHoldEveryDigit) {
+  std::vector<float> x = activations_like(96, 3, 5.0F);
+  const std::array<float, 7> special{0.0F, -0.0F, 1.0F, -3e38F, 1e-30F, 0x1.fffffep+0F, 0x1.000002p-20F};
+  std::copy(special.begin(), special.end(), x.begin() + 40);
+  for (const KernelTable* table : vector_tables()) {
+    if (table->split_bf16 == nullptr) continue;
+    const std::vector<std::uint16_t> tiles = tiles_of_planes(*table, x.data(), 1, 0, 96);
+    for (std::int64_t i = 0; i < 96; ++i) {
+      const auto plane = [&](std::int64_t p) {
+        return bf16_to_float(tiles[static_cast<std::size_t>((i / 32 * float_planes + p) * plane_tile_values + i % 32)]);
+      };
+      ASSERT_EQ(plane(2) + plane(1) + plane(0), x[static_cast<std::size_t>(i)]) << table->name << " " << i;
+    }
+  }
+}
+
+// The bound of reordering, and what planes leave out: three products below 2^-23 of |x w| each. Two planes instead of
+// three are not enough.
+TEST(FloatGemm, ExactPlanesGiveAFloat32Product) {
+  for (const KernelTable* table : vector_tables()) {
+    if (table->split_bf16 == nullptr) continue;
+    for (const FloatFormat format : {FloatFormat::f16, FloatFormat::bf16}) {
+      for (const std::int64_t rows : {31, 32, 50, 64, 71}) {
+        for (const std::int64_t channels : {16, 37, 64, 140}) {
+          for (const std::int64_t columns : {32, 64, 160, 192}) {
+            for (const bool with_up : {false, true}) {
+              FloatProduct product(rows, channels, columns, format, with_up);
+              const std::vector<float> expected = product.run(definition(), Store::add);
+              const std::vector<std::uint16_t> tiles =
+                  tiles_of_planes(*table, product.rows.data(), rows, product.gemm.row_stride, columns);
+              Aligned<std::uint16_t> planes(tiles.size());
+              std::copy(tiles.begin(), tiles.end(), planes.data());
+              product.gemm.rounded = planes.data();
+              product.gemm.planes = float_planes;
+              const auto n = static_cast<float>(columns);
+              const float bound =
+                  (2 * n * (2 * n + 1) * 6e-8F + 2 * n * 3 * 0x1p-23F) * (with_up ? 2 * (2 * n + 1) : 1);
+              const std::vector<float> actual = product.run(*table, Store::add);
+              for (std::size_t i = 0; i < actual.size(); ++i) {
+                ASSERT_NEAR(actual[i], expected[i], bound)
+                    << table->name << ": rows " << rows << ", channels " << channels << ", columns " << columns;
+              }
+              // Panel by panel the same digits as all at once: results do not depend on how threads share them.
+              std::vector<float> panelwise(actual.size(), 0.25F);
+              product.gemm.out = panelwise.data();
+              for (std::int64_t panel = 0; panel < product.gemm.weights.panels; ++panel) {
+                table->float_gemm(product.gemm, panel, panel + 1, product.scratch.data());
+              }
+              ASSERT_EQ(panelwise, actual);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(FloatGemm, TwoPlanesAreNoFloat32Product) {
+  constexpr std::int64_t columns = 192;
+  for (const KernelTable* table : vector_tables()) {
+    if (table->split_bf16 == nullptr) continue;
+    FloatProduct product(32, 64, columns, FloatFormat::f16, false);
+    // All of one sign, so that what is left out adds up.
+    for (std::size_t i = 0; i < product.rows.size(); ++i) product.rows[i] = std::fabs(product.rows[i]);
+    auto* halves = reinterpret_cast<std::uint16_t*>(product.values[0].data());
+    for (std::size_t i = 0; i < product.values[0].size() / 2; ++i) halves[i] &= 0x7fff;
+    product.gemm.planes = float_planes;
+    const auto largest_error = [&](int dropped) {
+      const std::vector<std::uint16_t> tiles =
+          tiles_of_planes(*table, product.rows.data(), 32, product.gemm.row_stride, columns);
+      Aligned<std::uint16_t> planes(tiles.size());
+      for (std::size_t i = 0; i < tiles.size(); ++i) {
+        const auto plane = static_cast<int>(i / plane_tile_values % float_planes);
+        planes.data()[i] = plane == dropped ? std::uint16_t{0} : tiles[i];
+      }
+      product.gemm.rounded = planes.data();
+      const std::vector<float> actual = product.run(*table, Store::overwrite);
+      double worst = 0;
+      for (std::int64_t row = 0; row < 32; ++row) {
+        for (std::int64_t channel = 0; channel < 64; ++channel) {
+          double sum = product.bias[static_cast<std::size_t>(channel)];
+          for (std::int64_t k = 0; k < columns; ++k) {
+            const std::size_t at = static_cast<std::size_t>((channel / 16 * columns + k) * 16 + channel % 16);
+            sum += static_cast<double>(f16_to_float(halves[at])) *
+                   static_cast<double>(product.rows[static_cast<std::size_t>(row * product.gemm.row_stride + k)]);
+          }
+          const double got = actual[static_cast<std::size_t>(row * product.gemm.out_stride + channel)];
+          worst = std::max(worst, std::fabs(got - sum));
+        }
+      }
+      return worst;
+    };
+    const double whole = largest_error(-1);
+    EXPECT_LT(whole, 192 * 2 * 0x1p-23);
+    EXPECT_GT(largest_error(2), 4 * whole);
+  }
+}
+
 // One row (1, 0) over weights (gate, 0): both products are exact, so that what is left is silu(gate) * up.
 TEST(FloatGemm, GatesEveryNumber) {
   constexpr double unit = 0x1p-24;

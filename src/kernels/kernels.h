@@ -99,20 +99,34 @@ struct FloatWeights {
   FloatFormat format;
 };
 
+/// bf16 planes that hold a float32 exactly: its upper 8 binary digits, the next 8, the last 8. Rows lie in tiles of 32
+/// rows x 32 columns, [ceil(rows / 32)][columns / 32][float_planes][32][32], as the matrix unit reads them.
+inline constexpr int float_planes = 3;
+inline constexpr std::int64_t plane_tile_rows = 32;
+inline constexpr std::int64_t plane_tile_values = plane_tile_rows * 32;
+/// Where a row's values begin, in tiles that begin at 0.
+inline constexpr std::int64_t plane_tile_offset(std::int64_t row, std::int64_t columns) {
+  return row / plane_tile_rows * plane_tile_rows * columns * float_planes + row % plane_tile_rows * 32;
+}
+
 /// out[m][n] (+)= bias[n] + sum over k of a[m][k] * w[n][k], in float32 (any order of additions); `up` as in IntGemm. A
-/// table with bf16 products may use `rounded` instead of `activations` for bf16 weights, where it is given.
+/// table with bf16 products may use `rounded` instead of `activations` for bf16 weights, where it is given with one
+/// plane. One with a matrix unit may use three planes for bf16 and f16 weights: the result is a float32 product
+/// still, for what is left out of it (the last digits of both) is below 2^-23 of every term.
 struct FloatGemm {
   FloatWeights weights;
   const FloatWeights* up;
   const float* activations;  ///< [rows][row_stride]; columns up to weights.columns are readable, padding is 0
   std::int64_t rows;
-  std::int64_t row_stride;       ///< floats
-  const std::uint16_t* rounded;  ///< the same in bf16, [rows][rounded_stride]; nullptr: compute in float32
-  std::int64_t rounded_stride;   ///< bf16 numbers
+  std::int64_t row_stride;  ///< floats
+  /// The same in bf16: [rows][rounded_stride], or tiles of planes. nullptr: compute in float32.
+  const std::uint16_t* rounded;
+  std::int64_t rounded_stride;  ///< bf16 numbers
   float* out;
   std::int64_t out_stride;
   Store store;
   Gate gate = Gate::silu;
+  int planes = 1;  ///< of `rounded`: 1 or float_planes
 };
 
 /// How a row of activations becomes codes.
@@ -233,6 +247,10 @@ struct KernelTable {
   /// To the nearest, ties to even; NaN stays NaN.
   void (*float_to_bf16)(const float* x, std::int64_t n, std::uint16_t* out) noexcept;
   bool bf16_products;  ///< float_gemm uses FloatGemm::rounded
+  /// A row x [n], n a multiple of 32, as planes whose sum is x, bit for bit where x is finite; `out` is where the row
+  /// begins in its tiles, aligned to 64 bytes. nullptr: float_gemm has no use for them.
+  void (*split_bf16)(const float* x, std::int64_t n, std::uint16_t* out) noexcept;
+  std::int64_t planes_rows;  ///< rows from which on it has
 
   // What the processor can do at best with these instructions (machine_limits.h). Each returns the operations done: a
   // multiply-add is two.

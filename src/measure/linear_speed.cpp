@@ -81,7 +81,7 @@ BenchLinear::BenchLinear(LinearSize size, const std::string& precision, const ke
     for (std::int64_t i = 0; i < size.inputs; ++i) values[i] = static_cast<float>(random.uniform() * 2 - 1);
   }
   out_ = RowBuffer(most, size.outputs);
-  buffers_ = runtime::LinearBuffers(most, 0, size.inputs, std::max<std::int64_t>(1, input_.plan.segments));
+  buffers_ = runtime::LinearBuffers(most, 0, size.inputs, std::max<std::int64_t>(1, input_.plan.segments), 1);
   scratch_.cover(kernels::gemm_scratch_bytes(input_.plan.padded), thread_count());
 }
 
@@ -113,7 +113,7 @@ void BenchLinear::make_floats() {
   for (std::int64_t i = 0; i < count; ++i) layers_.push_back(PackedLinear::pack_floats(view, {}));
   const auto plan = runtime::plan_segments({}, {}, size_.inputs, 0);
   input_ = runtime::make_linear_input({}, {}, plan);
-  input_.bf16 = table_.bf16_products;
+  input_.bf16_planes = table_.bf16_products ? 1 : 0;
 }
 
 std::int64_t BenchLinear::layers(std::int64_t rows) const {

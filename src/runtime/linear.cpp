@@ -12,14 +12,16 @@ namespace {
 
 constexpr std::int64_t product_is_worth_a_thread = 1 << 16;  // multiplications
 
-bool rounds(const LinearInput& input, std::int64_t rows) {
+bool rounds(const LinearInput& input, std::int64_t rows, const kernels::KernelTable& table) {
+  if (input.bf16_planes == kernels::float_planes) return rows >= table.planes_rows;
   // A single row is not worth it: its product takes the time to read the weights anyway.
-  return input.bf16 && rows > 1;
+  return input.bf16_planes == 1 && rows > 1;
 }
 
 }  // namespace
 
-LinearBuffers::LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::int64_t columns, std::int64_t segments)
+LinearBuffers::LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::int64_t columns, std::int64_t segments,
+                             int bf16_planes)
     : code_stride(round_up(columns, 64)),
       plane_stride(rows * code_stride),
       normed(rows, norm_columns),
@@ -27,7 +29,8 @@ LinearBuffers::LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::
       scales(AlignedBuffer::of<float>(index(rows * segments))),
       zeros(AlignedBuffer::of<std::int32_t>(index(rows * segments))),
       sums(AlignedBuffer::of<std::int32_t>(index(rows * segments))),
-      rounded(AlignedBuffer::of<std::uint16_t>(index(rows * code_stride))) {}
+      rounded(AlignedBuffer::of<std::uint16_t>(
+          index(bf16_planes * round_up(rows, kernels::plane_tile_rows) * code_stride))) {}
 
 kernels::QuantizedRow LinearUnit::target(const LinearInput& input, std::int64_t row) const {
   const std::int64_t at = row * input.plan.segments;
@@ -44,9 +47,13 @@ void LinearUnit::quantize(const LinearInput& input, const Rows& rows, std::int64
   }
   const std::int64_t columns = input.plan.columns;
   fake_quantize_input(input, {rows.row(row), index(columns)}, shared);
-  if (!rounds(input, rows.count)) return;
-  table_.float_to_bf16(rows.row(row), columns,
-                       buffers_.rounded.as<std::uint16_t>().data() + row * buffers_.code_stride);
+  if (!rounds(input, rows.count, table_)) return;
+  std::uint16_t* rounded = buffers_.rounded.as<std::uint16_t>().data();
+  if (input.bf16_planes == 1) {
+    table_.float_to_bf16(rows.row(row), columns, rounded + row * buffers_.code_stride);
+  } else {
+    table_.split_bf16(rows.row(row), columns, rounded + kernels::plane_tile_offset(row, columns));
+  }
 }
 
 AffineParams LinearUnit::shared_params(const LinearInput& input, const Rows& rows) const {
@@ -74,8 +81,9 @@ LinearRows LinearUnit::ready(const LinearInput& input, const Rows& rows) const {
                     .plane_stride = buffers_.plane_stride,
                     .planes = input.plan.planes},
           .floats = rows,
-          .rounded = rounds(input, rows.count) ? buffers_.rounded.as<std::uint16_t>().data() : nullptr,
-          .rounded_stride = buffers_.code_stride};
+          .rounded = rounds(input, rows.count, table_) ? buffers_.rounded.as<std::uint16_t>().data() : nullptr,
+          .rounded_stride = buffers_.code_stride,
+          .bf16_planes = input.bf16_planes};
 }
 
 // `first(row, scratch)` writes the floats of a row; they are quantized while they are in the cache.
@@ -128,7 +136,8 @@ kernels::FloatGemm float_product(const kernels::FloatWeights& weights, const ker
           product.out.values,
           product.out.stride,
           product.store,
-          product.gate};
+          product.gate,
+          rows.bf16_planes};
 }
 
 kernels::IntGemm int_product(const kernels::IntWeights& weights, const kernels::IntWeights* up, const LinearRows& rows,

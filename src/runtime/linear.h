@@ -15,9 +15,10 @@ namespace pq::runtime {
 /// Memory in which the rows that linear layers read are made ready.
 struct LinearBuffers {
   LinearBuffers() = default;
-  /// For so many rows: what norms give [norm_columns], inputs of layers [columns] in up to `segments` segments. Throws
-  /// SystemError when there is not that much memory.
-  LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::int64_t columns, std::int64_t segments);
+  /// For so many rows: what norms give [norm_columns], inputs of layers [columns] in up to `segments` segments and as
+  /// many bf16 planes. Throws SystemError when there is not that much memory.
+  LinearBuffers(std::int64_t rows, std::int64_t norm_columns, std::int64_t columns, std::int64_t segments,
+                int bf16_planes);
 
   std::int64_t code_stride = 0;   ///< bytes
   std::int64_t plane_stride = 0;  ///< bytes
@@ -26,7 +27,7 @@ struct LinearBuffers {
   AlignedBuffer scales;           ///< float [rows][segments]
   AlignedBuffer zeros;            ///< int32, the same
   AlignedBuffer sums;             ///< int32, the same
-  AlignedBuffer rounded;          ///< bf16 [rows][code_stride]
+  AlignedBuffer rounded;          ///< bf16 [rows][code_stride], or tiles of planes (kernels::FloatGemm)
 };
 
 struct Norm {
@@ -40,8 +41,9 @@ struct LinearRows {
   std::int64_t columns;
   kernels::IntActivations codes;
   ConstRows floats;
-  const std::uint16_t* rounded;  ///< the floats in bf16, [rows][rounded_stride]; or nullptr
+  const std::uint16_t* rounded;  ///< the floats in bf16, as kernels::FloatGemm takes them; or nullptr
   std::int64_t rounded_stride;
+  int bf16_planes;
 };
 
 /// A linear layer to apply: out (+)= rows * weights, or gate(rows * weights) * (rows * up).

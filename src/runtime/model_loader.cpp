@@ -22,10 +22,14 @@ constexpr std::array prepared_sites{PreparedSite{Site::qkv_input, &PackedBlock::
                                     PreparedSite{Site::gate_up_input, &PackedBlock::gate_up_input},
                                     PreparedSite{Site::down_input, &PackedBlock::down_input}};
 
-/// Whether several rows at once that `linear` reads are rounded to bfloat16.
-bool takes_bf16(const ModelParts& parts, const PackedLinear& linear) {
-  return parts.options.bf16_products && parts.table.bf16_products && !linear.integer() &&
-         linear.floats().format == kernels::FloatFormat::bf16;
+/// As which bf16 planes several rows at once reach `linear`: rounded where that is asked for, split where the matrix
+/// unit multiplies planes exactly, else not at all.
+int bf16_planes(const ModelParts& parts, const PackedLinear& linear) {
+  if (linear.integer() || linear.floats().format == kernels::FloatFormat::f32) return 0;
+  const bool whole_tiles = linear.floats().columns % kernels::column_block == 0;
+  const bool rounded = parts.options.bf16_products && linear.floats().format == kernels::FloatFormat::bf16;
+  if (rounded && parts.table.bf16_products) return 1;
+  return parts.table.split_bf16 != nullptr && whole_tiles ? kernels::float_planes : 0;
 }
 
 /// Makes transforms ready for the kernels; blocks with equal ones share them.
@@ -88,7 +92,7 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
     }
     packed.*input = make_linear_input(format, parameters, plan);
     (packed.*input).transform = transforms.get(online[site], columns);
-    (packed.*input).bf16 = takes_bf16(parts, packed[linears[0]]);
+    (packed.*input).bf16_planes = bf16_planes(parts, packed[linears[0]]);
   }
   return packed;
 }
@@ -103,7 +107,7 @@ void set_lm_head(ModelParts& parts, const io::TensorView& weight) {
     parts.head_input =
         make_linear_input(QuantizerFormat{}, {}, plan_segments({}, QuantizerFormat{}, parts.spec.hidden_size, 0));
   }
-  parts.head_input.bf16 = takes_bf16(parts, parts.lm_head);
+  parts.head_input.bf16_planes = bf16_planes(parts, parts.lm_head);
 }
 
 /// Prefix K or V [kv_heads, tokens, head_dim] as float32 with padded rows.
@@ -123,9 +127,11 @@ AlignedBuffer unpack_prefix(const ModelParts& parts, std::span<const std::uint16
 WorkspaceShape workspace_shape(const ModelParts& parts) {
   const ModelSpec& spec = parts.spec;
   std::int64_t most_segments = parts.head_input.plan.segments;
+  int most_planes = parts.head_input.bf16_planes;
   for (const PackedBlock& block : parts.blocks) {
     for (const auto& [site, input] : prepared_sites) {
       most_segments = std::max(most_segments, (block.*input).plan.segments);
+      most_planes = std::max(most_planes, (block.*input).bf16_planes);
     }
   }
   return {.hidden_size = spec.hidden_size,
@@ -134,6 +140,7 @@ WorkspaceShape workspace_shape(const ModelParts& parts) {
           .intermediate_size = spec.intermediate_size,
           .branches = spec.norm_placement != NormPlacement::pre || spec.residual_scale != 1,
           .most_segments = most_segments,
+          .most_bf16_planes = most_planes,
           .group_heads = spec.head_count / spec.kv_head_count,
           .kv = parts.kv.layout};
 }

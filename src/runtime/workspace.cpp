@@ -16,7 +16,7 @@ void Workspace::cover(const WorkspaceShape& shape, std::int64_t rows_needed, int
     attended = RowBuffer(rows, shape.query_size);
     product = RowBuffer(rows, shape.intermediate_size);
     if (shape.branches) branch = RowBuffer(rows, shape.hidden_size);
-    linear = LinearBuffers(rows, shape.hidden_size, widest, shape.most_segments);
+    linear = LinearBuffers(rows, shape.hidden_size, widest, shape.most_segments, shape.most_bf16_planes);
   }
   const std::int64_t attention_rows = std::min(rows, attention_tile) * shape.group_heads;
   scratch.cover(std::max(kernels::attention_scratch_bytes(shape.kv, attention_rows),

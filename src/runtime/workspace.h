@@ -25,6 +25,7 @@ struct WorkspaceShape {
   std::int64_t intermediate_size;
   bool branches;               ///< attention and MLP do not go straight into the residual stream, or read it as it is
   std::int64_t most_segments;  ///< of any linear layer's input
+  int most_bf16_planes;        ///< the same
   std::int64_t group_heads;    ///< query heads that share one KV head
   kernels::KvLayout kv;
 };

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 // The matrix unit of newer x86 processors (AMX): products of 16 x 64 bytes by 64 x 16 bytes. The packed layout of
 // IntWeights is its layout too: 16 quads of a panel are one tile.
@@ -39,44 +40,89 @@ class MatrixTiles {
 
 enum class MatrixKind { int8, bf16 };
 
-/// sums [32][sum_stride] (int32 or float) = rows [32][row_bytes] times two of P interleaved panels ([..][P][64]), over
-/// `steps` steps of 64 bytes: signed times unsigned bytes, or pairs of bf16.
-template <int P, MatrixKind Kind>
-inline void multiply_matrix(const std::uint8_t* panels, const void* rows, std::int64_t row_bytes, std::int64_t steps,
-                            void* sums, std::int64_t sum_stride) {
+/// Where tiles of an operand lie: lines of 64 bytes at a distance of `line` bytes, those of the next 64 bytes of
+/// columns `step` bytes further. Loads that miss the first-level cache are what limits these products: tiles whose
+/// lines are neighbours come in by themselves.
+struct MatrixOperand {
+  const void* at;
+  std::int64_t line;
+  std::int64_t step;
+
+  const std::uint8_t* tile(std::int64_t number) const { return static_cast<const std::uint8_t*>(at) + number * step; }
+};
+
+/// Weights of a panel, with those of the next panel `next` bytes further, and the 32 rows that they meet.
+struct MatrixTerm {
+  MatrixOperand panel;
+  std::int64_t next;
+  std::initializer_list<MatrixOperand> rows;
+};
+
+/// sums [32][sum_stride] (int32 or float) = all products of the terms, over `steps` steps of 64 bytes: signed times
+/// unsigned bytes, or pairs of bf16. `Panels` neighbouring panels, 1 or 2, are computed at once.
+template <MatrixKind Kind, int Panels = 2>
+inline void multiply_matrix(std::initializer_list<MatrixTerm> terms, std::int64_t steps, void* sums,
+                            std::int64_t sum_stride) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-  const auto* upper = static_cast<const std::uint8_t*>(rows);
-  const std::uint8_t* lower = upper + 16 * row_bytes;
-  const auto stride = static_cast<std::size_t>(row_bytes);
   for (std::int64_t step = 0; step < steps; ++step) {
-    _tile_loadd(6, panels, 64 * P);
-    _tile_loadd(7, panels + 64, 64 * P);
-    _tile_loadd(4, upper, stride);
-    _tile_loadd(5, lower, stride);
-    if constexpr (Kind == MatrixKind::int8) {
-      _tile_dpbsud(0, 4, 6);
-      _tile_dpbsud(1, 4, 7);
-      _tile_dpbsud(2, 5, 6);
-      _tile_dpbsud(3, 5, 7);
-    } else {
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+    for (const MatrixTerm& term : terms) {
+      const std::uint8_t* panel = term.panel.tile(step);
+      _tile_loadd(6, panel, static_cast<std::size_t>(term.panel.line));
+      if constexpr (Panels == 2) _tile_loadd(7, panel + term.next, static_cast<std::size_t>(term.panel.line));
+      for (const MatrixOperand& rows : term.rows) {
+        const std::uint8_t* upper = rows.tile(step);
+        _tile_loadd(4, upper, static_cast<std::size_t>(rows.line));
+        _tile_loadd(5, upper + 16 * rows.line, static_cast<std::size_t>(rows.line));
+        if constexpr (Kind == MatrixKind::int8) {
+          _tile_dpbsud(0, 4, 6);
+          if constexpr (Panels == 2) _tile_dpbsud(1, 4, 7);
+          _tile_dpbsud(2, 5, 6);
+          if constexpr (Panels == 2) _tile_dpbsud(3, 5, 7);
+        } else {
+          _tile_dpbf16ps(0, 4, 6);
+          if constexpr (Panels == 2) _tile_dpbf16ps(1, 4, 7);
+          _tile_dpbf16ps(2, 5, 6);
+          if constexpr (Panels == 2) _tile_dpbf16ps(3, 5, 7);
+        }
+      }
     }
-    panels += 16 * 64 * P;
-    upper += 64;
-    lower += 64;
   }
   const auto bytes = static_cast<std::size_t>(sum_stride) * 4;
   auto* out = static_cast<std::uint8_t*>(sums);
   _tile_stored(0, out, bytes);
-  _tile_stored(1, out + 64, bytes);
+  if constexpr (Panels == 2) _tile_stored(1, out + 64, bytes);
   _tile_stored(2, out + 16 * bytes, bytes);
-  _tile_stored(3, out + 16 * bytes + 64, bytes);
+  if constexpr (Panels == 2) _tile_stored(3, out + 16 * bytes + 64, bytes);
+}
+
+/// 16 floats with only the upper half of their bits, cut off: bf16 numbers.
+inline __m512 upper_halves(__m512 x) {
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(-0x10000)));
+}
+
+/// Two bf16 numbers in every lane: the upper halves of `even` and of `odd`.
+inline __m512i paired_bf16(__m512 even, __m512 odd) {
+  return _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(even), 16),
+                         _mm512_and_si512(_mm512_castps_si512(odd), _mm512_set1_epi32(-0x10000)));
+}
+
+/// A row's part of FloatGemm's exact planes.
+inline void split_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept {
+  for (std::int64_t i = 0; i < n; i += 32) {
+    __m512 low = _mm512_loadu_ps(x + i);
+    __m512 high = _mm512_loadu_ps(x + i + 16);
+    for (int plane = 0; plane < float_planes; ++plane) {
+      const __m256i low_digits = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(low), 16));
+      const __m256i high_digits = _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(high), 16));
+      _mm512_store_si512(out, _mm512_inserti64x4(_mm512_castsi256_si512(low_digits), high_digits, 1));
+      out += plane_tile_values;
+      low = _mm512_sub_ps(low, upper_halves(low));
+      high = _mm512_sub_ps(high, upper_halves(high));
+    }
+  }
 }
 
 }  // namespace pq::kernels::PQ_AVX512_NAMESPACE

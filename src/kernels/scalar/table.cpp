@@ -19,6 +19,8 @@ const KernelTable table{
     .bf16_to_float = bf16_to_float,
     .float_to_bf16 = float_to_bf16,
     .bf16_products = false,
+    .split_bf16 = nullptr,
+    .planes_rows = 0,
     .int8_peak = int8_peak,
     .int8_matrix_peak = nullptr,
     .f32_peak = f32_peak,

@@ -216,35 +216,122 @@ inline void pairs_tile(const FloatGemm& gemm, std::int64_t panel, std::int64_t r
 }
 
 #ifdef PQ_MATRIX_TILES
-inline void float_matrix_values(const FloatGemm& gemm, const FloatWeights& weights, const std::uint8_t* lines,
-                                std::int64_t panel, std::int64_t row, F (&values)[matrix_rows][tile_panels]) {
-  alignas(64) float sums[matrix_rows][tile_panels * panel_channels];
-  for (int p = 0; p < tile_panels; p += 2) {
-    multiply_matrix<tile_panels, MatrixKind::bf16>(lines + 64 * p, gemm.rounded + row * gemm.rounded_stride,
-                                                   gemm.rounded_stride * 2, weights.columns * 2 / matrix_bytes,
-                                                   sums[0] + 16 * p, tile_panels * panel_channels);
+template <int P>
+using MatrixSums = float[matrix_rows][P * panel_channels];
+
+/// Writes what sums of 32 rows from `row` on, without bias, become: of the rows from `first` to `last`.
+template <int P>
+inline void finish_matrix_rows(const FloatGemm& gemm, const MatrixSums<P>& sums, const MatrixSums<P>& up_sums,
+                               std::int64_t panel, std::int64_t row, std::int64_t first, std::int64_t last) {
+  const auto with_bias = [&](const FloatWeights& weights, const float* of_row, F(&values)[1][P]) {
+    for (int p = 0; p < P; ++p) values[0][p] = f_add(f_load(of_row + 16 * p), start_value(weights, panel + p));
+  };
+  for (std::int64_t r = first; r < last; ++r) {
+    F values[1][P];
+    with_bias(gemm.weights, sums[r - row], values);
+    if (gemm.up != nullptr) {
+      F up[1][P];
+      with_bias(*gemm.up, up_sums[r - row], up);
+      gate_values<1, P>(gemm.gate, values, up);
+    }
+    store_values<1, P>(values, gemm.out, gemm.out_stride, gemm.store, panel, r, gemm.weights.channels);
   }
-  for (int r = 0; r < matrix_rows; ++r) {
-    for (int p = 0; p < tile_panels; ++p) {
-      values[r][p] = f_add(f_load(sums[r] + 16 * p), start_value(weights, panel + p));
+}
+
+/// Rounded rows. The last block reaches back over rows that are done, whose results it leaves alone.
+inline void rounded_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
+                                  const std::uint8_t* up_lines) {
+  const MatrixTiles tiles;
+  alignas(64) MatrixSums<tile_panels> sums;
+  alignas(64) MatrixSums<tile_panels> up_sums;
+  for (std::int64_t next = 0; next < gemm.rows; next += matrix_rows) {
+    const std::int64_t row = next + matrix_rows <= gemm.rows ? next : gemm.rows - matrix_rows;
+    const auto add_up = [&](const std::uint8_t* of_weights, MatrixSums<tile_panels>& out) {
+      for (int p = 0; p < tile_panels; p += 2) {
+        multiply_matrix<MatrixKind::bf16>(
+            {{{of_weights + 64 * p, 64 * tile_panels, 16 * 64 * tile_panels},
+              64,
+              {{gemm.rounded + row * gemm.rounded_stride, gemm.rounded_stride * 2, matrix_bytes}}}},
+            gemm.weights.columns * 2 / matrix_bytes, out[0] + 16 * p, tile_panels * panel_channels);
+      }
+    };
+    add_up(lines, sums);
+    if (gemm.up != nullptr) add_up(up_lines, up_sums);
+    finish_matrix_rows<tile_panels>(gemm, sums, up_sums, panel, row, next, row + matrix_rows);
+  }
+}
+
+/// P panels as tiles [columns / 32][P][16][64 bytes]; f16 as two bf16 planes, which hold its 11 digits exactly, the
+/// second behind the first.
+template <int P>
+inline void panel_tiles(const FloatWeights& weights, std::int64_t panel, std::uint8_t* out) {
+  const std::int64_t plane = P * weights.columns * panel_channels * 2;
+  for (int p = 0; p < P; ++p) {
+    const auto* values =
+        static_cast<const std::uint16_t*>(weights.values) + (panel + p) * weights.columns * panel_channels;
+    for (std::int64_t pair = 0; pair < weights.columns / 2; ++pair, values += 2 * panel_channels) {
+      std::uint8_t* line = out + ((pair / 16 * P + p) * 16 + pair % 16) * 64;
+      if (weights.format == FloatFormat::bf16) {
+        b_store(line, b_load(values));
+        continue;
+      }
+      const F even = f_load_f16(values);
+      const F odd = f_load_f16(values + panel_channels);
+      b_store(line, paired_bf16(even, odd));
+      b_store(line + plane, paired_bf16(f_sub(even, upper_halves(even)), f_sub(odd, upper_halves(odd))));
     }
   }
 }
 
-inline void float_matrix_blocks(const FloatGemm& gemm, std::int64_t panel, const std::uint8_t* lines,
-                                const std::uint8_t* up_lines) {
-  const MatrixTiles tiles;
-  for (std::int64_t next = 0; next < gemm.rows; next += matrix_rows) {
-    const std::int64_t row = next + matrix_rows <= gemm.rows ? next : gemm.rows - matrix_rows;
-    F values[matrix_rows][tile_panels];
-    float_matrix_values(gemm, gemm.weights, lines, panel, row, values);
-    if (gemm.up != nullptr) {
-      F up[matrix_rows][tile_panels];
-      float_matrix_values(gemm, *gemm.up, up_lines, panel, row, up);
-      gate_values<matrix_rows, tile_panels>(gemm.gate, values, up);
+/// 32 rows, the planes of which begin at `rows`, times P panels of tiles.
+template <int P>
+inline void plane_sums(const FloatWeights& weights, const std::uint8_t* tiles, const std::uint16_t* rows,
+                       MatrixSums<P>& sums) {
+  const auto plane = [&](int number) {
+    return MatrixOperand{rows + number * plane_tile_values, matrix_bytes, float_planes * plane_tile_values * 2};
+  };
+  const std::int64_t steps = weights.columns * 2 / matrix_bytes;
+  constexpr int at_once = P == 1 ? 1 : 2;
+  constexpr std::int64_t tile_bytes = 16 * matrix_bytes;
+  for (int p = 0; p < P; p += at_once) {
+    const auto add_up = [&](std::initializer_list<MatrixTerm> terms) {
+      multiply_matrix<MatrixKind::bf16, at_once>(terms, steps, sums[0] + 16 * p, P * panel_channels);
+    };
+    const MatrixOperand upper{tiles + p * tile_bytes, matrix_bytes, P * tile_bytes};
+    if (weights.format == FloatFormat::bf16) {
+      add_up({{upper, tile_bytes, {plane(2), plane(1), plane(0)}}});
+    } else {
+      MatrixOperand lower = upper;
+      lower.at = upper.tile(steps);
+      add_up({{lower, tile_bytes, {plane(1), plane(0)}}, {upper, tile_bytes, {plane(2), plane(1), plane(0)}}});
     }
-    store_rows(values, next - row, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
   }
+}
+
+inline bool fits_exact_planes(const FloatGemm& gemm) {
+  return gemm.rounded != nullptr && gemm.planes == float_planes && gemm.rows >= matrix_rows &&
+         gemm.weights.columns * 2 % matrix_bytes == 0 && gemm.weights.format != FloatFormat::f32;
+}
+
+/// Float32 products on the matrix unit. Every element is computed alike, however panels are grouped.
+inline void planes_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) {
+  const MatrixTiles configured;
+  for_each_panel_group(first_panel, last_panel, [&]<int P>(std::int64_t panel) {
+    auto* tiles = static_cast<std::uint8_t*>(scratch);
+    std::uint8_t* up_tiles = tiles + P * gemm.weights.columns * panel_channels * 4;
+    panel_tiles<P>(gemm.weights, panel, tiles);
+    if (gemm.up != nullptr) panel_tiles<P>(*gemm.up, panel, up_tiles);
+    alignas(64) MatrixSums<P> sums;
+    alignas(64) MatrixSums<P> up_sums;
+    const std::uint16_t* rows = gemm.rounded;
+    for (std::int64_t row = 0; row < gemm.rows; row += matrix_rows) {
+      plane_sums<P>(gemm.weights, tiles, rows, sums);
+      if (gemm.up != nullptr) plane_sums<P>(*gemm.up, up_tiles, rows, up_sums);
+      const std::int64_t last = row + matrix_rows < gemm.rows ? row + matrix_rows : gemm.rows;
+      finish_matrix_rows<P>(gemm, sums, up_sums, panel, row, row, last);
+      rows += gemm.weights.columns * matrix_rows * float_planes;
+    }
+  });
 }
 #endif
 
@@ -258,7 +345,7 @@ inline void bf16_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int6
     }
 #ifdef PQ_MATRIX_TILES
     if (P == tile_panels && gemm.rows >= matrix_rows && gemm.weights.columns * 2 % matrix_bytes == 0) {
-      return float_matrix_blocks(gemm, panel, lines, up_lines);
+      return rounded_matrix_blocks(gemm, panel, lines, up_lines);
     }
 #endif
     for_each_row_tile<tile_rows>(gemm.rows,
@@ -275,8 +362,11 @@ inline void float_gemm(const FloatGemm& gemm, std::int64_t first_panel, std::int
     }
     return;
   }
+#ifdef PQ_MATRIX_TILES
+  if (fits_exact_planes(gemm)) return planes_gemm(gemm, first_panel, last_panel, scratch);
+#endif
 #ifdef PQ_BF16_DOT
-  if (gemm.rounded != nullptr && gemm.weights.format == FloatFormat::bf16) {
+  if (gemm.rounded != nullptr && gemm.planes == 1 && gemm.weights.format == FloatFormat::bf16) {
     return bf16_gemm(gemm, first_panel, last_panel, scratch);
   }
 #endif

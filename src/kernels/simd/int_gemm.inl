@@ -281,10 +281,13 @@ inline void matrix_values(const IntWeights& weights, const std::uint8_t* bytes, 
     const std::int64_t steps = segment_columns(weights, segment) / matrix_bytes;
     for (int plane = 0; plane < activations.planes; ++plane) {
       for (int p = 0; p < tile_panels; p += 2) {
-        multiply_matrix<tile_panels, MatrixKind::int8>(
-            bytes + column * panel_channels * tile_panels + 64 * p,
-            activations.codes + plane * activations.plane_stride + row * activations.row_stride + column,
-            activations.row_stride, steps, sums[plane][0] + 16 * p, tile_panels * panel_channels);
+        const std::int8_t* codes =
+            activations.codes + plane * activations.plane_stride + row * activations.row_stride + column;
+        multiply_matrix<MatrixKind::int8>(
+            {{{bytes + column * panel_channels * tile_panels + 64 * p, 64 * tile_panels, 16 * 64 * tile_panels},
+              64,
+              {{codes, activations.row_stride, matrix_bytes}}}},
+            steps, sums[plane][0] + 16 * p, tile_panels * panel_channels);
       }
     }
     for (int r = 0; r < matrix_rows; ++r) {

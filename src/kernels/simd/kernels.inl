@@ -29,6 +29,13 @@ inline constexpr bool bf16_products_in_table = true;
 #else
 inline constexpr bool bf16_products_in_table = false;
 #endif
+#ifdef PQ_MATRIX_TILES
+inline constexpr auto split_in_table = split_bf16;
+inline constexpr std::int64_t planes_rows_in_table = matrix_rows;
+#else
+inline constexpr decltype(KernelTable::split_bf16) split_in_table = nullptr;
+inline constexpr std::int64_t planes_rows_in_table = 0;
+#endif
 }  // namespace
 
 extern const KernelTable table;
@@ -48,6 +55,8 @@ const KernelTable table{
     .bf16_to_float = bf16_to_float,
     .float_to_bf16 = float_to_bf16,
     .bf16_products = bf16_products_in_table,
+    .split_bf16 = split_in_table,
+    .planes_rows = planes_rows_in_table,
     .int8_peak = int8_peak,
     .int8_matrix_peak = int8_matrix_peak,
     .f32_peak = f32_peak,
