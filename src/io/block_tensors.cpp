@@ -63,6 +63,7 @@ void check_halves(const TensorView& view, std::span<const std::uint16_t> values,
 QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const SiteTransforms& transforms,
                           std::int64_t index, BlockWeights weights,
                           const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy) {
+  const BlockFormats formats = block_formats(recipe, index);
   QuantizedBlock block;
   block.transforms = transforms;
   std::string file;
@@ -76,7 +77,7 @@ QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const Sit
     if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values, remedy);
   });
   for (const LinearId id : all_linears) {
-    if (!recipe.weight.two_level) break;
+    if (!formats.weight[id].two_level) continue;
     check_group_scales(tensor(tensor_names::linear(index, id) + ".group_scales"), block.linears[id], remedy);
   }
   for (const Site site : quantized_sites) {

@@ -14,6 +14,7 @@
 #include "eval/report.h"
 #include "lab/options.h"
 #include "lab/verbs.h"
+#include "model/block_formats.h"
 #include "nn/transformer.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
@@ -60,7 +61,7 @@ const std::vector<const char*> no_search{"search.weight=false", "search.activati
 const std::vector<const char*> no_prefix{"prefix.tokens=none"};
 
 std::string activation_name(const Recipe& recipe) {
-  if (!recipe.activation.enabled()) return "none";
+  if (!quantizes_activations(recipe)) return "none";
   return recipe.activation.is_static() ? "static" : "dynamic";
 }
 

@@ -11,6 +11,7 @@
 #include "base/stopwatch.h"
 #include "base/suggest.h"
 #include "measure/shapes.h"
+#include "model/block_formats.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model_parts.h"
 #include "runtime/model_source.h"
@@ -47,14 +48,23 @@ std::uint64_t estimate_bytes(const ModelSpec& spec, const Recipe& recipe, int lm
   constexpr double scales = 12.0 / 128;  // of groups of 128, the smallest usual ones
   const auto bytes_a_weight = [](int bits) { return bits >= 16 ? 2.0 : (bits <= 4 ? bits : 8) / 8.0 + scales; };
   const auto vocabulary = static_cast<double>(spec.vocab_size * spec.hidden_size);
-  double bytes = static_cast<double>(block_parameters(spec) * spec.block_count) * bytes_a_weight(recipe.weight.bits);
+  double bytes = 0;
+  std::uint64_t kv_token = 0;
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    const BlockFormats formats = block_formats(recipe, block);
+    for (const LinearId id : all_linears) {
+      const LinearShape shape = linear_shape(spec, id);
+      bytes += static_cast<double>(shape.out_features * shape.in_features) * bytes_a_weight(formats.weight[id].bits);
+    }
+    kv_token += runtime::plan_kv(spec, formats.site[Site::k_cache], 0).bytes_per_token();
+  }
   bytes +=
       vocabulary * (bytes_a_weight(lm_head_bits) + (embedding_in_memory ? 4.0 : 0.0));  // two halves while it is packed
-  bytes += static_cast<double>(block_parameters(spec)) * (recipe.weight.enabled() ? 1.0 : 2.0);  // a block's, unpacked
-  const runtime::KvPlan kv = runtime::plan_kv(spec, recipe.kv, 0);
+  bytes +=
+      static_cast<double>(block_parameters(spec)) * (quantizes_weights(recipe) ? 1.0 : 2.0);  // a block's, unpacked
   std::int64_t tokens = 0;
   for (const BenchTest& test : tests) tokens = std::max(tokens, test.batch * (test.capacity() + 32));
-  bytes += static_cast<double>(kv.bytes_per_token() * static_cast<std::uint64_t>(spec.block_count * tokens));
+  bytes += static_cast<double>(kv_token * static_cast<std::uint64_t>(tokens));
   bytes += 4.0 * static_cast<double>(runtime::most_rows * (8 * spec.hidden_size + 3 * spec.intermediate_size));
   return static_cast<std::uint64_t>(bytes);
 }
@@ -77,7 +87,7 @@ Subject random_subject(const std::string& shape, const std::string& recipe, int 
                        const std::vector<BenchTest>& tests) {
   const ModelSpec spec = named_shape(shape);
   const Recipe settings = bench_recipe(recipe);
-  const bool quantized = settings.weight.enabled();
+  const bool quantized = quantizes_weights(settings);
   ModelOptions options;
   options.lm_head_bits = quantized ? lm_head_bits : 16;
   options.bf16_products = !quantized;
@@ -92,7 +102,7 @@ Subject random_subject(const std::string& shape, const std::string& recipe, int 
 
 Subject checkpoint_subject(const std::string& model, int lm_head_bits, const std::vector<BenchTest>& tests) {
   const runtime::ModelSource source = runtime::open_model(model);
-  const bool quantized = source.recipe.weight.enabled();
+  const bool quantized = quantizes_weights(source.recipe);
   ModelOptions options;
   options.lm_head_bits = quantized ? lm_head_bits : 16;
   options.bf16_products = !quantized;

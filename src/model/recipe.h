@@ -139,8 +139,6 @@ struct Recipe {
   CalibrationSettings calibration;
   std::uint64_t seed = 0;
 
-  /// The format at a quantized site: `kv` for the caches, `activation` for the linear inputs.
-  const QuantizerFormat& format_of(Site site) const { return is_kv(site) ? kv : activation; }
   bool operator==(const Recipe&) const = default;
 };
 

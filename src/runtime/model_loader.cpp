@@ -8,6 +8,7 @@
 
 #include "base/half.h"
 #include "base/index.h"
+#include "model/block_formats.h"
 
 namespace pq::runtime {
 namespace {
@@ -45,13 +46,14 @@ class TransformShelf {
 /// Packs a block whose sizes were checked against spec and recipe.
 PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource source, TransformShelf& transforms) {
   const ModelSpec& spec = parts.spec;
-  const Recipe& recipe = parts.recipe;
+  const BlockFormats formats = block_formats(parts.recipe, block);
   PackedBlock packed;
   packed.norms = std::move(source.parameters.norms);
   packed.window = spec.window_of_block(block);
   const PerSite<SiteQuantizer>& sites = source.parameters.sites;
-  packed.key = make_kv_quantizer(parts.kv, sites[Site::k_cache]);
-  packed.value = make_kv_quantizer(parts.kv, sites[Site::v_cache]);
+  packed.kv = plan_kv(spec, formats.site[Site::k_cache], parts.options.kv_bits, parts.options.float_attention);
+  packed.key = make_kv_quantizer(packed.kv, sites[Site::k_cache]);
+  packed.value = make_kv_quantizer(packed.kv, sites[Site::v_cache]);
   packed.key_mean = std::move(source.parameters.key_mean);
   const SiteTransforms& online = source.parameters.transforms;
   check_site_transforms(online, spec);
@@ -60,21 +62,21 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
   for (const auto& [site, input] : prepared_sites) {
     const SiteQuantizer& parameters = sites[site];
     const std::span<const LinearId> linears = readers_of(site);
-    const QuantizerFormat& format = recipe.activation;
+    const QuantizerFormat& format = formats.site[site];
     const std::int64_t columns = linear_shape(spec, linears[0]).in_features;
-    SegmentPlan plan =
-        plan_segments(recipe.weight, format, columns, parameters.zero_point.empty() ? 0 : parameters.zero_point[0]);
+    SegmentPlan plan = plan_segments(formats.weight[linears[0]], format, columns,
+                                     parameters.zero_point.empty() ? 0 : parameters.zero_point[0]);
     std::vector<QuantizedSource> sources;
     for (const LinearId id : linears) {
       const io::TensorView& weight = source.weights[id];
       const QuantizedLinear& linear = source.parameters.linears[id];
-      if (!recipe.weight.enabled()) {
+      if (!formats.weight[id].enabled()) {
         packed[id] = PackedLinear::pack_floats(weight, linear.bias);
         continue;
       }
       sources.push_back({.where = fmt::format("{}: tensor '{}'", weight.file, weight.name),
                          .shape = linear_shape(spec, id),
-                         .format = recipe.weight,
+                         .format = formats.weight[id],
                          .codes = weight.bytes,
                          .scales = linear.scales,
                          .zero_points = linear.zero_points,
@@ -107,9 +109,8 @@ void set_lm_head(ModelParts& parts, const io::TensorView& weight) {
 }
 
 /// Prefix K or V [kv_heads, tokens, head_dim] as float32 with padded rows.
-AlignedBuffer unpack_prefix(const ModelParts& parts, std::span<const std::uint16_t> halves) {
+AlignedBuffer unpack_prefix(const ModelParts& parts, std::int64_t padded, std::span<const std::uint16_t> halves) {
   const std::int64_t dim = parts.spec.head_dim;
-  const std::int64_t padded = parts.kv.layout.padded_dim;
   const std::int64_t rows = parts.spec.kv_head_count * parts.prefix();
   AlignedBuffer floats = AlignedBuffer::of<float>(index(rows * padded));
   for (std::int64_t row = 0; row < rows; ++row) {
@@ -123,10 +124,12 @@ AlignedBuffer unpack_prefix(const ModelParts& parts, std::span<const std::uint16
 WorkspaceShape workspace_shape(const ModelParts& parts) {
   const ModelSpec& spec = parts.spec;
   std::int64_t most_segments = parts.head_input.plan.segments;
+  kernels::KvLayout most_groups = parts.blocks.front().kv.layout;  // what else a layout needs room for is the same
   for (const PackedBlock& block : parts.blocks) {
     for (const auto& [site, input] : prepared_sites) {
       most_segments = std::max(most_segments, (block.*input).plan.segments);
     }
+    if (block.kv.layout.groups > most_groups.groups) most_groups = block.kv.layout;
   }
   return {.hidden_size = spec.hidden_size,
           .query_size = spec.query_size(),
@@ -135,7 +138,7 @@ WorkspaceShape workspace_shape(const ModelParts& parts) {
           .branches = spec.norm_placement != NormPlacement::pre || spec.residual_scale != 1,
           .most_segments = most_segments,
           .group_heads = spec.head_count / spec.kv_head_count,
-          .kv = parts.kv.layout};
+          .kv = most_groups};
 }
 
 /// A table for each kind of rotary embedding, and which one each block reads.
@@ -167,8 +170,9 @@ std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& 
     parts->blocks.push_back(pack_block(*parts, i, source.block(i), transforms));
     if (parts->prefix() == 0) continue;
     const Prefix::BlockKv& kv = source.prefix.blocks[index(i)];
-    parts->blocks.back().prefix_key = unpack_prefix(*parts, kv.key);
-    parts->blocks.back().prefix_value = unpack_prefix(*parts, kv.value);
+    PackedBlock& block = parts->blocks.back();
+    block.prefix_key = unpack_prefix(*parts, block.kv.layout.padded_dim, kv.key);
+    block.prefix_value = unpack_prefix(*parts, block.kv.layout.padded_dim, kv.value);
   }
   set_ropes(*parts);
   set_lm_head(*parts, source.lm_head);

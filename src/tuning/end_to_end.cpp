@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/block_formats.h"
 #include "quant/quantized_model.h"
 #include "tuning/exchange.h"
 #include "tuning/tuning_step.h"
@@ -37,7 +38,7 @@ ScaleTuning::ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToE
       (tokens.size(0) > 0 && tokens.size(1) < 2)) {
     throw InputError(where, "the sequences are not those of the run, or have no token to predict");
   }
-  if (!run.recipe.weight.enabled()) throw InputError(where, "the weights are not quantized", "set weight.bits");
+  if (!quantizes_weights(run.recipe)) throw InputError(where, "the weights are not quantized", "set weight.bits");
   const std::int64_t first = model.prefix.empty() ? 0 : model.prefix.front().length();
   context_ = model.context->computing_in(options_, first + tokens.size(1));
   for (const nn::KeyValue& kv : model.prefix) prefix_.push_back({kv.key.to(options_), kv.value.to(options_)});
@@ -45,8 +46,8 @@ ScaleTuning::ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToE
   lm_head_ = model.lm_head.to(options_);
   for (std::int64_t index = 0; index < spec_.block_count; ++index) {
     const auto fixed = [](const std::string&, ParameterKind, const at::Tensor& value) { return value; };
-    sites_.push_back(
-        std::make_unique<TunableSites>(blocks[static_cast<std::size_t>(index)].sites, run.recipe, options_, fixed));
+    sites_.push_back(std::make_unique<TunableSites>(blocks[static_cast<std::size_t>(index)].sites,
+                                                    block_formats(run.recipe, index).site, options_, fixed));
     for (const LinearId id : all_linears) {
       const at::Tensor scale = start_scales(parameters_.size());
       const double rate = learning_rate(run.recipe.finetune, run.recipe.finetune.e2e_rate, scale_unit(scale));
@@ -71,6 +72,7 @@ nn::BlockContext ScaleTuning::context(std::int64_t index) const {
 QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
   const auto block = static_cast<std::size_t>(index);
   const QuantizedBlock& source = blocks_[block];
+  const BlockFormats formats = block_formats(run_.recipe, index);
   QuantizedWeights result;
   result.block = restore_unquantized(source, spec_, options_);
   for (std::size_t i = 0; i < all_linears.size(); ++i) {
@@ -78,10 +80,11 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     const QuantizedLinear& linear = source.linears[id];
     const LinearShape shape = linear_shape(spec_, id);
     if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
-    WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
+    const QuantizerFormat& format = formats.weight[id];
+    WeightCodes codes = unpack_codes(linear, shape, format, options_.device());
     const at::Tensor& tuned = parameters_[block * all_linears.size() + i].value;
-    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
-    result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
+    codes.scales.scale = format.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
+    result.set(id, dequantize_weight(codes, format).to(options_));
   }
   return result;
 }

@@ -164,8 +164,8 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
           contexts.block(static_cast<std::int64_t>(i), prefix.length() > 0 ? &prefix : nullptr);
       const nn::Tap tap = [&](Site site, const at::Tensor& value) {
         const SiteQuantizer* quantizer = tiny.blocks[i].sites.find(site);
-        if (quantizer == nullptr || !tiny.recipe.format_of(site).enabled()) return value;
-        return straight_through(site, *quantizer, tiny.recipe.format_of(site), value);
+        if (quantizer == nullptr || !block_formats(tiny.recipe, 0).site[site].enabled()) return value;
+        return straight_through(site, *quantizer, block_formats(tiny.recipe, 0).site[site], value);
       };
       x = nn::forward(blocks[i], context, x, tap);
     }

@@ -285,7 +285,7 @@ TEST(Recipes, NoSeedBlamesTheMachine) {
 }
 
 TEST(Recipes, OnABorderTheReferenceDecidesAsTheRuntime) {
-  const QuantizerFormat format = named_recipe("w4a4kv4-static").format_of(Site::qkv_input);
+  const QuantizerFormat format = named_recipe("w4a4kv4-static").activation;
   ASSERT_TRUE(format.is_static());
   SiteQuantizer parameters;
   parameters.scale = {1};
