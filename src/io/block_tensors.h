@@ -78,6 +78,9 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
   }
 }
 
+/// Bits that a linear layer's weight takes in a checkpoint, on average over the model, scales and zero points included.
+double bits_per_weight(const ModelSpec& spec, const Recipe& recipe);
+
 /// Copies the elements; T is what the view's type, checked before, stands for.
 template <typename T>
 std::vector<T> copy_values(const TensorView& view) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <span>
 #include <utility>
@@ -69,6 +70,21 @@ std::uint64_t estimate_bytes(const ModelSpec& spec, const Recipe& recipe, int lm
   return static_cast<std::uint64_t>(bytes);
 }
 
+/// The products that most of the linear layers' weights take part in.
+Products most_products(const ModelSpec& spec, const Recipe& recipe) {
+  std::array<std::int64_t, 3> weights{};
+  constexpr std::array kinds{Products::floats, Products::wide, Products::bytes};
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    const BlockFormats formats = block_formats(recipe, block);
+    for (const LinearId id : all_linears) {
+      const LinearShape shape = linear_shape(spec, id);
+      const bool bytes = formats.site[input_site(id)].enabled();
+      weights.at(!formats.weight[id].enabled() ? 0 : bytes ? 2 : 1) += shape.out_features * shape.in_features;
+    }
+  }
+  return kinds.at(static_cast<std::size_t>(std::max_element(weights.begin(), weights.end()) - weights.begin()));
+}
+
 /// What a checkpoint is called in tables: "b" for "a/b/".
 std::string name_of(const std::string& model) {
   const auto path = std::filesystem::absolute(model).lexically_normal();
@@ -108,7 +124,7 @@ Subject checkpoint_subject(const std::string& model, int lm_head_bits, const std
   options.bf16_products = !quantized;
   const auto& spec = source.spec;
   return {.shape = name_of(model),
-          .recipe = quantized ? source.recipe.name : "",
+          .recipe = quantized ? source.recipe.name + (source.recipe.overrides.empty() ? "" : " mixed") : "",
           .group = fmt::format("{}x{}x{}", spec.block_count, spec.hidden_size, spec.vocab_size),
           .checkpoint = true,
           .quantized = quantized,
@@ -202,9 +218,7 @@ Work BenchModel::work_of(const BenchTest& test) const {
   const auto tokens = static_cast<double>(test.tokens);
   const auto weights = static_cast<double>(model_->weight_bytes_per_token());
   Work work;
-  work.products = !recipe.weight.enabled()      ? Products::floats
-                  : recipe.activation.enabled() ? Products::bytes
-                                                : Products::wide;
+  work.products = most_products(spec, recipe);
   work.operations = 2.0 * static_cast<double>(block_parameters(spec) * spec.block_count) * tokens * sequences;
   if (test.kind == BenchTest::Kind::prefill) {
     work.few_rows = test.tokens < 32;

@@ -13,16 +13,31 @@ namespace pq {
 struct BlockFormats {
   PerLinear<QuantizerFormat> weight;
   PerSite<QuantizerFormat> site;  ///< kv at the caches, activation at the inputs of linear layers
-  bool center_keys = false;       ///< see centers_keys()
+  /// Whether each channel's mean over the calibration is taken out of every head's K, behind RoPE and transform, before
+  /// K is quantized. It adds the same to all scores of a query, which softmax does not see ("smoothing K",
+  /// SageAttention, arXiv 2410.02367). It is measured where K's scales are searched.
+  bool center_keys = false;
 
   bool quantizes_weights() const;  ///< some linear layer's
   bool quantizes_sites() const;    ///< some activation, K or V
   bool operator==(const BlockFormats&) const = default;
 };
 
-/// The formats of block `index`.
+/// The formats of block `index`, of a recipe that validate_recipe() passed.
 BlockFormats block_formats(const Recipe& recipe, std::int64_t index);
 
+/// The same as a recipe says them, before it is known that linear layers that read the same tensor agree.
+struct LinearFormats {
+  PerLinear<QuantizerFormat> weight;
+  PerLinear<QuantizerFormat> activation;
+  QuantizerFormat kv;
+  bool kv_center_keys = false;
+};
+LinearFormats linear_formats(const Recipe& recipe, std::int64_t index);
+
+/// The first block of each run of blocks of which the same overrides speak, in ascending order. How many blocks the
+/// model has is not asked.
+std::vector<std::int64_t> first_blocks_of_kinds(const Recipe& recipe);
 /// The formats that blocks have, each once.
 std::vector<BlockFormats> distinct_formats(const Recipe& recipe);
 

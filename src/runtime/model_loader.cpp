@@ -43,55 +43,96 @@ class TransformShelf {
   std::vector<OnlineTransform> made_;
 };
 
+/// What a site's layers go by together: `plan`, and of each whether it multiplies codes by it.
+struct SitePlan {
+  SegmentPlan plan;
+  std::vector<bool> integer;
+};
+
+SitePlan plan_site(const std::vector<QuantizedSource>& sources, const QuantizerFormat& activation,
+                   std::int32_t static_zero, bool fused) {
+  std::vector<QuantizerFormat> weights;
+  std::vector<SegmentPlan> plans;
+  for (const QuantizedSource& source : sources) {
+    weights.push_back(source.format);
+    plans.push_back(plan_segments(source.format, activation, source.shape.in_features, static_zero));
+  }
+  SitePlan site{common_plan(weights, plans), {}};
+  bool some = false;
+  bool all = true;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    site.integer.push_back(plans[i].integer && sums_fit(sources[i], site.plan));
+    some = some || site.integer.back();
+    all = all && site.integer.back();
+  }
+  // A product of two layers is one kernel call, of codes or of floats.
+  site.plan.integer = fused ? all : some;
+  if (!site.plan.integer) site.integer.assign(sources.size(), false);
+  return site;
+}
+
+QuantizedSource quantized_source(const ModelSpec& spec, const BlockSource& source, const BlockFormats& formats,
+                                 LinearId id) {
+  const io::TensorView& weight = source.weights[id];
+  const QuantizedLinear& linear = source.parameters.linears[id];
+  return {.where = fmt::format("{}: tensor '{}'", weight.file, weight.name),
+          .shape = linear_shape(spec, id),
+          .format = formats.weight[id],
+          .codes = weight.bytes,
+          .scales = linear.scales,
+          .zero_points = linear.zero_points,
+          .bias = linear.bias,
+          .group_scales = linear.group_scales};
+}
+
+/// Packs the layers that read a site; the result is how its rows are prepared for them.
+LinearInput pack_site(const ModelParts& parts, const BlockSource& source, const BlockFormats& formats, Site site,
+                      PerLinear<PackedLinear>& packed) {
+  const std::span<const LinearId> linears = readers_of(site);
+  const SiteQuantizer& parameters = source.parameters.sites[site];
+  std::vector<QuantizedSource> sources;
+  for (const LinearId id : linears) sources.push_back(quantized_source(parts.spec, source, formats, id));
+  const std::int32_t static_zero = parameters.zero_point.empty() ? 0 : parameters.zero_point[0];
+  const SitePlan planned = plan_site(sources, formats.site[site], static_zero, site == Site::gate_up_input);
+  LinearInput input = make_linear_input(formats.site[site], parameters, planned.plan);
+  bool bf16 = true;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    PackedLinear& linear = packed[linears[i]];
+    if (!sources[i].format.enabled()) {
+      linear = PackedLinear::pack_floats(source.weights[linears[i]], sources[i].bias);
+    } else if (planned.integer[i]) {
+      linear = PackedLinear::pack_codes(sources[i], planned.plan);
+      continue;
+    } else {
+      linear = PackedLinear::dequantize(sources[i]);
+    }
+    input.floats = planned.plan.integer;
+    bf16 = bf16 && takes_bf16(parts, linear);
+  }
+  input.bf16 = bf16 && (input.floats || !planned.plan.integer);
+  return input;
+}
+
 /// Packs a block whose sizes were checked against spec and recipe.
 PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource source, TransformShelf& transforms) {
   const ModelSpec& spec = parts.spec;
   const BlockFormats formats = block_formats(parts.recipe, block);
   PackedBlock packed;
-  packed.norms = std::move(source.parameters.norms);
   packed.window = spec.window_of_block(block);
   const PerSite<SiteQuantizer>& sites = source.parameters.sites;
   packed.kv = plan_kv(spec, formats.site[Site::k_cache], parts.options.kv_bits, parts.options.float_attention);
   packed.key = make_kv_quantizer(packed.kv, sites[Site::k_cache]);
   packed.value = make_kv_quantizer(packed.kv, sites[Site::v_cache]);
-  packed.key_mean = std::move(source.parameters.key_mean);
   const SiteTransforms& online = source.parameters.transforms;
   check_site_transforms(online, spec);
   packed.key_transform = transforms.get(online[Site::k_cache], spec.head_dim);
   packed.query_transform = transforms.get(inverse_transposed(online[Site::k_cache]), spec.head_dim);
   for (const auto& [site, input] : prepared_sites) {
-    const SiteQuantizer& parameters = sites[site];
-    const std::span<const LinearId> linears = readers_of(site);
-    const QuantizerFormat& format = formats.site[site];
-    const std::int64_t columns = linear_shape(spec, linears[0]).in_features;
-    SegmentPlan plan = plan_segments(formats.weight[linears[0]], format, columns,
-                                     parameters.zero_point.empty() ? 0 : parameters.zero_point[0]);
-    std::vector<QuantizedSource> sources;
-    for (const LinearId id : linears) {
-      const io::TensorView& weight = source.weights[id];
-      const QuantizedLinear& linear = source.parameters.linears[id];
-      if (!formats.weight[id].enabled()) {
-        packed[id] = PackedLinear::pack_floats(weight, linear.bias);
-        continue;
-      }
-      sources.push_back({.where = fmt::format("{}: tensor '{}'", weight.file, weight.name),
-                         .shape = linear_shape(spec, id),
-                         .format = formats.weight[id],
-                         .codes = weight.bytes,
-                         .scales = linear.scales,
-                         .zero_points = linear.zero_points,
-                         .bias = linear.bias,
-                         .group_scales = linear.group_scales});
-      plan.integer = plan.integer && sums_fit(sources.back(), plan);
-    }
-    for (std::size_t i = 0; i < sources.size(); ++i) {
-      packed[linears[i]] =
-          plan.integer ? PackedLinear::pack_codes(sources[i], plan) : PackedLinear::dequantize(sources[i]);
-    }
-    packed.*input = make_linear_input(format, parameters, plan);
-    (packed.*input).transform = transforms.get(online[site], columns);
-    (packed.*input).bf16 = takes_bf16(parts, packed[linears[0]]);
+    packed.*input = pack_site(parts, source, formats, site, packed.linears);
+    (packed.*input).transform = transforms.get(online[site], (packed.*input).plan.columns);
   }
+  packed.norms = std::move(source.parameters.norms);
+  packed.key_mean = std::move(source.parameters.key_mean);
   return packed;
 }
 

@@ -145,7 +145,7 @@ Prefix random_prefix(const ModelSpec& spec, std::int64_t tokens) {
 }  // namespace
 
 ModelSource random_source(const ModelSpec& model_spec, const Recipe& model_recipe, std::int64_t prefix_tokens) {
-  validate_recipe(model_recipe);
+  validate_recipe(model_recipe, model_spec);
   constexpr std::int64_t longest_prefix = 4096;
   if (prefix_tokens < 0 || prefix_tokens > longest_prefix) {
     throw InputError("prefix", fmt::format("{} tokens", prefix_tokens), fmt::format("use 0 to {}", longest_prefix));
