@@ -36,7 +36,7 @@ class TunedBlock {
         shards_(4, 0, 4, 0, 1),
         run_{recipe_, shards_, pq::Communicator::world(), nullptr},
         context_(model_.block(0)),
-        block_(start(spec, streams.input), recipe_, pq::quant::compute_type(recipe_), at::kFloat),
+        block_(start(spec, streams.input), recipe_, 0, pq::quant::compute_type(recipe_), at::kFloat),
         step_({model_, 0, nullptr}, streams, run_),
         optimizer_(values()) {
     for (const auto& parameter : block_.parameters()) rates_.push_back(parameter.rate);
@@ -65,7 +65,7 @@ class TunedBlock {
       return x;
     };
     pq::nn::forward(block, context_, input, watch);
-    return find_start(block, context_, {}, statistics, recipe_);
+    return find_start(block, context_, {}, statistics, recipe_, 0);
   }
 
   Recipe recipe_;

@@ -100,6 +100,14 @@ TEST_F(Agreement, RecipesOffTheBeatenTrack) {
       {"w8a8kv8-dynamic", {"weight.bits=5", "activation.bits=6", "kv.granularity=token", "kv.bits=3"}},
       {"w4a4kv4-dynamic", {"weight.granularity=group", "weight.group=48", "kv.group=16"}},
       {"w4a16g128", {"weight.symmetric=false", "rotate.r3=false"}},
+      // Blocks and linear layers with formats of their own.
+      {"w4a4kv4-static",
+       {"linear.down_proj.weight.bits=8", "linear.down_proj.activation.bits=8", "blocks.0-1.activation.bits=8",
+        "blocks.2.kv.bits=8", "blocks.3.linear.q_proj.weight.bits=16"}},
+      {"w4a8kv4-dynamic",
+       {"blocks.1.weight.bits=16", "blocks.2.kv.bits=16", "linear.gate_proj.weight.bits=3",
+        "blocks.3.activation.bits=16", "blocks.0.weight.granularity=group", "blocks.0.weight.group=64"}},
+      {"w4g32a8kv4-static", {"linear.up_proj.weight.group=64", "linear.k_proj.weight.two_level=false"}},
   };
   int index = 0;
   for (const auto& [name, settings] : rows) {

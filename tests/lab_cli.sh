@@ -40,6 +40,13 @@ cp -r "$model" untokenized && rm untokenized/tokenizer.json
 
 refused "did you mean 'w4a4kv4-static'?" quantize "$model" -o out --recipe w4a4kv4-statik
 refused "did you mean 'weight.bits'?" quantize "$model" -o out --set weight.bit=3
+refused "did you mean 'down_proj'?" quantize "$model" -o out --set linear.down_prj.weight.bits=8
+refused "'1..2' is no range of blocks" quantize "$model" -o out --set blocks.1..2.weight.bits=8
+refused "there is no block 9: the model has 6" quantize "$model" -o out --set blocks.2-9.weight.bits=8
+refused "there is no block 9: the model has 6" quantize "$model" -o out --set blocks.2-9.weight.bits=8 --dry-run
+refused "there is no block 9: the model has 6" compare "$model" --text "$prose" --set blocks.2-9.weight.bits=8
+refused "q_proj and k_proj read the same numbers" quantize "$model" -o out --set linear.q_proj.activation.bits=8
+refused "rotate.r4 is the whole model's" quantize "$model" -o out --set blocks.0.rotate.r4=false
 refused "empty.txt: the calibration text is empty" quantize "$model" -o out --calibration empty.txt
 refused "no_text.jsonl, line 2" quantize "$model" -o out --calibration no_text.jsonl
 refused "nowhere.txt: no such file" quantize "$model" -o out --calibration nowhere.txt
@@ -74,6 +81,18 @@ checks=$((checks + 1))
 accepted quantize "$model" -o two "${quick[@]}" --prefix ids:8142,13,1 --json
 grep -q '"prefix_token_ids":\[8142,13,1\]' stdout.txt || complain "quantize --json: $(cat stdout.txt)"
 cmp -s one/model.safetensors two/model.safetensors || complain "the same command gave other bytes"
+# Formats of some blocks and linear layers, from the command line to both halves.
+scoped=(--set linear.down_proj.weight.bits=8 --set blocks.0-1.activation.bits=8 --set blocks.2.kv.bits=8 --set blocks.3.linear.q_proj.weight.bits=16)
+accepted quantize "$model" -o mixed "${quick[@]}" --prefix ids:8142,13,1 "${scoped[@]}" --json
+checks=$((checks + 1))
+grep -q '"overrides":\["linear.down_proj.weight.bits=8","blocks.0-1.activation.bits=8",' stdout.txt || complain "quantize --json: $(cat stdout.txt)"
+accepted inspect mixed
+checks=$((checks + 1))
+grep -q "W4A4KV4 mixed" stdout.txt && grep -q "linear.down_proj.weight.bits=8, blocks.0-1.activation.bits=8" stdout.txt || complain "inspect: $(cat stdout.txt)"
+accepted verify mixed --text "$prose"
+accepted eval mixed --text "$prose" --length 128 --max-chunks 4
+accepted eval mixed --text "$prose" --length 128 --max-chunks 4 --reference
+accepted bench mixed --test pp16 --reps 1
 accepted eval one --text "$prose" --length 128 --max-chunks 4 --against "$model" --json
 for key in '"perplexity"' '"kl_divergence"' '"top1_agreement"' '"seconds"' '"peak_memory_bytes"' '"name":"FP16"' '"name":"FP16 + prefix"'; do
   grep -qF "$key" stdout.txt || complain "eval --json has no $key: $(cat stdout.txt)"

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/block_formats.h"
 #include "model/block_layout.h"
 
 namespace pq::cli {
@@ -97,26 +98,29 @@ CheckpointScales scales_of(const io::QuantizedCheckpoint& checkpoint) {
   const Recipe& recipe = checkpoint.recipe();
   for (std::int64_t index = 0; index < checkpoint.spec().block_count; ++index) {
     const QuantizedBlock block = checkpoint.block(index);
+    const BlockFormats formats = block_formats(recipe, index);
     for (const LinearId id : all_linears) append(weights[id], block.linears[id].scales);
     for (const Site site : quantized_sites) {
+      const QuantizerFormat& format = formats.site[site];
       append(scales[site], block.sites[site].scale);
-      for (std::size_t side = 0; side < 2; ++side) clips[site][side].push_back(block.sites[site].clip[side]);
+      if (!format.enabled() || format.is_static()) continue;
+      clips[site][0].push_back(block.sites[site].clip[0]);
+      if (!format.symmetric) clips[site][1].push_back(block.sites[site].clip[1]);
     }
   }
   CheckpointScales result;
   for (const Site site : quantized_sites) {
-    const QuantizerFormat& format = recipe.format_of(site);
-    const std::string name(site_name(site));
-    if (!format.enabled()) continue;
-    if (format.is_static()) {
-      result.sites.push_back(spread_of(name, "scale", std::move(scales[site])));
-    } else {
-      result.sites.push_back(spread_of(name, "clip of max", std::move(clips[site][0])));
-      if (!format.symmetric) result.sites.push_back(spread_of(name, "clip of min", std::move(clips[site][1])));
-    }
+    const auto add = [&](std::string_view kind, std::vector<float> values) {
+      if (!values.empty()) {
+        result.sites.push_back(spread_of(std::string(site_name(site)), std::string(kind), std::move(values)));
+      }
+    };
+    add("scale", std::move(scales[site]));
+    add("clip of max", std::move(clips[site][0]));
+    add("clip of min", std::move(clips[site][1]));
   }
-  if (!recipe.weight.enabled()) return result;
   for (const LinearId id : all_linears) {
+    if (weights[id].empty()) continue;
     result.weights.push_back(
         spread_of(std::string(tensor_names::linear_in_block(id)), "scale", std::move(weights[id])));
   }

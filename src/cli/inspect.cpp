@@ -18,6 +18,7 @@
 #include "cli/verbs.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
+#include "model/format_override.h"
 #include "model/site_transform.h"
 #include "program/output.h"
 #include "tokenizer/tokenizer.h"
@@ -112,6 +113,18 @@ std::string changes_text(const Recipe& recipe) {
       changes.push_back(field.key + "=" + value.dump());
   }
   return fmt::format("{}", fmt::join(changes, ", "));
+}
+
+/// The formats of some blocks or linear layers, as --set takes them.
+std::string overrides_text(const Recipe& recipe) {
+  constexpr std::size_t most = 12;
+  std::vector<std::string> settings;
+  for (const FormatOverride& override : recipe.overrides) settings.push_back(override_setting(override));
+  const std::size_t all = settings.size();
+  if (all > most) settings.resize(most);
+  std::string text = fmt::format("{}", fmt::join(settings, ", "));
+  if (all > most) text += fmt::format(", and {} more, listed by --json", all - most);
+  return text;
 }
 
 Json spreads_json(const std::vector<Spread>& spreads) {
@@ -237,6 +250,7 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   facts.add("weights", format_text(recipe.weight, ""));
   facts.add("activations", format_text(recipe.activation, mode_text(recipe.activation)));
   facts.add("KV cache", format_text(recipe.kv, mode_text(recipe.kv)));
+  if (!recipe.overrides.empty()) facts.add("but", overrides_text(recipe));
   facts.add("rotations", rotations_text(recipe.rotate));
   facts.add("prefix", prefix_fact(checkpoint, tokens));
   facts.add("bits a weight", fmt::format("{:.3f}, scales and zero points included", bits));

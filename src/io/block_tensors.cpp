@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 #include "base/half.h"
@@ -45,6 +47,21 @@ void check_group_scales(const TensorView& group_scales, const QuantizedLinear& l
 std::string prefix_names::key(std::int64_t block) { return fmt::format("prefix.layers.{}.key", block); }
 std::string prefix_names::value(std::int64_t block) { return fmt::format("prefix.layers.{}.value", block); }
 
+double bits_per_weight(const ModelSpec& spec, const Recipe& recipe) {
+  std::uint64_t bytes = 0;
+  QuantizedBlock empty;
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    visit_block(spec, recipe, block, std::as_const(empty), [&](const TensorDeclaration& tensor, const auto&) {
+      const bool of_linear = std::any_of(all_linears.begin(), all_linears.end(), [&](LinearId id) {
+        return tensor.name.starts_with(tensor_names::linear(block, id) + ".");
+      });
+      if (of_linear && !tensor.name.ends_with(".bias")) bytes += tensor.byte_count();
+    });
+  }
+  return 8.0 * static_cast<double>(bytes) /
+         (static_cast<double>(block_parameters(spec)) * static_cast<double>(spec.block_count));
+}
+
 void check_floats(const TensorView& view, std::span<const float> values, std::string_view remedy) {
   const bool factor = view.name.ends_with(".scales") || view.name.ends_with(".scale") || view.name.ends_with(".clip");
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -63,6 +80,7 @@ void check_halves(const TensorView& view, std::span<const std::uint16_t> values,
 QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const SiteTransforms& transforms,
                           std::int64_t index, BlockWeights weights,
                           const std::function<TensorView(std::string_view)>& tensor, std::string_view remedy) {
+  const BlockFormats formats = block_formats(recipe, index);
   QuantizedBlock block;
   block.transforms = transforms;
   std::string file;
@@ -76,7 +94,7 @@ QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const Sit
     if constexpr (std::is_same_v<std::decay_t<decltype(values[0])>, float>) check_floats(view, values, remedy);
   });
   for (const LinearId id : all_linears) {
-    if (!recipe.weight.two_level) break;
+    if (!formats.weight[id].two_level) continue;
     check_group_scales(tensor(tensor_names::linear(index, id) + ".group_scales"), block.linears[id], remedy);
   }
   for (const Site site : quantized_sites) {

@@ -12,6 +12,7 @@
 
 #include "io/dtype.h"
 #include "io/safetensors.h"
+#include "model/block_formats.h"
 #include "model/block_layout.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
@@ -26,6 +27,7 @@ namespace pq::io {
 /// their sizes.
 template <typename Block, typename Visit>
 void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index, Block& block, Visit&& visit) {
+  const BlockFormats formats = block_formats(recipe, index);
   const auto tensor = [&](std::string name, DType dtype, std::vector<std::int64_t> shape, auto& values) {
     visit(TensorDeclaration{std::move(name), dtype, std::move(shape)}, values);
   };
@@ -35,7 +37,7 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
   for (const LinearId id : all_linears) {
     const std::string name = tensor_names::linear(index, id);
     const LinearShape shape = linear_shape(spec, id);
-    const QuantizerFormat& format = recipe.weight;
+    const QuantizerFormat& format = formats.weight[id];
     auto& linear = block.linears[id];
     if (format.enabled()) {
       const std::int64_t groups = format.groups(shape.in_features);
@@ -52,7 +54,7 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
     if (shape.bias) tensor(name + ".bias", DType::f32, {shape.out_features}, linear.bias);
   }
   for (const Site id : quantized_sites) {
-    const QuantizerFormat& format = recipe.format_of(id);
+    const QuantizerFormat& format = formats.site[id];
     const std::string name = tensor_names::block(index) + "." + std::string(site_name(id));
     auto& site = block.sites[id];
     if (format.enabled() && format.is_static()) {
@@ -61,7 +63,7 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
       if (!format.symmetric) tensor(name + ".zero_point", DType::i16, {count}, site.zero_point);
     }
     if (format.enabled() && !format.is_static()) tensor(name + ".clip", DType::f32, {2}, site.clip);
-    if (id == Site::k_cache && centers_keys(recipe)) {
+    if (id == Site::k_cache && formats.center_keys) {
       tensor(name + ".mean", DType::f32, {spec.kv_head_count, spec.head_dim}, block.key_mean);
     }
     auto& steps = block.transforms[id].steps;
@@ -75,6 +77,9 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
     }
   }
 }
+
+/// Bits that a linear layer's weight takes in a checkpoint, on average over the model, scales and zero points included.
+double bits_per_weight(const ModelSpec& spec, const Recipe& recipe);
 
 /// Copies the elements; T is what the view's type, checked before, stands for.
 template <typename T>

@@ -32,8 +32,9 @@ std::vector<float> norm_of(const TensorView& view, bool offset) {
 
 BlockSource quantized_block(const QuantizedCheckpoint& checkpoint, std::int64_t index) {
   BlockSource source{checkpoint.block_without_weights(index), {}, {}};
-  const std::string_view kind = checkpoint.recipe().weight.enabled() ? ".qweight" : ".weight";
+  const BlockFormats formats = block_formats(checkpoint.recipe(), index);
   for (const LinearId id : all_linears) {
+    const std::string_view kind = formats.weight[id].enabled() ? ".qweight" : ".weight";
     source.weights[id] = checkpoint.tensor(tensor_names::linear(index, id).append(kind));
   }
   return source;

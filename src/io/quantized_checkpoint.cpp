@@ -84,7 +84,7 @@ void QuantizedCheckpoint::read_quantization_config() {
   const auto is_object = [&](const char* key) { return block.contains(key) && block[key].is_object(); };
   header_.recipe = recipe_from_json(*need("recipe", is_object("recipe")), where_ + ": recipe");
   try {
-    validate_recipe(header_.recipe);
+    validate_recipe(header_.recipe, spec_);
   } catch (const InputError& error) {
     throw FormatError(where_, error.what());
   }

@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 
 #include <limits>
+#include <map>
 #include <stdexcept>
+#include <string>
 
 #include "base/disk_space.h"
 #include "base/half.h"
@@ -159,6 +161,8 @@ TEST_F(Quantized, RoundTripsEveryKindOfRecipe) {
   recipes.push_back(recipe_with("w4a4kv4-dynamic", {"activation.symmetric=false", "kv.bits=16", "weight.bits=16"}));
   recipes.push_back(recipe_with("w3a16g128", {"weight.group=6"}));  // 16 = 2 * 6 + 4 and 20 = 3 * 6 + 2: a remainder
   recipes.push_back(recipe_with("w2a16g128", {"weight.group=6", "weight.symmetric=true", "kv.bits=5"}));
+  recipes.push_back(recipe_with("w4a4kv4-static", {"blocks.1.weight.bits=8", "linear.down_proj.weight.bits=16",
+                                                   "blocks.0.kv.bits=16", "linear.o_proj.activation.symmetric=false"}));
   for (const Recipe& recipe : recipes) {
     for (const std::int64_t prefix_tokens : {0, 3}) {
       for (const std::uint64_t shard_bytes : {default_shard_bytes, std::uint64_t{2000}}) {
@@ -334,6 +338,33 @@ TEST_F(Quantized, LayoutHasTheDocumentedShapes) {
   EXPECT_EQ(find("model.layers.1.mlp.down_proj.group_scales"), "none");
 }
 
+TEST_F(Quantized, BlocksAndLinearLayersHaveTheShapesOfTheirFormats) {
+  const ModelSpec spec = HfCheckpoint::open(source_.string()).spec();
+  const Recipe recipe = recipe_with("w4a4kv4-static", {"blocks.1.weight.bits=8", "linear.down_proj.weight.bits=16",
+                                                       "blocks.0.kv.bits=16", "blocks.1.activation.symmetric=false"});
+  std::map<std::string, std::string> found;
+  std::uint64_t weight_bytes = 0;
+  for (const auto& tensor : checkpoint_layout(spec, checkpoint_header(spec, recipe))) {
+    found[tensor.name] = fmt::format("{} {}", dtype_name(tensor.dtype), shape_text(tensor.shape));
+    const bool of_weight = tensor.name.find("_proj.") != std::string::npos && !tensor.name.ends_with(".bias");
+    if (of_weight) weight_bytes += tensor.byte_count();
+  }
+  EXPECT_EQ(found["model.layers.0.mlp.up_proj.qweight"], "U8 [20, 8]");
+  EXPECT_EQ(found["model.layers.1.mlp.up_proj.qweight"], "U8 [20, 16]");
+  for (const char* block : {"0", "1"}) {
+    const std::string down = fmt::format("model.layers.{}.mlp.down_proj", block);
+    EXPECT_EQ(found[down + ".weight"], "F16 [16, 20]");
+    EXPECT_FALSE(found.contains(down + ".qweight") || found.contains(down + ".scales"));
+  }
+  EXPECT_FALSE(found.contains("model.layers.0.self_attn.k_cache.scale"));
+  EXPECT_FALSE(found.contains("model.layers.0.self_attn.k_cache.mean"));
+  EXPECT_EQ(found["model.layers.1.self_attn.k_cache.scale"], "F32 [2]");
+  EXPECT_FALSE(found.contains("model.layers.0.mlp.down_input.zero_point"));
+  EXPECT_EQ(found["model.layers.1.mlp.down_input.zero_point"], "I16 [1]");
+  EXPECT_DOUBLE_EQ(bits_per_weight(spec, recipe),
+                   8.0 * static_cast<double>(weight_bytes) / static_cast<double>(2 * block_parameters(spec)));
+}
+
 TEST_F(Quantized, TwoLevelScalesHaveTheDocumentedShapes) {
   ModelSpec spec = HfCheckpoint::open(source_.string()).spec();
   spec.intermediate_size = 80;
@@ -497,6 +528,12 @@ TEST_F(Quantized, NamesTheMisfitInTheConfig) {
   EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["weight"]["bits"] = 9; }), HasSubstr("weight.bits"));
   EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["kv"]["granularity"] = "token"; }),
               HasSubstr("kv.granularity"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["overrides"] = {"blocks.0-2.weight.bits=8"}; }),
+              HasSubstr("there is no block 2: the model has 2"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["overrides"] = {"linear.q_proj.activation.bits=8"}; }),
+              HasSubstr("q_proj and k_proj read the same numbers"));
+  EXPECT_THAT(error(format, [&](Json& c) { block(c)["recipe"]["overrides"] = {"blocks.1.weight.bits=8"}; }),
+              AllOf(HasSubstr("model.layers.1.self_attn.q_proj.qweight"), HasSubstr("expected U8 [16, 16]")));
   EXPECT_THAT(error(format, [&](Json& c) { block(c).erase("provenance"); }), HasSubstr("'provenance'"));
   EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["token_ids"] = {1, 11}; }), HasSubstr("prefix token 11"));
   EXPECT_THAT(error(format, [&](Json& c) { block(c)["prefix"]["token_ids"] = {1, -1}; }), HasSubstr("prefix token -1"));

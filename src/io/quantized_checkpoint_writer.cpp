@@ -141,7 +141,7 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
 }
 
 void QuantizedCheckpointWriter::check_header() const {
-  validate_recipe(header_.recipe);
+  validate_recipe(header_.recipe, spec_);
   check_site_transforms(header_.transforms, spec_);
   const auto known = static_cast<std::int64_t>(header_.prefix_token_ids.size());
   if (header_.prefix_length < 0 || (known > 0 && known != header_.prefix_length)) {

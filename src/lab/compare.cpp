@@ -14,6 +14,7 @@
 #include "eval/report.h"
 #include "lab/options.h"
 #include "lab/verbs.h"
+#include "model/block_formats.h"
 #include "nn/transformer.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
@@ -60,7 +61,7 @@ const std::vector<const char*> no_search{"search.weight=false", "search.activati
 const std::vector<const char*> no_prefix{"prefix.tokens=none"};
 
 std::string activation_name(const Recipe& recipe) {
-  if (!recipe.activation.enabled()) return "none";
+  if (!quantizes_activations(recipe)) return "none";
   return recipe.activation.is_static() ? "static" : "dynamic";
 }
 
@@ -112,8 +113,9 @@ class Comparison {
     const at::NoGradGuard no_grad;
     const auto stream = options_.text.load(preparation_.tokenizer(), preparation_.checkpoint().spec());
     tasks_.tokenize(preparation_.tokenizer(), preparation_.checkpoint().spec());
-    const auto reference = nn::Transformer::load(preparation_.checkpoint(), preparation_.options());
     options_.ablate.empty() ? add_ladder() : add_prefix_rows();
+    for (const Row& row : rows_) validate_recipe(row.recipe, preparation_.checkpoint().spec());
+    const auto reference = nn::Transformer::load(preparation_.checkpoint(), preparation_.options());
     evaluate(*reference, stream);
     const std::string record = tasks_.write_record(options_.model, Json{{"kernels", "LibTorch, float32"}});
     common_.json ? report_json(record) : report_table(record);
@@ -132,6 +134,7 @@ class Comparison {
   /// Number and content of the prefix: the paper's Tables 9 and 10.
   void add_prefix_rows() {
     const Recipe base = resolve(options_.recipe);
+    validate_recipe(base, preparation_.checkpoint().spec());
     const auto found = preparation_.prefix(base);
     const auto count = static_cast<std::int64_t>(found.size());
     rows_ = baseline(base);

@@ -88,17 +88,19 @@ Json provenance_of(quant::Preparation& preparation, const Recipe& recipe) {
 /// Says what is about to happen; for --dry-run that is all.
 void show_plan(const Options& options, const Recipe& recipe, const ModelSpec& spec, bool json) {
   const quant::Plan plan = quant::make_plan(spec, recipe, quant::measured_flops(spec));
+  const double bits = io::bits_per_weight(spec, recipe);
   if (json && options.dry_run) {
     Json result = quant::plan_to_json(plan);
+    result["bits_per_weight"] = bits;
     result["model"] = options.model;
     result["recipe"] = recipe_to_json(recipe);
     print_json(result);
     return;
   }
   std::string text =
-      fmt::format("{}: {} {} blocks, hidden {}, ffn {}\nto {}: {} ({})\ncalibration: {}\n", options.model,
-                  spec.block_count, spec.family->model_type, spec.hidden_size, spec.intermediate_size, options.out,
-                  recipe.name, quant::recipe_in_words(recipe),
+      fmt::format("{}: {} {} blocks, hidden {}, ffn {}\nto {}: {} ({}), {:.3f} bits a weight\ncalibration: {}\n",
+                  options.model, spec.block_count, spec.family->model_type, spec.hidden_size, spec.intermediate_size,
+                  options.out, recipe.name, quant::recipe_in_words(recipe), bits,
                   recipe.calibration.source == "self"
                       ? "text that the model samples itself (--calibration FILE takes a text of yours, and is quicker)"
                       : recipe.calibration.source);
@@ -146,6 +148,7 @@ int quantize(const Options& options, const CommonOptions& common) {
                                               options.restart);
   recipe.calibration.source = preparation.calibration_name();
   const ModelSpec& spec = preparation.checkpoint().spec();
+  validate_recipe(recipe, spec);
   // What is wrong with a text or a prefix that was given is said before anything else.
   if (options.calibration != "self") preparation.calibration(recipe);
   if (!quant::needs_outliers(recipe.prefix)) preparation.prefix(recipe);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <span>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "base/stopwatch.h"
 #include "base/suggest.h"
 #include "measure/shapes.h"
+#include "model/block_formats.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model_parts.h"
 #include "runtime/model_source.h"
@@ -47,16 +49,40 @@ std::uint64_t estimate_bytes(const ModelSpec& spec, const Recipe& recipe, int lm
   constexpr double scales = 12.0 / 128;  // of groups of 128, the smallest usual ones
   const auto bytes_a_weight = [](int bits) { return bits >= 16 ? 2.0 : (bits <= 4 ? bits : 8) / 8.0 + scales; };
   const auto vocabulary = static_cast<double>(spec.vocab_size * spec.hidden_size);
-  double bytes = static_cast<double>(block_parameters(spec) * spec.block_count) * bytes_a_weight(recipe.weight.bits);
+  double bytes = 0;
+  std::uint64_t kv_token = 0;
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    const BlockFormats formats = block_formats(recipe, block);
+    for (const LinearId id : all_linears) {
+      const LinearShape shape = linear_shape(spec, id);
+      bytes += static_cast<double>(shape.out_features * shape.in_features) * bytes_a_weight(formats.weight[id].bits);
+    }
+    kv_token += runtime::plan_kv(spec, formats.site[Site::k_cache], 0).bytes_per_token();
+  }
   bytes +=
       vocabulary * (bytes_a_weight(lm_head_bits) + (embedding_in_memory ? 4.0 : 0.0));  // two halves while it is packed
-  bytes += static_cast<double>(block_parameters(spec)) * (recipe.weight.enabled() ? 1.0 : 2.0);  // a block's, unpacked
-  const runtime::KvPlan kv = runtime::plan_kv(spec, recipe.kv, 0);
+  bytes +=
+      static_cast<double>(block_parameters(spec)) * (quantizes_weights(recipe) ? 1.0 : 2.0);  // a block's, unpacked
   std::int64_t tokens = 0;
   for (const BenchTest& test : tests) tokens = std::max(tokens, test.batch * (test.capacity() + 32));
-  bytes += static_cast<double>(kv.bytes_per_token() * static_cast<std::uint64_t>(spec.block_count * tokens));
+  bytes += static_cast<double>(kv_token * static_cast<std::uint64_t>(tokens));
   bytes += 4.0 * static_cast<double>(runtime::most_rows * (8 * spec.hidden_size + 3 * spec.intermediate_size));
   return static_cast<std::uint64_t>(bytes);
+}
+
+/// The products that most of the linear layers' weights take part in.
+Products most_products(const ModelSpec& spec, const Recipe& recipe) {
+  std::array<std::int64_t, 3> weights{};
+  constexpr std::array kinds{Products::floats, Products::wide, Products::bytes};
+  for (std::int64_t block = 0; block < spec.block_count; ++block) {
+    const BlockFormats formats = block_formats(recipe, block);
+    for (const LinearId id : all_linears) {
+      const LinearShape shape = linear_shape(spec, id);
+      const bool bytes = formats.site[input_site(id)].enabled();
+      weights.at(!formats.weight[id].enabled() ? 0 : bytes ? 2 : 1) += shape.out_features * shape.in_features;
+    }
+  }
+  return kinds.at(static_cast<std::size_t>(std::max_element(weights.begin(), weights.end()) - weights.begin()));
 }
 
 /// What a checkpoint is called in tables: "b" for "a/b/".
@@ -77,7 +103,7 @@ Subject random_subject(const std::string& shape, const std::string& recipe, int 
                        const std::vector<BenchTest>& tests) {
   const ModelSpec spec = named_shape(shape);
   const Recipe settings = bench_recipe(recipe);
-  const bool quantized = settings.weight.enabled();
+  const bool quantized = quantizes_weights(settings);
   ModelOptions options;
   options.lm_head_bits = quantized ? lm_head_bits : 16;
   options.bf16_products = !quantized;
@@ -92,13 +118,13 @@ Subject random_subject(const std::string& shape, const std::string& recipe, int 
 
 Subject checkpoint_subject(const std::string& model, int lm_head_bits, const std::vector<BenchTest>& tests) {
   const runtime::ModelSource source = runtime::open_model(model);
-  const bool quantized = source.recipe.weight.enabled();
+  const bool quantized = quantizes_weights(source.recipe);
   ModelOptions options;
   options.lm_head_bits = quantized ? lm_head_bits : 16;
   options.bf16_products = !quantized;
   const auto& spec = source.spec;
   return {.shape = name_of(model),
-          .recipe = quantized ? source.recipe.name : "",
+          .recipe = quantized ? source.recipe.name + (source.recipe.overrides.empty() ? "" : " mixed") : "",
           .group = fmt::format("{}x{}x{}", spec.block_count, spec.hidden_size, spec.vocab_size),
           .checkpoint = true,
           .quantized = quantized,
@@ -192,9 +218,7 @@ Work BenchModel::work_of(const BenchTest& test) const {
   const auto tokens = static_cast<double>(test.tokens);
   const auto weights = static_cast<double>(model_->weight_bytes_per_token());
   Work work;
-  work.products = !recipe.weight.enabled()      ? Products::floats
-                  : recipe.activation.enabled() ? Products::bytes
-                                                : Products::wide;
+  work.products = most_products(spec, recipe);
   work.operations = 2.0 * static_cast<double>(block_parameters(spec) * spec.block_count) * tokens * sequences;
   if (test.kind == BenchTest::Kind::prefill) {
     work.few_rows = test.tokens < 32;

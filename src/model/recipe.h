@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -123,15 +124,39 @@ struct CalibrationSettings {
   bool operator==(const CalibrationSettings&) const = default;
 };
 
+/// Blocks `first` to `last`, both included.
+struct BlockRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+  bool operator==(const BlockRange&) const = default;
+};
+
+/// A format field that some blocks or linear layers have otherwise than the recipe says for all of them. Its notation:
+/// model/format_override.h. An activation format belongs to what linear layers read, so q, k and v share one, and gate
+/// and up; K and V are a block's.
+struct FormatOverride {
+  std::optional<BlockRange> blocks;  ///< nullopt: all
+  std::optional<LinearId> linear;    ///< nullopt: all
+  std::string field;                 ///< key of a recipe field of weight, activation or kv
+  std::string value;                 ///< as the field's `set` takes it
+
+  bool covers(std::int64_t block) const { return !blocks || (block >= blocks->first && block <= blocks->last); }
+  bool operator==(const FormatOverride&) const = default;
+};
+
 /// Everything that decides what `quantize` computes. Written into the checkpoint; the field table below drives --set,
 /// JSON and help alike.
 struct Recipe {
   std::string name = "custom";
+  // Of all blocks and linear layers that no override speaks of: ask block_formats() for those of a block.
   QuantizerFormat weight{16, true, ScaleMode::static_scale, Granularity::channel, 0};
   QuantizerFormat activation{16, true, ScaleMode::dynamic_scale, Granularity::token, 128};
   QuantizerFormat kv{16, true, ScaleMode::dynamic_scale, Granularity::group, 128};
   bool kv_symmetry_by_calibration = false;  ///< kv.symmetric is still to be decided
-  bool kv_center_keys = false;              ///< take the mean out of K: see centers_keys()
+  bool kv_center_keys = false;              ///< take the mean out of K: see BlockFormats
+  /// On top of the formats above, in the order in which they were given: where two speak of the same, the later counts,
+  /// however narrow the other is.
+  std::vector<FormatOverride> overrides;
   RotationSettings rotate;
   PrefixSettings prefix;
   SearchSettings search;
@@ -139,8 +164,6 @@ struct Recipe {
   CalibrationSettings calibration;
   std::uint64_t seed = 0;
 
-  /// The format at a quantized site: `kv` for the caches, `activation` for the linear inputs.
-  const QuantizerFormat& format_of(Site site) const { return is_kv(site) ? kv : activation; }
   bool operator==(const Recipe&) const = default;
 };
 
@@ -154,6 +177,8 @@ struct RecipeField {
   std::function<Json(const Recipe&)> get;
 };
 const std::vector<RecipeField>& recipe_fields();
+/// Null where there is none of this key.
+const RecipeField* find_recipe_field(std::string_view key);
 
 /// Names of the built-in recipes, in the order of the help text.
 std::vector<std::string> recipe_names();
@@ -171,28 +196,28 @@ const std::vector<Budget>& budgets();
 /// Throws InputError ("did you mean") for an unknown name.
 const Budget& named_budget(std::string_view name);
 
-/// Applies "key=value". Throws InputError for an unknown key ("did you mean") or a value that is not allowed.
+/// Applies "key=value"; a key with a scope (model/format_override.h) is added to the overrides. Throws InputError for
+/// an unknown key ("did you mean") or a value that is not allowed.
 void apply_setting(Recipe& recipe, std::string_view assignment);
 
 /// The paper's number of epochs for this precision: 20 for 4-bit activations, 10 for wider ones, 2 for weights alone.
 std::int64_t recommended_epochs(const Recipe& recipe);
 
-/// Throws InputError when fields contradict each other.
+/// Throws InputError when fields contradict each other, in any block.
 void validate_recipe(const Recipe& recipe);
+/// The same, and that the model has the blocks that the overrides name.
+void validate_recipe(const Recipe& recipe, const ModelSpec& spec);
 
 /// Whether anything is quantized: an unquantized model has a recipe that quantizes nothing.
 bool quantizes(const Recipe& recipe);
 
-/// Whether each channel's mean over the calibration is taken out of every head's K, behind RoPE and transform, before K
-/// is quantized. It adds the same to all scores of a query, which softmax does not see ("smoothing K", SageAttention,
-/// arXiv 2410.02367). It is measured where K's scales are searched.
-bool centers_keys(const Recipe& recipe);
-
-/// "W4A4KV4" style: bits of weights, activations and KV cache, and the group size of grouped weights.
+/// "W4A4KV4" style: bits of weights, activations and KV cache, and the group size of grouped weights; "W4A4KV4 mixed"
+/// where some block or linear layer has another format.
 std::string precision_name(const Recipe& recipe);
 
-/// {"name": .., "weight": {"bits": 4, ..}, ..}; recipe_from_json accepts exactly what recipe_to_json writes (missing
-/// fields keep their defaults, unknown ones are a FormatError that names `where`).
+/// {"name": .., "weight": {"bits": 4, ..}, ..}, with overrides {.., "overrides": ["blocks.0.weight.bits=8", ..]};
+/// recipe_from_json accepts exactly what recipe_to_json writes (missing fields keep their defaults, unknown ones are a
+/// FormatError that names `where`).
 Json recipe_to_json(const Recipe& recipe);
 Recipe recipe_from_json(const Json& json, std::string_view where);
 

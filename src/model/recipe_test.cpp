@@ -1,4 +1,5 @@
 #include "model/recipe.h"
+#include "model/block_formats.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,17 +21,17 @@ TEST(Recipe, EveryBuiltInRecipeSurvivesJson) {
 
 TEST(Recipe, KeysAreCenteredWhereTheirScalesAreSearched) {
   Recipe recipe = named_recipe("w4a8kv4-dynamic");
-  EXPECT_TRUE(centers_keys(recipe));
+  EXPECT_TRUE(block_formats(recipe, 0).center_keys);
   apply_setting(recipe, "search.kv=false");
-  EXPECT_FALSE(centers_keys(recipe));
+  EXPECT_FALSE(block_formats(recipe, 0).center_keys);
   recipe = named_recipe("w4a8kv4-dynamic");
   apply_setting(recipe, "kv.bits=16");
-  EXPECT_FALSE(centers_keys(recipe));
+  EXPECT_FALSE(block_formats(recipe, 0).center_keys);
   recipe = named_recipe("w4a8kv4-dynamic");
   apply_setting(recipe, "kv.center_keys=false");
-  EXPECT_FALSE(centers_keys(recipe));
-  EXPECT_FALSE(centers_keys(named_recipe("w8a8kv8-static")));
-  EXPECT_FALSE(centers_keys(named_recipe("w4a16g128")));
+  EXPECT_FALSE(block_formats(recipe, 0).center_keys);
+  EXPECT_FALSE(block_formats(named_recipe("w8a8kv8-static"), 0).center_keys);
+  EXPECT_FALSE(block_formats(named_recipe("w4a16g128"), 0).center_keys);
 }
 
 TEST(Recipe, EveryFieldAppliesWhatItShows) {

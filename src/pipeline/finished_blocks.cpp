@@ -15,7 +15,7 @@ bool FinishedBlocks::contains(std::int64_t index) const {
 QuantizedBlock FinishedBlocks::block(std::int64_t index) const {
   QuantizedBlock block;
   if (journal_ != nullptr) block = journal_->block(index);
-  broadcast(processes_, block, spec_, recipe_);
+  broadcast(processes_, block, spec_, recipe_, index);
   return block;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/phase_timer.h"
+#include "model/block_formats.h"
 #include "model/site_transform.h"
 #include "nn/model_context.h"
 #include "nn/transformer.h"
@@ -31,7 +32,7 @@ KvSymmetry measure_kv_symmetry(const io::HfCheckpoint& checkpoint, const Calibra
   constexpr std::int64_t most_sequences = 4;
   constexpr std::int64_t most_tokens = 512;
   KvSymmetry found;
-  if (!recipe.kv.enabled()) return found;
+  if (!quantizes_kv(recipe)) return found;
   const at::NoGradGuard no_grad;
   const PhaseTimer timer("symmetry of K and V");
   const ModelSpec& spec = checkpoint.spec();
@@ -41,16 +42,18 @@ KvSymmetry measure_kv_symmetry(const io::HfCheckpoint& checkpoint, const Calibra
   const nn::ModelContext contexts(spec, online_rotations(spec, online), length, options);
   const at::Tensor tokens = to_token_tensor(set, options.device()).narrow(0, 0, sequences).narrow(1, 0, length);
   at::Tensor x = nn::embed(checkpoint, tokens.contiguous(), options);
-  QuantizerFormat symmetric = recipe.kv;
-  symmetric.symmetric = true;
-  QuantizerFormat asymmetric = recipe.kv;
-  asymmetric.symmetric = false;
+  Recipe symmetric = recipe;
+  symmetric.kv.symmetric = true;
+  Recipe asymmetric = recipe;
+  asymmetric.kv.symmetric = false;
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
+    const BlockFormats with = block_formats(symmetric, index);
+    const BlockFormats without = block_formats(asymmetric, index);
     const auto tap = [&](Site site, const at::Tensor& values) {
-      if ((site == Site::k_cache || site == Site::v_cache) && length > 1) {
+      if (is_kv(site) && without.site[site].enabled() && length > 1) {
         const at::Tensor body = values.narrow(1, 1, length - 1).to(at::kFloat).contiguous();
-        const double error = squared_error(site, body, asymmetric);
-        const double ratio = error > 0 ? squared_error(site, body, symmetric) / error : 0;
+        const double error = squared_error(site, body, without.site[site]);
+        const double ratio = error > 0 ? squared_error(site, body, with.site[site]) / error : 0;
         if (ratio > found.worst_ratio) found = {ratio, index};
       }
       return values;

@@ -30,7 +30,7 @@ struct Task {
 /// The block as its checkpoint will hold it, the same on every process.
 QuantizedBlock rounded_block(const BlockStart& start, const ModelSpec& spec, const TuningRun& run, std::int64_t index) {
   QuantizedBlock rounded = round_block(start, run.recipe, index);
-  broadcast(run.processes, rounded, spec, run.recipe);
+  broadcast(run.processes, rounded, spec, run.recipe, index);
   return rounded;
 }
 
@@ -54,7 +54,7 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     QuantizedBlock quantized;
     if (done) quantized = finished.block(index);
     block.key_mean = done ? restore_unquantized(quantized, spec, task.model.options()).key_mean
-                          : search.key_mean(block, task.contexts.block(index), prefix.length());
+                          : search.key_mean(index, block, task.contexts.block(index), prefix.length());
     // 2. Its prefix.
     const nn::KeyValue* pinned = prefix.advance(block, index);
     const nn::BlockContext context = task.contexts.block(index, pinned);
@@ -78,8 +78,8 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     if (tuned) summary.tuning.push_back(*tuned);
     block = {};
     if (index + 1 < spec.block_count) {
-      const nn::Block restored = restore_block(quantized, spec, recipe, task.model.options());
-      const nn::Tap tap = restore_tap(quantized, recipe, task.model.options());
+      const nn::Block restored = restore_block(quantized, spec, recipe, index, task.model.options());
+      const nn::Tap tap = restore_tap(quantized, recipe, index, task.model.options());
       search.advance(restored, context, tap);
       tuning.advance(restored, context, tap);
     }

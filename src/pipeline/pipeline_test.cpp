@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "model/block_formats.h"
 #include "pipeline/prefix.h"
 #include "pipeline/streams.h"
 #include "pipeline/transformed_model.h"
@@ -86,6 +87,66 @@ TEST_F(Pipeline, AsymmetricAndGroupedVariantsLoadBackToo) {
   EXPECT_TRUE(logits(*loaded) == logits(*memory.transformer(floats)));
 }
 
+/// Formats of blocks and linear layers of their own.
+const std::vector<const char*> mixed{
+    "linear.down_proj.weight.bits=8", "blocks.0.linear.q_proj.weight.bits=16",
+    "blocks.1-2.activation.bits=8",   "blocks.1.kv.bits=16",
+    "blocks.2.weight.bits=16",        "blocks.3.linear.up_proj.weight.symmetric=false"};
+
+TEST_F(Pipeline, MixedBlocksLoadBackWhetherSearchedExhaustivelyOrNotAtAll) {
+  for (const std::vector<const char*>& search : std::vector<std::vector<const char*>>{
+           {},
+           {"search.exhaustive=true", "search.samples=1", "search.length=16"},
+           {"search.weight=false", "search.activation=false", "search.kv=false", "search.gptq=false"}}) {
+    Recipe recipe = quick("w4a4kv4-static");
+    for (const char* setting : mixed) apply_setting(recipe, setting);
+    for (const char* setting : search) apply_setting(recipe, setting);
+    InMemoryModel memory(checkpoint.spec(), recipe);
+    const auto opened = io::QuantizedCheckpoint::open(write(recipe, {13, 1}, "pq_mixed", &memory));
+    EXPECT_TRUE(logits(*load_quantized(opened, floats)) == logits(*memory.transformer(floats)));
+    EXPECT_EQ(opened.block(0).linears[LinearId::down].codes.size(),
+              2 * opened.block(0).linears[LinearId::gate].codes.size());
+    EXPECT_FALSE(opened.block(0).linears[LinearId::q].weight.empty());
+    EXPECT_TRUE(opened.block(2).linears[LinearId::down].codes.empty());
+    EXPECT_TRUE(opened.block(1).sites[Site::k_cache].scale.empty());
+    EXPECT_FALSE(opened.block(3).linears[LinearId::up].zero_points.empty());
+  }
+}
+
+TEST_F(Pipeline, MixedBlocksAreTunedInTheirFormats) {
+  Recipe recipe = quick("w4a4kv4-static");
+  for (const char* setting : mixed) apply_setting(recipe, setting);
+  for (const char* setting : {"finetune.epochs=1", "finetune.e2e_epochs=1", "finetune.samples=4", "finetune.length=32",
+                              "finetune.validation=2", "finetune.batch=2"}) {
+    apply_setting(recipe, setting);
+  }
+  const auto tuned = io::QuantizedCheckpoint::open(write(recipe, {13, 1}, "pq_mixed_tuned"));
+  recipe.finetune.epochs = recipe.finetune.e2e_epochs = 0;
+  const auto plain = io::QuantizedCheckpoint::open(write(recipe, {13, 1}, "pq_mixed_plain"));
+  EXPECT_NE(tuned.block(0).linears[LinearId::down].scales, plain.block(0).linears[LinearId::down].scales);
+  EXPECT_NE(tuned.block(2).linears[LinearId::down].weight, plain.block(2).linears[LinearId::down].weight);
+  EXPECT_TRUE(logits(*load_quantized(tuned, floats)) != logits(*load_quantized(plain, floats)));
+}
+
+// More bits for what is rounded worst bring the model nearer to the one without quantizers.
+TEST_F(Pipeline, MoreBitsForSomeBlocksAreNearerToTheModel) {
+  const auto reference = nn::Transformer::load(checkpoint, floats);
+  const std::vector<float> wanted = logits(*reference);
+  const auto distance = [&](const std::vector<const char*>& settings) {
+    Recipe recipe = quick("w4a4kv4-static");
+    for (const char* setting : settings) apply_setting(recipe, setting);
+    InMemoryModel memory(checkpoint.spec(), recipe);
+    quantize_model(checkpoint, recipe, {8142, 13, 1}, data(recipe), floats, memory);
+    const std::vector<float> found = logits(*memory.transformer(floats));
+    double sum = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) sum += (found[i] - wanted[i]) * (found[i] - wanted[i]);
+    return sum;
+  };
+  const double uniform = distance({});
+  EXPECT_LT(distance({"blocks.0-1.weight.bits=8", "blocks.0-1.activation.bits=8"}), 0.9 * uniform);
+  EXPECT_LT(distance({"linear.down_proj.weight.bits=8", "linear.down_proj.activation.bits=8"}), 0.95 * uniform);
+}
+
 TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
   const auto bytes = [&](std::uint64_t seed, const std::string& name) {
     Recipe recipe = quick("w4a4kv4-static");
@@ -100,7 +161,7 @@ TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
 TEST_F(Pipeline, TakesTheMeanOfTheCalibrationOutOfEveryKey) {
   Recipe recipe = quick("w4a8kv4-static");
   recipe.search.samples = 1;
-  ASSERT_TRUE(centers_keys(recipe));
+  ASSERT_TRUE(block_formats(recipe, 0).center_keys);
   const auto quantized = [&](bool center) {
     recipe.kv_center_keys = center;
     const std::string out = write(recipe, {13, 1}, center ? "pq_centered" : "pq_not_centered");

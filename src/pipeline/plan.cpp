@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "base/stopwatch.h"
+#include "model/block_formats.h"
 #include "pipeline/calibration.h"
 #include "pipeline/prefix.h"
 #include "quant/block_start.h"
@@ -76,7 +77,7 @@ Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops) {
   if (needs_outliers(resolved.prefix)) step("finding the prefix", forward(detection), forward_overhead);
   const auto tokens = static_cast<double>(search.samples * search.length);
   if (searches_in_one_walk(resolved)) {
-    const double rounding = resolved.weight.enabled() ? blocks * rounding_flops(spec, tokens) : 0;
+    const double rounding = quantizes_weights(resolved) ? blocks * rounding_flops(spec, tokens) : 0;
     step("search and GPTQ", forward(search) + rounding, search_overhead);
   } else if (needs_search(resolved)) {
     step("ranges", forward(detection), forward_overhead);
@@ -102,7 +103,7 @@ Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops) {
 
 std::string recipe_in_words(const Recipe& recipe) {
   std::vector<std::string> words{precision_name(recipe)};
-  if (recipe.activation.enabled())
+  if (quantizes_activations(recipe))
     words.emplace_back(recipe.activation.is_static() ? "static scales" : "dynamic scales");
   words.emplace_back(recipe.rotate.any() ? "rotated" : "not rotated");
   if (recipe.prefix.tokens == "none") {
@@ -112,7 +113,7 @@ std::string recipe_in_words(const Recipe& recipe) {
                                                    : fmt::format("prefix {}", recipe.prefix.tokens));
   }
   if (needs_search(recipe))
-    words.emplace_back(recipe.search.gptq && recipe.weight.enabled() ? "search and GPTQ" : "search");
+    words.emplace_back(recipe.search.gptq && quantizes_weights(recipe) ? "search and GPTQ" : "search");
   if (recipe.finetune.epochs > 0) words.push_back(fmt::format("{} epochs of fine-tuning", recipe.finetune.epochs));
   if (recipe.finetune.e2e_epochs > 0) words.push_back(fmt::format("{} epochs end to end", recipe.finetune.e2e_epochs));
   return fmt::format("{}", fmt::join(words, ", "));

@@ -52,6 +52,7 @@ const CalibrationData& Preparation::calibration(const Recipe& recipe) {
 }
 
 Recipe Preparation::settled(Recipe recipe) {
+  validate_recipe(recipe, checkpoint_.spec());
   recipe.rotate.r1 = residual_rotation(checkpoint_.spec(), recipe.rotate.r1);
   if (!recipe.kv_symmetry_by_calibration) return recipe;
   const KvSymmetry found = measure_kv_symmetry(checkpoint_, calibration(recipe).detection, recipe, options_);

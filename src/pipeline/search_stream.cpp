@@ -8,12 +8,20 @@
 #include "base/communicator.h"
 #include "base/log.h"
 #include "base/phase_timer.h"
+#include "model/block_formats.h"
 #include "nn/batches.h"
 #include "pipeline/streams.h"
 #include "quant/start_search.h"
 #include "tuning/exchange.h"
 
 namespace pq::quant {
+namespace {
+
+bool all_quantized(const PerLinear<QuantizerFormat>& weights) {
+  return std::all_of(weights.begin(), weights.end(), [](const QuantizerFormat& format) { return format.enabled(); });
+}
+
+}  // namespace
 
 SearchStream::SearchStream(const TransformedModel& model, const Recipe& recipe, const CalibrationData& data,
                            const StreamDirectories& directories)
@@ -25,9 +33,9 @@ SearchStream::SearchStream(const TransformedModel& model, const Recipe& recipe, 
   log_stream("search", stream_);
 }
 
-at::Tensor SearchStream::key_mean(const nn::Block& block, const nn::BlockContext& context,
+at::Tensor SearchStream::key_mean(std::int64_t index, const nn::Block& block, const nn::BlockContext& context,
                                   std::int64_t first_position) const {
-  if (!centers_keys(recipe_)) return {};
+  if (!block_formats(recipe_, index).center_keys) return {};
   const at::Tensor& weight = block[LinearId::k].weight;
   at::Tensor mean = at::zeros({spec_.kv_head_count, spec_.head_dim}, weight.options());
   Communicator& processes = Communicator::world();
@@ -48,12 +56,12 @@ BlockStart SearchStream::find_start(std::int64_t index, nn::Block block, const n
   BlockStart start;
   if (processes.is_root()) {
     if (!searches_in_one_walk(recipe_)) {
-      start = quant::find_start(std::move(block), context, stream_, statistics, recipe_);
+      start = quant::find_start(std::move(block), context, stream_, statistics, recipe_, index);
     } else {
       // Rounding to binary16 and fine-tuning are still to come to blocks that have them.
-      advanced_ = recipe_.weight.enabled() && !recipe_.finetune.enabled();
-      StartSearch found = search_start(std::move(block), context, stream_, search_sequences_, recipe_,
-                                       fmt::format("block {}", index), advanced_);
+      advanced_ = all_quantized(block_formats(recipe_, index).weight) && !recipe_.finetune.enabled();
+      StartSearch found =
+          search_start(std::move(block), context, stream_, search_sequences_, recipe_, index, advanced_);
       for (const std::string& warning : found.warnings) log_warning("block {}: {}", index, warning);
       remaining_.add(found.left);
       start = std::move(found.start);
@@ -61,7 +69,7 @@ BlockStart SearchStream::find_start(std::int64_t index, nn::Block block, const n
   } else {
     start.block = std::move(block);
   }
-  broadcast(processes, start, spec_, recipe_);
+  broadcast(processes, start, spec_, recipe_, index);
   return start;
 }
 

@@ -23,8 +23,9 @@ class SearchStream {
                const StreamDirectories& directories);
 
   /// The mean of K, [kv_heads, head_dim], of block `index` in full precision behind `first_position` positions, the
-  /// same on every process; undefined where the recipe leaves it in (model/recipe.h, centers_keys).
-  at::Tensor key_mean(const nn::Block& block, const nn::BlockContext& context, std::int64_t first_position) const;
+  /// same on every process; undefined where the recipe leaves it in (BlockFormats::center_keys).
+  at::Tensor key_mean(std::int64_t index, const nn::Block& block, const nn::BlockContext& context,
+                      std::int64_t first_position) const;
   /// Start values of block `index`, the same on every process. Takes the full-precision block over.
   BlockStart find_start(std::int64_t index, nn::Block block, const nn::BlockContext& context,
                         const SiteStatistics& statistics);

@@ -6,14 +6,14 @@
 
 #include "base/communicator.h"
 #include "base/phase_timer.h"
+#include "model/block_formats.h"
 #include "pipeline/streams.h"
 #include "quant/token_maxima.h"
 
 namespace pq::quant {
 bool needs_statistics(const Recipe& recipe) {
   if (searches_in_one_walk(recipe)) return false;
-  return (recipe.activation.enabled() && recipe.activation.is_static()) ||
-         (recipe.kv.enabled() && recipe.kv.is_static());
+  return has_static_scales(recipe);
 }
 
 StatisticsStream::StatisticsStream(const TransformedModel& model, const Recipe& recipe, const CalibrationSet& sequences,

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "model/format_override.h"
 #include "program/command_line.h"
 
 namespace pq {
@@ -55,6 +56,17 @@ std::string recipe_table(const std::string& default_name) {
     text += fmt::format("\n  {:<24} {}\n  {:<24}   {} (default {})", field.key, field.help, "", field.values,
                         plain(field.get(defaults)));
   }
+  std::vector<std::string_view> linears;
+  for (const LinearId linear : all_linears) linears.push_back(linear_name(linear));
+  text += fmt::format(
+      "\n\nFormats of some blocks or linear layers: --set [blocks.FIRST-LAST.][linear.NAME.]KEY=VALUE, for the KEYs "
+      "weight.*,"
+      "\nactivation.* and kv.* (K and V of blocks only). Blocks count from 0, one number is one block; NAME is one "
+      "of\n{}."
+      "\nThey stand on top of the fields above; where two speak of the same, the later one wins.\n"
+      "  --set linear.down_proj.weight.bits=8 --set blocks.0-1.activation.bits=8 --set "
+      "blocks.3.linear.o_proj.weight.bits=16",
+      fmt::join(linears, ", "));
   return text;
 }
 
@@ -71,7 +83,9 @@ void add_recipe_options(CLI::App& app, RecipeOptions& options) {
                  fmt::format("How long it may take: {}; --set goes on from there", fmt::join(rows, ", ")))
       ->option_text(fmt::format("NAME (default {})", options.budget))
       ->group(group);
-  app.add_option("--set", options.settings, "Set one field of the recipe; may be repeated, the last one wins")
+  app.add_option(
+         "--set", options.settings,
+         "Set one field of the recipe, or a format of some blocks or linear layers; may be repeated, the last one wins")
       ->option_text("KEY=VALUE")
       ->allow_extra_args(false)
       ->group(group);

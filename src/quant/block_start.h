@@ -32,12 +32,12 @@ bool searches_in_one_walk(const Recipe& recipe);
 /// The exhaustive grid search of one block (ALGORITHM.md section 6) and, where asked, GPTQ: the reference of
 /// quant/start_search, and what serves where nothing is searched. `stream` [sequences, tokens, hidden]
 /// has come through the quantized blocks before; it may be undefined when nothing is searched. `statistics` are read
-/// for static formats. Takes the block over: its weights are replaced.
+/// for static formats. Takes the block over: its weights are replaced. `index`: which block's formats it gets.
 BlockStart find_start(nn::Block block, const nn::BlockContext& context, const at::Tensor& stream,
-                      const SiteStatistics& statistics, const Recipe& recipe);
+                      const SiteStatistics& statistics, const Recipe& recipe, std::int64_t index);
 
-/// The block as a checkpoint holds it. `index` names it in errors: UnsupportedError for a 16-bit weight beyond the
-/// range of binary16.
+/// The block as a checkpoint holds it. `index` says its formats, and names it in errors: UnsupportedError for a 16-bit
+/// weight beyond the range of binary16.
 QuantizedBlock round_block(const BlockStart& start, const Recipe& recipe, std::int64_t index);
 
 }  // namespace pq::quant

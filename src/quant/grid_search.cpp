@@ -38,8 +38,8 @@ std::int64_t together(const at::Tensor& x) { return nn::sequences_together(x.siz
 }  // namespace
 
 GridSearch::GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x,
-                       const Recipe& recipe)
-    : block_(block), context_(context), recipe_(recipe), x_(x) {
+                       const Recipe& recipe, const BlockFormats& formats)
+    : block_(block), context_(context), recipe_(recipe), formats_(formats), x_(x) {
   std::vector<at::Tensor> h, q, k, v, attended, middle, g, product, output, outliers;
   const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
   const nn::Tap watch = [&](Site site, const at::Tensor& value) {
@@ -101,7 +101,7 @@ at::Tensor GridSearch::gram(Site input) const {
 
 at::Tensor GridSearch::weight_clip(LinearId linear, const at::Tensor& gram) const {
   const at::Tensor& weight = block_[linear].weight;
-  const QuantizerFormat& format = recipe_.weight;
+  const QuantizerFormat& format = formats_.weight[linear];
   const std::int64_t groups = format.groups(weight.size(1));
   if (!recipe_.search.weight) return fixed_clip(weight, format);
 
@@ -242,7 +242,7 @@ at::Tensor GridSearch::factors_as_tensor(const std::vector<double>& factors, std
 }
 
 SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) const {
-  const QuantizerFormat& format = recipe_.format_of(site);
+  const QuantizerFormat& format = formats_.site[site];
   at::Tensor factor = at::full_like(start.max, format.clip);
   if (is_kv(site)) {
     if (recipe_.search.kv) {
@@ -255,7 +255,7 @@ SiteQuantizer GridSearch::static_site(Site site, const MinMaxTensors& start) con
 }
 
 SiteQuantizer GridSearch::dynamic_site(Site site) const {
-  const QuantizerFormat& format = recipe_.format_of(site);
+  const QuantizerFormat& format = formats_.site[site];
   if (!(is_kv(site) ? recipe_.search.kv : recipe_.search.activation)) return fixed_site_quantizer({}, format);
   SiteQuantizer result;
   const std::vector<double> factors = grids::dynamic_clip();
@@ -274,7 +274,7 @@ SiteQuantizer GridSearch::dynamic_site(Site site) const {
 }
 
 SiteQuantizer GridSearch::site(Site site, const MinMaxTensors& start) const {
-  const QuantizerFormat& format = recipe_.format_of(site);
+  const QuantizerFormat& format = formats_.site[site];
   if (!format.enabled()) return {};
   return format.is_static() ? static_site(site, start) : dynamic_site(site);
 }

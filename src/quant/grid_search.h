@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "model/block_formats.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
 #include "nn/block.h"
@@ -27,9 +28,10 @@ std::vector<double> kv_clip();                 ///< .3 to 1
 /// others.
 class GridSearch {
  public:
-  /// Runs the full-precision block on x [sequences, tokens, hidden] once and keeps what the searches read. All
-  /// arguments but `recipe` are borrowed.
-  GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe);
+  /// Runs the full-precision block on x [sequences, tokens, hidden] once and keeps what the searches read. Block,
+  /// context and x are borrowed.
+  GridSearch(const nn::Block& block, const nn::BlockContext& context, const at::Tensor& x, const Recipe& recipe,
+             const BlockFormats& formats);
 
   /// X^T X of what the linears read that read `input`, [in, in].
   at::Tensor gram(Site input) const;
@@ -63,6 +65,7 @@ class GridSearch {
   const nn::Block& block_;
   nn::BlockContext context_;
   Recipe recipe_;
+  BlockFormats formats_;
   at::Tensor x_;  // [sequences, tokens, hidden]
   at::Tensor h_;  // qkv_input
   nn::Qkv qkv_;

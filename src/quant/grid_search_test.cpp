@@ -74,7 +74,7 @@ class GridSearchTest : public testing::Test {
 };
 
 TEST_F(GridSearchTest, StagedErrorEqualsTheWholeBlocks) {
-  const GridSearch search(block, context, x, recipe);
+  const GridSearch search(block, context, x, recipe, block_formats(recipe, 0));
   const at::Tensor plain = nn::forward(block, context, x);
   for (const Site site : quantized_sites) {
     const QuantizerFormat format{3, true, ScaleMode::dynamic_scale,
@@ -93,7 +93,7 @@ TEST_F(GridSearchTest, WeightClipMinimizesTheOutputErrorOfEachChannelAndGroup) {
   for (const std::int64_t group : {0, 16}) {
     recipe.weight.granularity = group == 0 ? Granularity::channel : Granularity::group;
     recipe.weight.group = group;
-    const GridSearch search(block, context, x, recipe);
+    const GridSearch search(block, context, x, recipe, block_formats(recipe, 0));
     const at::Tensor input = input_of(Site::down_input).flatten(0, 1).to(at::kDouble);
     const at::Tensor& weight = block[LinearId::down].weight;
     const at::Tensor clip = search.weight_clip(LinearId::down, search.gram(Site::down_input));
@@ -118,7 +118,7 @@ TEST_F(GridSearchTest, WeightClipMinimizesTheOutputErrorOfEachChannelAndGroup) {
 }
 
 TEST_F(GridSearchTest, StaticActivationScaleIsTheBestOfTheGrid) {
-  const GridSearch search(block, context, x, recipe);
+  const GridSearch search(block, context, x, recipe, block_formats(recipe, 0));
   for (const Site site : {Site::qkv_input, Site::o_input, Site::gate_up_input, Site::down_input}) {
     const MinMaxTensors range = range_of(site);
     const SiteQuantizer found = search.site(site, range);
@@ -133,7 +133,7 @@ TEST_F(GridSearchTest, StaticActivationScaleIsTheBestOfTheGrid) {
 }
 
 TEST_F(GridSearchTest, StaticCachesGetOneScaleAHead) {
-  const GridSearch search(block, context, x, recipe);
+  const GridSearch search(block, context, x, recipe, block_formats(recipe, 0));
   for (const Site site : {Site::k_cache, Site::v_cache}) {
     const MinMaxTensors range = range_of(site);
     const SiteQuantizer found = search.site(site, range);
@@ -160,7 +160,7 @@ TEST_F(GridSearchTest, DynamicClipFactorsAreSearchedInOneOrTwoDimensions) {
   for (const bool symmetric : {true, false}) {
     recipe = named_recipe("w4a4kv4-dynamic");
     recipe.activation.symmetric = symmetric;
-    const GridSearch search(block, context, x, recipe);
+    const GridSearch search(block, context, x, recipe, block_formats(recipe, 0));
     const SiteQuantizer found = search.site(Site::down_input, {});
     const double best = search.output_error(Site::down_input,
                                             SiteFakeQuantizer(Site::down_input, recipe.activation, found, at::kFloat));
@@ -199,7 +199,8 @@ TEST_F(GridSearchTest, KeyScalesMinimizeTheErrorOfTheAttentionProbabilities) {
           .sum(at::IntArrayRef({0, 2}), false, at::kDouble);
     };
     const MinMaxTensors range = range_of(Site::k_cache);
-    const SiteQuantizer site = GridSearch(block, context, x, recipe).site(Site::k_cache, range);
+    const SiteQuantizer site =
+        GridSearch(block, context, x, recipe, block_formats(recipe, 0)).site(Site::k_cache, range);
     const ScaleTensors found{from_floats(site.scale, {2}, at::kFloat), {}};
     bool worse_somewhere = false;
     for (const double factor : grids::kv_clip()) {
@@ -216,7 +217,7 @@ TEST_F(GridSearchTest, KeyScalesMinimizeTheErrorOfTheAttentionProbabilities) {
 
 TEST_F(GridSearchTest, SwitchedOffItLeavesTheMinMaxStart) {
   recipe.search.weight = recipe.search.activation = recipe.search.kv = false;
-  const GridSearch search(block, context, x, recipe);
+  const GridSearch search(block, context, x, recipe, block_formats(recipe, 0));
   EXPECT_TRUE(search.weight_clip(LinearId::q, {}).eq(1).all().item<bool>());
   const MinMaxTensors range = range_of(Site::o_input);
   const at::Tensor one = at::ones({1});

@@ -1,6 +1,7 @@
 #include "quant/quantized_model.h"
 
 #include "io/model_source.h"
+#include "model/block_formats.h"
 
 namespace pq::quant {
 namespace {
@@ -21,9 +22,9 @@ std::unique_ptr<nn::Transformer> assemble(const io::ModelSource& source, const a
   auto taps = std::make_shared<std::vector<nn::Tap>>();
   for (std::int64_t i = 0; i < source.spec.block_count; ++i) {
     const QuantizedBlock block = io::whole_block(source.block(i));
-    parts.blocks.push_back(restore_block(block, source.spec, source.recipe, options));
+    parts.blocks.push_back(restore_block(block, source.spec, source.recipe, i, options));
     parts.transforms.push_back(block.transforms);
-    taps->push_back(restore_tap(block, source.recipe, options));
+    taps->push_back(restore_tap(block, source.recipe, i, options));
   }
   parts.taps = [taps](std::int64_t block) { return (*taps)[static_cast<std::size_t>(block)]; };
   for (const auto& kv : source.prefix.blocks)
@@ -44,20 +45,23 @@ nn::Block restore_unquantized(const QuantizedBlock& block, const ModelSpec& spec
   return restored;
 }
 
-nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe, std::int64_t index,
                         const at::TensorOptions& options) {
+  const BlockFormats formats = block_formats(recipe, index);
   nn::Block restored = restore_unquantized(block, spec, options);
   for (const LinearId id : all_linears) {
-    restored[id] = unpack_linear(block.linears[id], linear_shape(spec, id), recipe.weight, options);
+    restored[id] = unpack_linear(block.linears[id], linear_shape(spec, id), formats.weight[id], options);
   }
   return restored;
 }
 
-nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, const at::TensorOptions& options) {
-  if (!recipe.activation.enabled() && !recipe.kv.enabled()) return {};
+nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, std::int64_t index,
+                    const at::TensorOptions& options) {
+  const BlockFormats formats = block_formats(recipe, index);
+  if (!formats.quantizes_sites()) return {};
   PerSite<SiteFakeQuantizer> sites;
   for (const Site site : quantized_sites) {
-    sites[site] = SiteFakeQuantizer(site, recipe.format_of(site), block.sites[site], options);
+    sites[site] = SiteFakeQuantizer(site, formats.site[site], block.sites[site], options);
   }
   return quantizing_tap(sites);
 }

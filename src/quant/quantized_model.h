@@ -17,11 +17,12 @@ namespace pq::quant {
 
 /// What of a block is never quantized: norms and K's mean. Its linear layers are empty.
 nn::Block restore_unquantized(const QuantizedBlock& block, const ModelSpec& spec, const at::TensorOptions& options);
-/// The block that a forward pass uses: weights dequantized to options' dtype and device.
-nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+/// Block `index` as a forward pass uses it: weights dequantized to options' dtype and device.
+nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe, std::int64_t index,
                         const at::TensorOptions& options);
 /// Its activation and KV quantizers as a tap.
-nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, const at::TensorOptions& options);
+nn::Tap restore_tap(const QuantizedBlock& block, const Recipe& recipe, std::int64_t index,
+                    const at::TensorOptions& options);
 
 /// K and V of a checkpoint's prefix for one block, and the way back (rounded to binary16).
 nn::KeyValue restore_prefix(const Prefix::BlockKv& kv, const ModelSpec& spec, std::int64_t tokens,

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
 #include "base/phase_timer.h"
 #include "base/random.h"
+#include "model/block_formats.h"
 #include "nn/batches.h"
 #include "quant/gptq.h"
 #include "quant/site_search.h"
@@ -35,8 +37,13 @@ void add_gram(at::Tensor& gram, const at::Tensor& rows) {
 class Walk {
  public:
   Walk(nn::Block block, const nn::BlockContext& context, at::Tensor& stream, std::int64_t search_sequences,
-       const Recipe& recipe, const std::string& name)
-      : context_(context), recipe_(recipe), name_(name), stream_(stream), rounded_(block) {
+       const Recipe& recipe, std::int64_t index)
+      : context_(context),
+        recipe_(recipe),
+        formats_(block_formats(recipe, index)),
+        name_(fmt::format("block {}", index)),
+        stream_(stream),
+        rounded_(block) {
     result_.start.block = std::move(block);
     const std::int64_t step = nn::sequences_together(stream.size(1));
     for (std::int64_t begin = 0; begin < stream.size(0);) {
@@ -86,11 +93,12 @@ class Walk {
 
   /// The stream may lie on another device than the block.
   at::Tensor on_device(const at::Tensor& x) const { return x.to(rounded_[LinearId::q].weight.device()); }
+  bool quantized(LinearId id) const { return formats_.weight[id].enabled(); }
   std::int64_t first_position() const { return context_.prefix == nullptr ? 0 : context_.prefix->length(); }
   bool behind_prefix() const { return first_position() > 0; }
 
   SiteFakeQuantizer quantizer(Site site) const {
-    return {site, recipe_.format_of(site), result_.start.sites[site], rounded_[LinearId::q].weight.options()};
+    return {site, formats_.site[site], result_.start.sites[site], rounded_[LinearId::q].weight.options()};
   }
 
   /// What the linear layers at `site` read, rounded where that stage is done.
@@ -186,7 +194,7 @@ class Walk {
 
   SiteChoice choose(Site site) {
     const PhaseTimer timer(fmt::format("{}: search of {}", name_, site_name(site)));
-    const QuantizerFormat& format = recipe_.format_of(site);
+    const QuantizerFormat& format = formats_.site[site];
     MinMaxTensors range;
     for (Batch& batch : batches_) {
       if (batch.searched) range = merge(range, static_slices(site, kept_rows(batch, site, input(batch, site))));
@@ -201,14 +209,16 @@ class Walk {
   /// A quantizer that is not searched.
   SiteChoice plain(Site site, const MinMaxTensors& range) const {
     SiteChoice choice;
-    choice.quantizer = fixed_site_quantizer(range, recipe_.format_of(site));
+    choice.quantizer = fixed_site_quantizer(range, formats_.site[site]);
     return choice;
   }
 
   void quantize_inputs(Site site) {
     const PhaseTimer timer(fmt::format("{}: {}", name_, site_name(site)));
-    if (recipe_.format_of(site).enabled()) take(site, choose(site));
-    const bool by_error = recipe_.weight.enabled() && (recipe_.search.weight || recipe_.search.gptq);
+    if (formats_.site[site].enabled()) take(site, choose(site));
+    const std::span<const LinearId> readers = readers_of(site);
+    const bool rounds = std::any_of(readers.begin(), readers.end(), [&](LinearId id) { return quantized(id); });
+    const bool by_error = rounds && (recipe_.search.weight || recipe_.search.gptq);
     const SiteFakeQuantizer rounding = quantizer(site);
     at::Tensor gram;
     for (Batch& batch : batches_) {
@@ -224,14 +234,13 @@ class Walk {
       if (batch.inputs[site].defined()) batch.inputs[site] = rounded;
     }
     done_[site] = true;
-    if (!recipe_.weight.enabled()) return;
+    if (!rounds) return;
     if (gram.defined()) gram = gram.triu() + gram.triu(1).t();
     round_weights(site, gram);
   }
 
   void round_weights(Site site, const at::Tensor& gram) {
     const PhaseTimer timer(fmt::format("{}: weights behind {}", name_, site_name(site)));
-    const QuantizerFormat& format = recipe_.weight;
     if (gram.defined()) {
       const auto dead = (gram.diagonal() == 0).sum().item<std::int64_t>();
       if (dead > 0) {
@@ -242,6 +251,8 @@ class Walk {
     at::Tensor factor;
     if (recipe_.search.gptq) factor = compensation_factor(gram, fmt::format("{}: {}", name_, site_name(site)));
     for (const LinearId id : readers_of(site)) {
+      if (!quantized(id)) continue;
+      const QuantizerFormat& format = formats_.weight[id];
       at::Tensor& weight = result_.start.block[id].weight;
       const at::Tensor clip = recipe_.search.weight
                                   ? search_weight_clip(weight, gram.diagonal(), format, recipe_.search)
@@ -253,7 +264,8 @@ class Walk {
   }
 
   void search_caches() {
-    if (!recipe_.kv.enabled()) return;
+    const QuantizerFormat& format = formats_.site[Site::k_cache];
+    if (!format.enabled()) return;
     const PhaseTimer timer(fmt::format("{}: K and V", name_));
     // Ranges of all search sequences; the first batch of them is what the searches see.
     nn::Qkv first;
@@ -269,8 +281,9 @@ class Walk {
     checked(Site::k_cache, key_range);
     checked(Site::v_cache, value_range);
     const bool search = recipe_.search.kv;
-    take(Site::k_cache, search ? search_keys(recipe_.kv, first, context_, key_range) : plain(Site::k_cache, key_range));
-    take(Site::v_cache, search ? search_values(recipe_.kv, first.v, value_range) : plain(Site::v_cache, value_range));
+    take(Site::k_cache, search ? search_keys(format, first, context_, key_range) : plain(Site::k_cache, key_range));
+    take(Site::v_cache, search ? search_values(formats_.site[Site::v_cache], first.v, value_range)
+                               : plain(Site::v_cache, value_range));
   }
 
   MinMaxTensors cache_range(Site site, const at::Tensor& x) const {
@@ -280,7 +293,8 @@ class Walk {
 
   const nn::BlockContext& context_;
   const Recipe& recipe_;
-  const std::string& name_;
+  BlockFormats formats_;
+  std::string name_;
   at::Tensor& stream_;
   nn::Block rounded_;  ///< the block with the weights rounded whose stage is done
   std::vector<Batch> batches_;
@@ -293,8 +307,8 @@ class Walk {
 }  // namespace
 
 StartSearch search_start(nn::Block block, const nn::BlockContext& context, at::Tensor& stream,
-                         std::int64_t search_sequences, const Recipe& recipe, const std::string& name, bool advance) {
-  return Walk(std::move(block), context, stream, search_sequences, recipe, name).run(advance);
+                         std::int64_t search_sequences, const Recipe& recipe, std::int64_t index, bool advance) {
+  return Walk(std::move(block), context, stream, search_sequences, recipe, index).run(advance);
 }
 
 }  // namespace pq::quant

@@ -30,8 +30,9 @@ struct StartSearch {
 /// `stream` [sequences, tokens, hidden] has come through the quantized blocks before. Its first `search_sequences` set
 /// ranges and searches, all of them count in X^T X. Behind a prefix, the few tokens that are upper outliers all the
 /// same set no range and count in no criterion. Takes the block over. With `advance` the stream is taken through the
-/// block as a checkpoint holds it, in place. `name` stands in errors: InputError where an input is not finite.
+/// block as a checkpoint holds it, in place. `index` says its formats, and names it in errors: InputError where an
+/// input is not finite.
 StartSearch search_start(nn::Block block, const nn::BlockContext& context, at::Tensor& stream,
-                         std::int64_t search_sequences, const Recipe& recipe, const std::string& name, bool advance);
+                         std::int64_t search_sequences, const Recipe& recipe, std::int64_t index, bool advance);
 
 }  // namespace pq::quant

@@ -27,7 +27,7 @@ class StartSearchTest : public testing::Test {
     x = at::randn({6, 48, spec.hidden_size});
   }
   StartSearch run(const Recipe& recipe, at::Tensor& stream, std::int64_t search_sequences = 6, bool advance = true) {
-    return search_start(block, context, stream, search_sequences, recipe, "block 0", advance);
+    return search_start(block, context, stream, search_sequences, recipe, 0, advance);
   }
   double distance(const BlockStart& start, const Recipe& recipe) const {
     const QuantizedBlock rounded = round_block(start, recipe, 0);
@@ -71,10 +71,10 @@ TEST_F(StartSearchTest, IsAsGoodAsTheExhaustiveSearch) {
       return value;
     });
     recipe.search.exhaustive = true;
-    const double reference = distance(find_start(block, context, x, statistics, recipe), recipe);
+    const double reference = distance(find_start(block, context, x, statistics, recipe, 0), recipe);
     EXPECT_LT(found, 1.05 * reference) << name;
     recipe.search = {.weight = false, .activation = false, .kv = false, .gptq = false};
-    EXPECT_GT(distance(find_start(block, context, x, statistics, recipe), recipe), 1.2 * reference) << name;
+    EXPECT_GT(distance(find_start(block, context, x, statistics, recipe, 0), recipe), 1.2 * reference) << name;
   }
 }
 

@@ -106,7 +106,7 @@ TokenParams BlockAttention::token_params(std::int64_t row) const {
     float low = 0;
     float high = 0;
     parts_.table.min_max(rows.row(row), parts_.spec.kv_size(), &low, &high);
-    return dynamic_params(parts_.kv.format, quantizer.parameters.clip, low, high);
+    return dynamic_params(of_.kv.format, quantizer.parameters.clip, low, high);
   };
   return {params_of(rows_.key, of_.key), params_of(rows_.value, of_.value)};
 }
@@ -130,7 +130,7 @@ void BlockAttention::attend(const Task& task, std::byte* scratch) const {
   const Sequence& sequence = *batch_.run(task.run).sequence;
   const std::int64_t row = batch_.first_row(task.run) + task.first;
   const std::int64_t offset = task.head * group() * spec.head_dim;
-  const kernels::Attention attention{.layout = sequence.cache.layout(),
+  const kernels::Attention attention{.layout = sequence.cache.layout(block_),
                                      .head = parts_.head(sequence.cache, block_, task.head),
                                      .prefix = parts_.prefix(),
                                      .query = rows_.query.row(row) + offset,
@@ -164,7 +164,7 @@ void attend(const ModelParts& parts, std::int64_t block, const Batch& batch, con
             Scratch& scratch) {
   const BlockAttention attention(parts, block, batch, rows);
   const std::int64_t kv_heads = parts.spec.kv_head_count;
-  const bool per_token = parts.kv.per_token();
+  const bool per_token = parts.blocks[index(block)].kv.per_token();
   const bool one_each = batch.rows() == batch.runs();
   bool rotated = per_token || !one_each || parts.spec.qk_norm == QkNorm::all_heads;
   std::vector<TokenParams> tokens(per_token ? index(batch.rows()) : 0);

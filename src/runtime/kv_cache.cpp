@@ -102,37 +102,42 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
   return quantizer;
 }
 
-KvCache::KvCache(const KvPlan& plan, std::int64_t block_count, std::int64_t capacity)
-    : plan_(plan), block_count_(block_count), capacity_(capacity) {
-  const kernels::KvLayout& layout = plan.layout;
-  const std::size_t dim = index(layout.padded_dim);
-  std::size_t key = dim * 32;
-  std::size_t value = dim * 32;
-  if (layout.format == KvFormat::int4) key = value = dim * 16;
-  if (layout.format == KvFormat::f16 || layout.format == KvFormat::f32) {
-    const std::size_t element = layout.format == KvFormat::f16 ? 2 : 4;
-    key = index(layout.head_dim) * 32 * element;
-    value = dim * 32 * element;
+KvCache::KvCache(std::vector<KvPlan> plans, std::int64_t capacity) : capacity_(capacity) {
+  const std::size_t token_blocks = index(blocks_of(capacity));
+  std::size_t total = 0;
+  for (KvPlan& plan : plans) {
+    const kernels::KvLayout& layout = plan.layout;
+    const std::size_t dim = index(layout.padded_dim);
+    std::size_t key = dim * 32;
+    std::size_t value = dim * 32;
+    if (layout.format == KvFormat::int4) key = value = dim * 16;
+    if (layout.format == KvFormat::f16 || layout.format == KvFormat::f32) {
+      const std::size_t element = layout.format == KvFormat::f16 ? 2 : 4;
+      key = index(layout.head_dim) * 32 * element;
+      value = dim * 32 * element;
+    }
+    const std::size_t scales = plan.packed && layout.dynamic_scales ? index(layout.groups) * 32 * 4 : 0;
+    Block block{std::move(plan), total, {}, 0};
+    block.regions = {Region{0, key},    Region{0, value},  Region{0, scales},
+                     Region{0, scales}, Region{0, scales}, Region{0, scales}};
+    for (Region& region : block.regions) {
+      region.offset = block.head_bytes;
+      block.head_bytes += (region.bytes_per_32 * token_blocks + 63) / 64 * 64;
+    }
+    total += index(block.plan.kv_heads) * block.head_bytes;
+    blocks_.push_back(std::move(block));
   }
-  const std::size_t scales = plan.packed && layout.dynamic_scales ? index(layout.groups) * 32 * 4 : 0;
-  regions_ = {Region{0, key},    Region{0, value},  Region{0, scales},
-              Region{0, scales}, Region{0, scales}, Region{0, scales}};
-  const std::size_t blocks = index(blocks_of(capacity));
-  for (Region& region : regions_) {
-    region.offset = head_bytes_;
-    head_bytes_ += (region.bytes_per_32 * blocks + 63) / 64 * 64;
-  }
-  const std::size_t heads = index(block_count * plan.kv_heads);
   constexpr std::size_t small = std::size_t{64} << 20;
-  const std::size_t total = heads * head_bytes_;
   memory_ = AlignedBuffer(total + 64, total <= small ? AlignedBuffer::Pages::huge : AlignedBuffer::Pages::sparse);
 }
 
 std::byte* KvCache::at(std::int64_t block, std::int64_t head, Field field) {
-  return memory_.data() + index(block * plan_.kv_heads + head) * head_bytes_ + regions_[field].offset;
+  const Block& of = blocks_[index(block)];
+  return memory_.data() + of.first + index(head) * of.head_bytes + of.regions[field].offset;
 }
 const std::byte* KvCache::at(std::int64_t block, std::int64_t head, Field field) const {
-  return memory_.data() + index(block * plan_.kv_heads + head) * head_bytes_ + regions_[field].offset;
+  const Block& of = blocks_[index(block)];
+  return memory_.data() + of.first + index(head) * of.head_bytes + of.regions[field].offset;
 }
 
 kernels::KvHead KvCache::head(std::int64_t block, std::int64_t head, const KvQuantizer& key,
@@ -140,8 +145,9 @@ kernels::KvHead KvCache::head(std::int64_t block, std::int64_t head, const KvQua
   kernels::KvHead result{};
   result.key = reinterpret_cast<const std::uint8_t*>(at(block, head, key_codes));
   result.value = reinterpret_cast<const std::uint8_t*>(at(block, head, value_codes));
-  if (!plan_.packed) return result;
-  if (plan_.layout.dynamic_scales) {
+  const KvPlan& plan = blocks_[index(block)].plan;
+  if (!plan.packed) return result;
+  if (plan.layout.dynamic_scales) {
     result.key_scale = reinterpret_cast<const float*>(at(block, head, key_scales));
     result.key_zero = reinterpret_cast<const std::int32_t*>(at(block, head, key_zeros));
     result.value_scale = reinterpret_cast<const float*>(at(block, head, value_scales));
@@ -157,16 +163,17 @@ kernels::KvHead KvCache::head(std::int64_t block, std::int64_t head, const KvQua
 
 void KvCache::store(Part part, std::int64_t block, std::int64_t head, std::int64_t position, const float* values,
                     const KvQuantizer& quantizer, const AffineParams& token, const kernels::KernelTable& table) {
-  const kernels::KvLayout& layout = plan_.layout;
-  const QuantizerFormat& format = plan_.format;
-  if (!plan_.packed) {
+  const KvPlan& plan = blocks_[index(block)].plan;
+  const kernels::KvLayout& layout = plan.layout;
+  const QuantizerFormat& format = plan.format;
+  if (!plan.packed) {
     if (!format.enabled()) {
       store_floats(part, block, head, position, values);
       return;
     }
     std::array<float, largest_row> copy;
     std::copy_n(values, layout.head_dim, copy.begin());
-    fake_quantize_head({copy.data(), index(layout.head_dim)}, plan_, quantizer, head, token);
+    fake_quantize_head({copy.data(), index(layout.head_dim)}, plan, quantizer, head, token);
     store_floats(part, block, head, position, copy.data());
     return;
   }
@@ -185,7 +192,7 @@ void KvCache::store(Part part, std::int64_t block, std::int64_t head, std::int64
   if (format.is_static()) {
     spec.scale = quantizer.scale[index(head)];
     spec.zero = format.symmetric ? 0 : quantizer.parameters.zero_point[index(head)];
-  } else if (!plan_.per_token()) {
+  } else if (!plan.per_token()) {
     spec.kind = kernels::ScaleKind::segment;
   }
   alignas(64) std::array<std::int8_t, largest_row> codes;
@@ -199,7 +206,7 @@ void KvCache::store(Part part, std::int64_t block, std::int64_t head, std::int64
     auto* zero = reinterpret_cast<std::int32_t*>(at(block, head, part == Part::key ? key_zeros : value_zeros));
     for (std::int64_t group = 0; group < layout.groups; ++group) {
       scale[position * layout.groups + group] = scales[index(group)];
-      zero[position * layout.groups + group] = zeros[index(group)] + plan_.code_offset;
+      zero[position * layout.groups + group] = zeros[index(group)] + plan.code_offset;
     }
   }
   store_codes(part, block, head, position, codes.data());
@@ -207,10 +214,11 @@ void KvCache::store(Part part, std::int64_t block, std::int64_t head, std::int64
 
 void KvCache::store_codes(Part part, std::int64_t block, std::int64_t head, std::int64_t position,
                           const std::int8_t* codes) {
-  const kernels::KvLayout& layout = plan_.layout;
+  const KvPlan& plan = blocks_[index(block)].plan;
+  const kernels::KvLayout& layout = plan.layout;
   const int bits = code_bits(layout.format);
   const std::int64_t block_bytes = bits * 64;
-  const auto offset = static_cast<std::uint32_t>(plan_.code_offset);
+  const auto offset = static_cast<std::uint32_t>(plan.code_offset);
   const auto quad_at = [&](std::int64_t column) {
     std::uint32_t word = 0;
     std::memcpy(&word, codes + column, sizeof word);
@@ -235,7 +243,7 @@ void KvCache::store_codes(Part part, std::int64_t block, std::int64_t head, std:
                 position / 32 * (layout.padded_dim / 16) * block_bytes + (bits == 8 ? quad : quad / 2) * 64 + token % 4;
   for (std::int64_t dim = 0; dim < layout.padded_dim; ++dim) {
     unsigned char& byte = lines[dim / 16 * block_bytes + dim % 16 * 4];
-    const auto code = static_cast<unsigned>(codes[dim] + plan_.code_offset);
+    const auto code = static_cast<unsigned>(codes[dim] + plan.code_offset);
     if (bits == 8) {
       byte = static_cast<unsigned char>(code);
     } else if (quad % 2 == 0) {
@@ -248,10 +256,11 @@ void KvCache::store_codes(Part part, std::int64_t block, std::int64_t head, std:
 
 void KvCache::load(Part part, std::int64_t block, std::int64_t head, std::int64_t position,
                    const KvQuantizer& quantizer, float* out) const {
-  const kernels::KvLayout& layout = plan_.layout;
+  const KvPlan& plan = blocks_[index(block)].plan;
+  const kernels::KvLayout& layout = plan.layout;
   const bool key = part == Part::key;
   const std::byte* memory = at(block, head, key ? key_codes : value_codes);
-  if (!plan_.packed) {
+  if (!plan.packed) {
     for (std::int64_t i = 0; i < layout.head_dim; ++i) {
       const std::int64_t at =
           key ? position / 16 * layout.head_dim * 16 + i * 16 + position % 16 : position * layout.padded_dim + i;
@@ -286,7 +295,7 @@ void KvCache::load(Part part, std::int64_t block, std::int64_t head, std::int64_
 
 void KvCache::store_floats(Part part, std::int64_t block, std::int64_t head, std::int64_t position,
                            const float* values) {
-  const kernels::KvLayout& layout = plan_.layout;
+  const kernels::KvLayout& layout = this->layout(block);
   const auto store_as = [&](auto* target, auto convert) {
     const std::int64_t stride = part == Part::key ? 16 : 1;
     target += part == Part::key ? position / 16 * layout.head_dim * 16 + position % 16 : position * layout.padded_dim;
@@ -307,33 +316,48 @@ void KvCache::store_floats(Part part, std::int64_t block, std::int64_t head, std
 }
 
 void KvCache::visit_tokens(std::int64_t length, const std::function<void(std::span<std::byte>)>& visit) {
-  for (std::int64_t block = 0; block < block_count_; ++block) {
-    for (std::int64_t head = 0; head < plan_.kv_heads; ++head) {
+  for (std::size_t block = 0; block < blocks_.size(); ++block) {
+    for (std::int64_t head = 0; head < blocks_[block].plan.kv_heads; ++head) {
       for (int field = 0; field < field_count; ++field) {
-        const std::size_t bytes = regions_[index(field)].bytes_per_32 * index(blocks_of(length));
-        if (bytes > 0) visit({at(block, head, static_cast<Field>(field)), bytes});
+        const std::size_t bytes = blocks_[block].regions[index(field)].bytes_per_32 * index(blocks_of(length));
+        if (bytes > 0) visit({at(static_cast<std::int64_t>(block), head, static_cast<Field>(field)), bytes});
       }
     }
   }
 }
 
 void KvCache::widen(std::int64_t tokens) {
-  if (plan_.layout.format != KvFormat::f16) return;
+  std::vector<KvPlan> plans;
+  bool narrow = false;
+  for (const Block& block : blocks_) {
+    plans.push_back(block.plan);
+    if (plans.back().layout.format != KvFormat::f16) continue;
+    plans.back().layout.format = KvFormat::f32;
+    narrow = true;
+  }
+  if (!narrow) return;
   static std::atomic<bool> said{false};
   if (beyond_half_ && !said.exchange(true)) {
     log_warning(
         "keys or values of this model are beyond 65504, the range of binary16: its KV cache keeps them in float32, "
         "which takes twice the memory");
   }
-  KvPlan plan = plan_;
-  plan.layout.format = KvFormat::f32;
-  KvCache wide(plan, block_count_, capacity_);
-  for (std::int64_t block = 0; block < block_count_; ++block) {
-    for (std::int64_t head = 0; head < plan_.kv_heads; ++head) {
-      for (const Field field : {key_codes, value_codes}) {
-        const std::size_t count = regions_[field].bytes_per_32 * index(blocks_of(tokens)) / sizeof(std::uint16_t);
-        const auto* halves = reinterpret_cast<const std::uint16_t*>(at(block, head, field));
-        std::transform(halves, halves + count, reinterpret_cast<float*>(wide.at(block, head, field)), f16_to_float);
+  KvCache wide(std::move(plans), capacity_);
+  wide.wide_ = true;
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    const auto block = static_cast<std::int64_t>(i);
+    const bool widened = layout(block).format == KvFormat::f16;
+    for (std::int64_t head = 0; head < blocks_[i].plan.kv_heads; ++head) {
+      for (int field = 0; field < field_count; ++field) {
+        const std::size_t bytes = blocks_[i].regions[index(field)].bytes_per_32 * index(blocks_of(tokens));
+        const std::byte* from = at(block, head, static_cast<Field>(field));
+        std::byte* to = wide.at(block, head, static_cast<Field>(field));
+        if (widened) {
+          const auto* halves = reinterpret_cast<const std::uint16_t*>(from);
+          std::transform(halves, halves + bytes / sizeof(std::uint16_t), reinterpret_cast<float*>(to), f16_to_float);
+        } else if (bytes > 0) {
+          std::memcpy(to, from, bytes);
+        }
       }
     }
   }
@@ -341,7 +365,7 @@ void KvCache::widen(std::int64_t tokens) {
 }
 
 void KvCache::copy_tokens(const KvCache& from, std::int64_t length) {
-  if (from.layout().format != layout().format) widen(0);
+  if (from.wide() && !wide()) widen(0);
   const std::byte* source = from.memory_.data();
   visit_tokens(length, [&](std::span<std::byte> piece) {
     std::memcpy(piece.data(), source + (piece.data() - memory_.data()), piece.size());
@@ -350,8 +374,12 @@ void KvCache::copy_tokens(const KvCache& from, std::int64_t length) {
 
 std::uint64_t KvCache::bytes_of(std::int64_t length) const {
   std::uint64_t bytes = 0;
-  for (const Region& region : regions_) bytes += region.bytes_per_32 * index(blocks_of(length));
-  return bytes * index(block_count_ * plan_.kv_heads);
+  for (const Block& block : blocks_) {
+    for (const Region& region : block.regions) {
+      bytes += region.bytes_per_32 * index(blocks_of(length)) * index(block.plan.kv_heads);
+    }
+  }
+  return bytes;
 }
 
 bool KvCache::sound(std::int64_t length) const {
@@ -363,27 +391,29 @@ bool KvCache::sound(std::int64_t length) const {
       sound = sound && std::isfinite(x) && (x > 0 || !positive);
     }
   };
-  for (std::int64_t block = 0; block < block_count_; ++block) {
-    for (std::int64_t head = 0; head < plan_.kv_heads; ++head) {
-      if (plan_.packed && plan_.layout.dynamic_scales) {
-        const std::int64_t count = length * plan_.layout.groups;
+  for (std::size_t i = 0; i < blocks_.size(); ++i) {
+    const KvPlan& plan = blocks_[i].plan;
+    const auto block = static_cast<std::int64_t>(i);
+    for (std::int64_t head = 0; head < plan.kv_heads; ++head) {
+      if (plan.packed && plan.layout.dynamic_scales) {
+        const std::int64_t count = length * plan.layout.groups;
         floats(at(block, head, key_scales), count, true);
         floats(at(block, head, value_scales), count, true);
         for (const Field field : {key_zeros, value_zeros}) {
           const auto* zeros = reinterpret_cast<const std::int32_t*>(at(block, head, field));
-          for (std::int64_t i = 0; i < count; ++i)
-            sound = sound && zeros[i] >= -furthest_zero && zeros[i] <= furthest_zero;
+          for (std::int64_t z = 0; z < count; ++z)
+            sound = sound && zeros[z] >= -furthest_zero && zeros[z] <= furthest_zero;
         }
       }
-      if (plan_.packed) continue;
+      if (plan.packed) continue;
       for (const Field field : {key_codes, value_codes}) {
-        const std::size_t bytes = regions_[field].bytes_per_32 * index(blocks_of(length));
-        if (plan_.layout.format == KvFormat::f32) {
+        const std::size_t bytes = blocks_[i].regions[field].bytes_per_32 * index(blocks_of(length));
+        if (plan.layout.format == KvFormat::f32) {
           floats(at(block, head, field), static_cast<std::int64_t>(bytes / 4), false);
           continue;
         }
         const auto* halves = reinterpret_cast<const std::uint16_t*>(at(block, head, field));
-        for (std::size_t i = 0; i < bytes / 2; ++i) sound = sound && (halves[i] & 0x7c00U) != 0x7c00U;
+        for (std::size_t h = 0; h < bytes / 2; ++h) sound = sound && (halves[h] & 0x7c00U) != 0x7c00U;
       }
     }
   }

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/index.h"
 #include "kernels/kernels.h"
 #include "model/model_spec.h"
 #include "model/quantized_block.h"
@@ -16,7 +17,7 @@
 
 namespace pq::runtime {
 
-/// How a model's KV caches keep K and V: one plan for all blocks.
+/// How a block's KV cache keeps K and V.
 struct KvPlan {
   kernels::KvLayout layout{};
   QuantizerFormat format;  ///< 16 bits: nothing is quantized
@@ -47,14 +48,16 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
 /// have such keys and values): then it must be widened to float32, and the tokens stored again.
 class KvCache {
  public:
-  /// Throws SystemError when there is no such address space.
-  KvCache(const KvPlan& plan, std::int64_t block_count, std::int64_t capacity);
+  /// `plans`: one a block. Throws SystemError when there is no such address space.
+  KvCache(std::vector<KvPlan> plans, std::int64_t capacity);
 
-  /// That of the plan, with floats of 32 bits once it was widened.
-  const kernels::KvLayout& layout() const { return plan_.layout; }
+  /// That of the block's plan, with floats of 32 bits once it was widened.
+  const kernels::KvLayout& layout(std::int64_t block) const { return blocks_[index(block)].plan.layout; }
+  /// Whether it was widened.
+  bool wide() const { return wide_; }
   /// Whether a value was stored that binary16 cannot hold.
   bool beyond_half() const { return beyond_half_; }
-  /// Keeps floats of 32 bits from now on; those of the first `tokens` tokens are taken along.
+  /// Keeps floats of 32 bits from now on, where it kept 16; those of the first `tokens` tokens are taken along.
   void widen(std::int64_t tokens);
 
   /// K and V of one head without its prefix; `key` and `value` are the block's quantizers.
@@ -70,7 +73,7 @@ class KvCache {
   void load(Part part, std::int64_t block, std::int64_t head, std::int64_t position, const KvQuantizer& quantizer,
             float* out) const;
 
-  /// Copies the first `length` tokens of a cache of the same plan and capacity, and becomes as wide.
+  /// Copies the first `length` tokens of a cache of the same plans and capacity, and becomes as wide.
   void copy_tokens(const KvCache& from, std::int64_t length);
   /// Calls visit on the memory of the first `length` tokens (rounded up to 32), piece by piece, always in the same
   /// order.
@@ -86,18 +89,22 @@ class KvCache {
     std::size_t bytes_per_32;  // tokens
   };
   enum Field { key_codes, value_codes, key_scales, key_zeros, value_scales, value_zeros, field_count };
+  struct Block {
+    KvPlan plan;
+    std::size_t first = 0;  // byte of its first head
+    std::array<Region, field_count> regions{};
+    std::size_t head_bytes = 0;
+  };
 
   std::byte* at(std::int64_t block, std::int64_t head, Field field);
   const std::byte* at(std::int64_t block, std::int64_t head, Field field) const;
   void store_floats(Part part, std::int64_t block, std::int64_t head, std::int64_t position, const float* values);
   void store_codes(Part part, std::int64_t block, std::int64_t head, std::int64_t position, const std::int8_t* codes);
 
-  KvPlan plan_;
-  std::int64_t block_count_;
+  std::vector<Block> blocks_;
   std::int64_t capacity_;
+  bool wide_ = false;
   bool beyond_half_ = false;  // set by any thread that stores
-  std::array<Region, field_count> regions_{};
-  std::size_t head_bytes_ = 0;
   AlignedBuffer memory_;
 };
 

@@ -30,7 +30,7 @@ struct Lanes::KeptRun {
 
 std::int64_t Lanes::tokens_at_once(const ModelParts& parts) {
   constexpr std::uint64_t bytes = std::uint64_t{256} << 20;
-  const std::uint64_t token = parts.kv.bytes_per_token() * static_cast<std::uint64_t>(parts.spec.block_count);
+  const std::uint64_t token = parts.kv_bytes_per_token();
   return static_cast<std::int64_t>(std::clamp<std::uint64_t>(bytes / token, 512, 16384));
 }
 
@@ -74,9 +74,7 @@ void Lanes::make_lanes(std::int64_t tokens, std::int64_t count) {
     capacity_ = round_up(tokens, 32);
   }
   // A cache that was widened cannot take what a narrow one holds.
-  std::erase_if(sequences_, [&](const std::unique_ptr<Sequence>& lane) {
-    return lane->cache.layout().format != parts_.kv.layout.format;
-  });
+  std::erase_if(sequences_, [](const std::unique_ptr<Sequence>& lane) { return lane->cache.wide(); });
   while (static_cast<std::int64_t>(sequences_.size()) < count) {
     sequences_.push_back(std::make_unique<Sequence>(parts_, capacity_));
   }

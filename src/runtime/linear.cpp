@@ -43,7 +43,7 @@ void LinearUnit::quantize(const LinearInput& input, const Rows& rows, std::int64
                           const AffineParams& shared) const {
   if (input.plan.integer) {
     quantize_input(input, rows.row(row), shared, target(input, row), table_);
-    return;
+    if (!input.floats) return;
   }
   const std::int64_t columns = input.plan.columns;
   fake_quantize_input(input, {rows.row(row), index(columns)}, shared);

@@ -36,7 +36,7 @@ struct Norm {
 };
 
 /// Rows that are ready for the layers of one site, in the buffers of a LinearUnit: codes where the site's plan is
-/// integer, else floats. Good until that makes other rows ready.
+/// integer, floats where it is not, or where some of its layers are not. Good until that makes other rows ready.
 struct LinearRows {
   std::int64_t columns;
   kernels::IntActivations codes;
@@ -64,7 +64,7 @@ class LinearUnit {
   /// The RMS norm of `rows` [count, columns], as the site's layers read it.
   LinearRows prepare(const LinearInput& input, const ConstRows& rows, const Norm& norm) const;
   /// `rows` [count, columns] as the site's layers read them. The rows themselves are changed, by the site's transform
-  /// and by the quantizer of a float plan.
+  /// and, where layers read floats, by the quantizer.
   LinearRows prepare(const LinearInput& input, const Rows& rows) const;
   /// Applies several layers of the site to its rows.
   void multiply(const LinearRows& rows, std::span<const LinearProduct> products) const;

@@ -21,12 +21,13 @@ struct LinearInput {
   kernels::QuantizeRow spec{};  ///< of a whole row; a dynamic per-tensor scale is filled in for each call
   std::int64_t part = 0;        ///< columns that share a scale where that is more than a segment but not a row; else 0
   OnlineTransform transform{};  ///< of the rows, before anything else
+  bool floats = false;  ///< integer plans: some layers read float32 rows all the same, quantized as the codes are
   int bf16_planes = 0;  ///< float plans: several rows at once are rounded to bfloat16 (1), split (float_planes), or not
 
   /// One scale for all rows of a call.
   bool per_call() const { return format.enabled() && !format.is_static() && format.granularity == Granularity::tensor; }
   /// Whether the norm before it can be fused with it.
-  bool fusible() const { return plan.integer && part == 0 && !per_call() && transform.empty(); }
+  bool fusible() const { return plan.integer && part == 0 && !floats && !per_call() && transform.empty(); }
 };
 
 /// For layers of `weight` format over `columns` inputs; `plan` as plan_segments made it.

@@ -73,8 +73,6 @@ std::uint64_t Model::weight_bytes_per_token() const {
   return bytes;
 }
 
-std::uint64_t Model::kv_bytes_per_token() const {
-  return parts_->kv.bytes_per_token() * static_cast<std::uint64_t>(parts_->spec.block_count);
-}
+std::uint64_t Model::kv_bytes_per_token() const { return parts_->kv_bytes_per_token(); }
 
 }  // namespace pq::runtime

@@ -8,6 +8,7 @@
 
 #include "base/half.h"
 #include "base/index.h"
+#include "model/block_formats.h"
 
 namespace pq::runtime {
 namespace {
@@ -46,54 +47,94 @@ class TransformShelf {
   std::vector<OnlineTransform> made_;
 };
 
+/// What a site's layers go by together: `plan`, and of each whether it multiplies codes by it.
+struct SitePlan {
+  SegmentPlan plan;
+  std::vector<bool> integer;
+};
+
+SitePlan plan_site(const std::vector<QuantizedSource>& sources, const QuantizerFormat& activation,
+                   std::int32_t static_zero, bool fused) {
+  std::vector<QuantizerFormat> weights;
+  std::vector<SegmentPlan> plans;
+  for (const QuantizedSource& source : sources) {
+    weights.push_back(source.format);
+    plans.push_back(plan_segments(source.format, activation, source.shape.in_features, static_zero));
+  }
+  SitePlan site{common_plan(weights, plans), {}};
+  bool some = false;
+  bool all = true;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    site.integer.push_back(plans[i].integer && sums_fit(sources[i], site.plan));
+    some = some || site.integer.back();
+    all = all && site.integer.back();
+  }
+  // A product of two layers is one kernel call, of codes or of floats.
+  site.plan.integer = fused ? all : some;
+  if (!site.plan.integer) site.integer.assign(sources.size(), false);
+  return site;
+}
+
+QuantizedSource quantized_source(const ModelSpec& spec, const BlockSource& source, const BlockFormats& formats,
+                                 LinearId id) {
+  const io::TensorView& weight = source.weights[id];
+  const QuantizedLinear& linear = source.parameters.linears[id];
+  return {.where = fmt::format("{}: tensor '{}'", weight.file, weight.name),
+          .shape = linear_shape(spec, id),
+          .format = formats.weight[id],
+          .codes = weight.bytes,
+          .scales = linear.scales,
+          .zero_points = linear.zero_points,
+          .bias = linear.bias,
+          .group_scales = linear.group_scales};
+}
+
+/// Packs the layers that read a site; the result is how its rows are prepared for them.
+LinearInput pack_site(const ModelParts& parts, const BlockSource& source, const BlockFormats& formats, Site site,
+                      PerLinear<PackedLinear>& packed) {
+  const std::span<const LinearId> linears = readers_of(site);
+  const SiteQuantizer& parameters = source.parameters.sites[site];
+  std::vector<QuantizedSource> sources;
+  for (const LinearId id : linears) sources.push_back(quantized_source(parts.spec, source, formats, id));
+  const std::int32_t static_zero = parameters.zero_point.empty() ? 0 : parameters.zero_point[0];
+  const SitePlan planned = plan_site(sources, formats.site[site], static_zero, site == Site::gate_up_input);
+  LinearInput input = make_linear_input(formats.site[site], parameters, planned.plan);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    PackedLinear& linear = packed[linears[i]];
+    if (!sources[i].format.enabled()) {
+      linear = PackedLinear::pack_floats(source.weights[linears[i]], sources[i].bias);
+    } else if (planned.integer[i]) {
+      linear = PackedLinear::pack_codes(sources[i], planned.plan);
+      continue;
+    } else {
+      linear = PackedLinear::dequantize(sources[i]);
+    }
+    input.floats = planned.plan.integer;
+    input.bf16_planes = std::max(input.bf16_planes, bf16_planes(parts, linear));
+  }
+  return input;
+}
+
 /// Packs a block whose sizes were checked against spec and recipe.
 PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource source, TransformShelf& transforms) {
   const ModelSpec& spec = parts.spec;
-  const Recipe& recipe = parts.recipe;
+  const BlockFormats formats = block_formats(parts.recipe, block);
   PackedBlock packed;
-  packed.norms = std::move(source.parameters.norms);
   packed.window = spec.window_of_block(block);
   const PerSite<SiteQuantizer>& sites = source.parameters.sites;
-  packed.key = make_kv_quantizer(parts.kv, sites[Site::k_cache]);
-  packed.value = make_kv_quantizer(parts.kv, sites[Site::v_cache]);
-  packed.key_mean = std::move(source.parameters.key_mean);
+  packed.kv = plan_kv(spec, formats.site[Site::k_cache], parts.options.kv_bits, parts.options.float_attention);
+  packed.key = make_kv_quantizer(packed.kv, sites[Site::k_cache]);
+  packed.value = make_kv_quantizer(packed.kv, sites[Site::v_cache]);
   const SiteTransforms& online = source.parameters.transforms;
   check_site_transforms(online, spec);
   packed.key_transform = transforms.get(online[Site::k_cache], spec.head_dim);
   packed.query_transform = transforms.get(inverse_transposed(online[Site::k_cache]), spec.head_dim);
   for (const auto& [site, input] : prepared_sites) {
-    const SiteQuantizer& parameters = sites[site];
-    const std::span<const LinearId> linears = readers_of(site);
-    const QuantizerFormat& format = recipe.activation;
-    const std::int64_t columns = linear_shape(spec, linears[0]).in_features;
-    SegmentPlan plan =
-        plan_segments(recipe.weight, format, columns, parameters.zero_point.empty() ? 0 : parameters.zero_point[0]);
-    std::vector<QuantizedSource> sources;
-    for (const LinearId id : linears) {
-      const io::TensorView& weight = source.weights[id];
-      const QuantizedLinear& linear = source.parameters.linears[id];
-      if (!recipe.weight.enabled()) {
-        packed[id] = PackedLinear::pack_floats(weight, linear.bias);
-        continue;
-      }
-      sources.push_back({.where = fmt::format("{}: tensor '{}'", weight.file, weight.name),
-                         .shape = linear_shape(spec, id),
-                         .format = recipe.weight,
-                         .codes = weight.bytes,
-                         .scales = linear.scales,
-                         .zero_points = linear.zero_points,
-                         .bias = linear.bias,
-                         .group_scales = linear.group_scales});
-      plan.integer = plan.integer && sums_fit(sources.back(), plan);
-    }
-    for (std::size_t i = 0; i < sources.size(); ++i) {
-      packed[linears[i]] =
-          plan.integer ? PackedLinear::pack_codes(sources[i], plan) : PackedLinear::dequantize(sources[i]);
-    }
-    packed.*input = make_linear_input(format, parameters, plan);
-    (packed.*input).transform = transforms.get(online[site], columns);
-    (packed.*input).bf16_planes = bf16_planes(parts, packed[linears[0]]);
+    packed.*input = pack_site(parts, source, formats, site, packed.linears);
+    (packed.*input).transform = transforms.get(online[site], (packed.*input).plan.columns);
   }
+  packed.norms = std::move(source.parameters.norms);
+  packed.key_mean = std::move(source.parameters.key_mean);
   return packed;
 }
 
@@ -111,9 +152,8 @@ void set_lm_head(ModelParts& parts, const io::TensorView& weight) {
 }
 
 /// Prefix K or V [kv_heads, tokens, head_dim] as float32 with padded rows.
-AlignedBuffer unpack_prefix(const ModelParts& parts, std::span<const std::uint16_t> halves) {
+AlignedBuffer unpack_prefix(const ModelParts& parts, std::int64_t padded, std::span<const std::uint16_t> halves) {
   const std::int64_t dim = parts.spec.head_dim;
-  const std::int64_t padded = parts.kv.layout.padded_dim;
   const std::int64_t rows = parts.spec.kv_head_count * parts.prefix();
   AlignedBuffer floats = AlignedBuffer::of<float>(index(rows * padded));
   for (std::int64_t row = 0; row < rows; ++row) {
@@ -128,11 +168,13 @@ WorkspaceShape workspace_shape(const ModelParts& parts) {
   const ModelSpec& spec = parts.spec;
   std::int64_t most_segments = parts.head_input.plan.segments;
   int most_planes = parts.head_input.bf16_planes;
+  kernels::KvLayout most_groups = parts.blocks.front().kv.layout;  // what else a layout needs room for is the same
   for (const PackedBlock& block : parts.blocks) {
     for (const auto& [site, input] : prepared_sites) {
       most_segments = std::max(most_segments, (block.*input).plan.segments);
       most_planes = std::max(most_planes, (block.*input).bf16_planes);
     }
+    if (block.kv.layout.groups > most_groups.groups) most_groups = block.kv.layout;
   }
   return {.hidden_size = spec.hidden_size,
           .query_size = spec.query_size(),
@@ -142,7 +184,7 @@ WorkspaceShape workspace_shape(const ModelParts& parts) {
           .most_segments = most_segments,
           .most_bf16_planes = most_planes,
           .group_heads = spec.head_count / spec.kv_head_count,
-          .kv = parts.kv.layout};
+          .kv = most_groups};
 }
 
 /// A table for each kind of rotary embedding, and which one each block reads.
@@ -174,8 +216,9 @@ std::unique_ptr<ModelParts> build_model(ModelSource source, const ModelOptions& 
     parts->blocks.push_back(pack_block(*parts, i, source.block(i), transforms));
     if (parts->prefix() == 0) continue;
     const Prefix::BlockKv& kv = source.prefix.blocks[index(i)];
-    parts->blocks.back().prefix_key = unpack_prefix(*parts, kv.key);
-    parts->blocks.back().prefix_value = unpack_prefix(*parts, kv.value);
+    PackedBlock& block = parts->blocks.back();
+    block.prefix_key = unpack_prefix(*parts, block.kv.layout.padded_dim, kv.key);
+    block.prefix_value = unpack_prefix(*parts, block.kv.layout.padded_dim, kv.value);
   }
   set_ropes(*parts);
   set_lm_head(*parts, source.lm_head);

@@ -9,17 +9,25 @@ namespace pq::runtime {
 
 ModelParts::ModelParts(const ModelSpec& model_spec, const Recipe& model_recipe, const ModelOptions& model_options,
                        const kernels::KernelTable& kernel_table)
-    : spec(model_spec),
-      recipe(model_recipe),
-      options(model_options),
-      table(kernel_table),
-      kv(plan_kv(model_spec, model_recipe.kv, model_options.kv_bits, model_options.float_attention)) {}
+    : spec(model_spec), recipe(model_recipe), options(model_options), table(kernel_table) {}
+
+std::vector<KvPlan> ModelParts::kv_plans() const {
+  std::vector<KvPlan> plans;
+  for (const PackedBlock& block : blocks) plans.push_back(block.kv);
+  return plans;
+}
+
+std::uint64_t ModelParts::kv_bytes_per_token() const {
+  std::uint64_t bytes = 0;
+  for (const PackedBlock& block : blocks) bytes += block.kv.bytes_per_token();
+  return bytes;
+}
 
 kernels::KvHead ModelParts::head(const KvCache& cache, std::int64_t block, std::int64_t kv_head) const {
   const PackedBlock& of = blocks[index(block)];
   kernels::KvHead result = cache.head(block, kv_head, of.key, of.value);
   if (prefix() == 0) return result;
-  const std::size_t offset = index(kv_head * prefix() * kv.layout.padded_dim);
+  const std::size_t offset = index(kv_head * prefix() * of.kv.layout.padded_dim);
   result.prefix_key = of.prefix_key.as<float>().data() + offset;
   result.prefix_value = of.prefix_value.as<float>().data() + offset;
   return result;

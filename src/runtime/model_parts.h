@@ -33,6 +33,7 @@ struct PackedBlock {
   LinearInput o_input;
   LinearInput gate_up_input;
   LinearInput down_input;
+  KvPlan kv;
   KvQuantizer key;
   KvQuantizer value;
   std::vector<float> key_mean;  ///< [kv_heads, head_dim], or empty
@@ -61,7 +62,6 @@ struct ModelParts {
   LinearInput head_input;
   PackedLinear lm_head;
   std::vector<PackedBlock> blocks;
-  KvPlan kv;
   std::int64_t prefix_length = 0;
   std::vector<std::int32_t> prefix_ids;  ///< empty where they are not known
   std::deque<RopeTable> ropes;           ///< one a kind of the blocks' pattern
@@ -69,6 +69,10 @@ struct ModelParts {
   WorkspacePool workspaces;
 
   std::int64_t prefix() const { return prefix_length; }
+  /// How each block's KV cache keeps K and V.
+  std::vector<KvPlan> kv_plans() const;
+  /// Of all blocks together.
+  std::uint64_t kv_bytes_per_token() const;
   kernels::KvHead head(const KvCache& cache, std::int64_t block, std::int64_t head) const;
   /// Row `token` of the embedding as float32 (quantized to 8 bits per row with lm_head_bits 8), [hidden]. `token` is
   /// inside the vocabulary. Throws FormatError for a row that is not finite.

@@ -266,5 +266,33 @@ TEST(SegmentPlan, KnowsWhichFormatsFitTheKernels) {
   EXPECT_FALSE(plan(0, "activation.group=40", 256).integer);
 }
 
+TEST(SegmentPlan, LayersOfOneInputAreCutAlike) {
+  const auto together = [](const std::vector<QuantizerFormat>& weights, const QuantizerFormat& activation) {
+    std::vector<SegmentPlan> plans;
+    for (const QuantizerFormat& weight : weights) plans.push_back(plan_segments(weight, activation, 768, 0));
+    return common_plan(weights, plans);
+  };
+  const auto grouped = [](std::int64_t group) {
+    return QuantizerFormat{4, true, ScaleMode::static_scale, Granularity::group, group};
+  };
+  const QuantizerFormat channel{8, true, ScaleMode::static_scale, Granularity::channel, 0};
+  const QuantizerFormat none;
+  const QuantizerFormat tokens = named_recipe("w8a8kv8-dynamic").activation;
+  const QuantizerFormat two_level = named_recipe("w4g128a8kv4-static").weight;
+  EXPECT_EQ(together({channel, channel}, tokens).segment, 768);
+  EXPECT_EQ(together({channel, grouped(64), channel}, tokens).segments, 12);
+  EXPECT_EQ(together({grouped(96), grouped(64)}, tokens).segment, 32);
+  EXPECT_EQ(together({two_level, channel}, tokens).segments, 1);
+  EXPECT_EQ(together({two_level, grouped(64)}, tokens).segment, 64);
+  EXPECT_EQ(together({two_level, grouped(96)}, tokens).segment, 32) << "groups of 128 are cut by whole segments";
+  EXPECT_EQ(together({grouped(256), channel}, none).segment, 128);
+  EXPECT_EQ(together({none, grouped(64)}, tokens).segment, 64);
+  EXPECT_TRUE(together({none, grouped(64)}, tokens).integer);
+  EXPECT_FALSE(together({none, none}, tokens).integer);
+  EXPECT_TRUE(together({grouped(48), channel}, tokens).integer);
+  EXPECT_FALSE(together({grouped(48), none}, tokens).integer);
+  EXPECT_EQ(together({none, channel}, none).planes, 2);
+}
+
 }  // namespace
 }  // namespace pq::runtime

@@ -12,6 +12,7 @@
 #include "base/index.h"
 #include "base/parallel_for.h"
 #include "base/random.h"
+#include "model/block_formats.h"
 #include "numerics/packing.h"
 #include "numerics/two_level.h"
 #include "runtime/aligned_buffer.h"
@@ -95,6 +96,7 @@ QuantizedLinear random_scales(const ModelSpec& spec, const QuantizerFormat& form
 }
 
 BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t block) {
+  const BlockFormats formats = block_formats(recipe, block);
   auto buffers = std::make_shared<PerLinear<AlignedBuffer>>();
   BlockSource source;
   for (const NormRow& norm : all_norms(spec)) source.parameters.norms[norm.id].assign(index(norm.size), 1.0F);
@@ -102,22 +104,22 @@ BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64
     const LinearShape shape = linear_shape(spec, id);
     const std::string name = tensor_names::linear(block, id);
     AlignedBuffer& buffer = (*buffers)[id];
-    source.parameters.linears[id] = random_scales(spec, recipe.weight, id, name);
-    if (!recipe.weight.enabled()) {
+    source.parameters.linears[id] = random_scales(spec, formats.weight[id], id, name);
+    if (!formats.weight[id].enabled()) {
       source.weights[id] = random_halves(buffer, name, io::DType::bf16, shape.out_features, shape.in_features,
                                          exponent_for(shape.in_features));
       continue;
     }
-    const std::int64_t row_bytes = packed_row_bytes(shape.in_features, recipe.weight.bits);
+    const std::int64_t row_bytes = packed_row_bytes(shape.in_features, formats.weight[id].bits);
     buffer = AlignedBuffer(index(shape.out_features * row_bytes));
     fill_random(buffer, name, ~std::uint64_t{0}, 0);
     source.weights[id] = {
         name, io::DType::u8, {shape.out_features, row_bytes}, {buffer.data(), buffer.size()}, "random model"};
   }
   for (const Site site : quantized_sites) {
-    source.parameters.sites[site] = random_site(spec, recipe.format_of(site));
+    source.parameters.sites[site] = random_site(spec, formats.site[site]);
   }
-  if (centers_keys(recipe)) source.parameters.key_mean.assign(index(spec.kv_size()), 0.125F);
+  if (formats.center_keys) source.parameters.key_mean.assign(index(spec.kv_size()), 0.125F);
   source.parameters.transforms = online_rotations(spec, recipe.rotate);
   source.owner = buffers;
   return source;
@@ -143,7 +145,7 @@ Prefix random_prefix(const ModelSpec& spec, std::int64_t tokens) {
 }  // namespace
 
 ModelSource random_source(const ModelSpec& model_spec, const Recipe& model_recipe, std::int64_t prefix_tokens) {
-  validate_recipe(model_recipe);
+  validate_recipe(model_recipe, model_spec);
   constexpr std::int64_t longest_prefix = 4096;
   if (prefix_tokens < 0 || prefix_tokens > longest_prefix) {
     throw InputError("prefix", fmt::format("{} tokens", prefix_tokens), fmt::format("use 0 to {}", longest_prefix));
@@ -154,13 +156,12 @@ ModelSource random_source(const ModelSpec& model_spec, const Recipe& model_recip
   source.spec.tied_embeddings = false;
   source.recipe = model_recipe;
   Recipe& recipe = source.recipe;
-  const bool plain = !recipe.weight.enabled() && !recipe.activation.enabled() && !recipe.kv.enabled();
-  if (plain) recipe.rotate = {ResidualRotation::none, false, false, false};
+  if (!quantizes(recipe)) recipe.rotate = {ResidualRotation::none, false, false, false};
   const ModelSpec& spec = source.spec;
   auto buffers = std::make_shared<std::array<AlignedBuffer, 2>>();
   source.embedding = random_halves((*buffers)[0], "embedding", io::DType::f16, spec.vocab_size, spec.hidden_size,
                                    exponent_for(spec.hidden_size));
-  source.lm_head = random_halves((*buffers)[1], "lm_head", recipe.weight.enabled() ? io::DType::f16 : io::DType::bf16,
+  source.lm_head = random_halves((*buffers)[1], "lm_head", quantizes_weights(recipe) ? io::DType::f16 : io::DType::bf16,
                                  spec.vocab_size, spec.hidden_size, exponent_for(spec.hidden_size));
   source.files = buffers;
   source.final_norm.assign(index(spec.hidden_size), 1.0F);

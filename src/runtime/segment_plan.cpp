@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <numeric>
 
 #include "kernels/kernels.h"
 #include "numerics/quantize.h"
@@ -22,6 +23,11 @@ std::int64_t largest_segment(std::int64_t group, std::int64_t limit) {
     if (group % segment == 0) return segment;
   }
   return 0;
+}
+
+/// Whether segments and the groups of two-level weights lie in each other.
+bool holds_groups(const SegmentPlan& plan, const QuantizerFormat& weight) {
+  return plan.segment % weight.group == 0 || weight.group % plan.segment == 0 || plan.segment == plan.padded;
 }
 
 }  // namespace
@@ -59,13 +65,34 @@ SegmentPlan plan_segments(const QuantizerFormat& weight, const QuantizerFormat& 
   }
   segment = std::min(segment, plan.padded);
   if (segment == 0 || segment % column_block != 0) return plan;
-  if (weight.two_level && segment % weight.group != 0 && weight.group % segment != 0 && segment != plan.padded) {
-    return plan;
-  }
-  plan.integer = true;
   plan.segment = segment;
+  if (weight.two_level && !holds_groups(plan, weight)) return plan;
+  plan.integer = true;
   plan.segments = (plan.padded + segment - 1) / segment;
   return plan;
+}
+
+SegmentPlan common_plan(std::span<const QuantizerFormat> weights, std::span<const SegmentPlan> plans) {
+  SegmentPlan common = plans.front();
+  const auto cut = [&](std::int64_t segment) {
+    const bool whole_row = segment == common.padded;
+    if (!whole_row) common.segment = common.segment == common.padded ? segment : std::gcd(common.segment, segment);
+  };
+  common.integer = false;
+  common.segment = common.padded;
+  for (const SegmentPlan& plan : plans) {
+    if (!plan.integer) continue;
+    common.integer = true;
+    common.planes = plan.planes;
+    common.code_bound = plan.code_bound;
+    cut(plan.segment);
+  }
+  if (!common.integer) return plans.front();
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    if (plans[i].integer && weights[i].two_level && !holds_groups(common, weights[i])) cut(weights[i].group);
+  }
+  common.segments = (common.padded + common.segment - 1) / common.segment;
+  return common;
 }
 
 SegmentPlan plan_8_bit_rows(std::int64_t columns) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "model/recipe.h"
 
@@ -21,6 +22,10 @@ struct SegmentPlan {
 /// zero point where it has one. Throws InputError for formats that are not allowed.
 SegmentPlan plan_segments(const QuantizerFormat& weight, const QuantizerFormat& activation, std::int64_t columns,
                           std::int32_t static_zero);
+/// What layers that read the same codes go by together: `integer` where some plan is, cut so finely that every integer
+/// one's scales, and the groups of two-level weights, lie in whole segments or hold whole ones. `weights` and `plans`
+/// are those of the same layers, over the same activations.
+SegmentPlan common_plan(std::span<const QuantizerFormat> weights, std::span<const SegmentPlan> plans);
 /// The segment plan of an 8-bit lm_head.
 SegmentPlan plan_8_bit_rows(std::int64_t columns);
 

@@ -3,7 +3,7 @@
 namespace pq::runtime {
 
 Sequence::Sequence(const ModelParts& parts, std::int64_t sequence_capacity)
-    : cache(parts.kv, parts.spec.block_count, sequence_capacity), capacity(sequence_capacity) {}
+    : cache(parts.kv_plans(), sequence_capacity), capacity(sequence_capacity) {}
 
 void Sequence::cover(const ModelParts& parts, std::int64_t tokens) {
   const std::int64_t last = (parts.prefix() + tokens + RopeChunk::positions - 1) / RopeChunk::positions;

@@ -44,14 +44,17 @@ struct FileHeader {
 
 /// Hash of a text that says what a cache's bytes mean.
 std::uint64_t fingerprint(const ModelParts& parts) {
-  const kernels::KvLayout& layout = parts.kv.layout;
-  std::string text =
-      fmt::format("{}{} {} {} {} {}", model_spec_fingerprint(parts.spec), static_cast<int>(layout.format),
-                  layout.dynamic_scales, layout.group, layout.groups, parts.kv.packed);
+  const auto layout_text = [](const KvPlan& plan) {
+    const kernels::KvLayout& layout = plan.layout;
+    return fmt::format("{} {} {} {} {}", static_cast<int>(layout.format), layout.dynamic_scales, layout.group,
+                       layout.groups, plan.packed);
+  };
+  std::string text = model_spec_fingerprint(parts.spec) + layout_text(parts.blocks.front().kv);
   text += recipe_to_json(parts.recipe).dump();
   for (const std::int32_t id : parts.prefix_ids) text += fmt::format(" {}", id);
   if (parts.prefix_ids.empty() && parts.prefix() > 0) text += fmt::format(" {} positions", parts.prefix());
   for (const PackedBlock& block : parts.blocks) {
+    if (const std::string own = layout_text(block.kv); own != layout_text(parts.blocks.front().kv)) text += own;
     const SiteTransforms of_recipe = online_rotations(parts.spec, parts.recipe.rotate);
     if (block.key_transform.definition() == of_recipe[Site::k_cache]) continue;
     SiteTransforms own;

@@ -15,16 +15,14 @@
 #include "base/stopwatch.h"
 #include "eval/softmax.h"
 #include "eval/token_scores.h"
+#include "model/block_formats.h"
 #include "model/token_range.h"
 
 namespace pq::tasks {
 namespace {
 
 Together together_for(const LanguageModel& model, const Recipe& recipe) {
-  const QuantizerFormat& activation = recipe.activation;
-  const bool of_a_run =
-      activation.enabled() && !activation.is_static() && activation.granularity == Granularity::tensor;
-  if (of_a_run) return Together::alone;
+  if (has_scales_of_a_call(recipe)) return Together::alone;
   return model.shares_stems() ? Together::stems : Together::equal;
 }
 

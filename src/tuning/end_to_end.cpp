@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/block_formats.h"
 #include "quant/quantized_model.h"
 #include "tuning/exchange.h"
 #include "tuning/tuning_step.h"
@@ -37,7 +38,7 @@ ScaleTuning::ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToE
       (tokens.size(0) > 0 && tokens.size(1) < 2)) {
     throw InputError(where, "the sequences are not those of the run, or have no token to predict");
   }
-  if (!run.recipe.weight.enabled()) throw InputError(where, "the weights are not quantized", "set weight.bits");
+  if (!quantizes_weights(run.recipe)) throw InputError(where, "the weights are not quantized", "set weight.bits");
   const std::int64_t first = model.prefix.empty() ? 0 : model.prefix.front().length();
   context_ = model.context->computing_in(options_, first + tokens.size(1));
   for (const nn::KeyValue& kv : model.prefix) prefix_.push_back({kv.key.to(options_), kv.value.to(options_)});
@@ -45,9 +46,13 @@ ScaleTuning::ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToE
   lm_head_ = model.lm_head.to(options_);
   for (std::int64_t index = 0; index < spec_.block_count; ++index) {
     const auto fixed = [](const std::string&, ParameterKind, const at::Tensor& value) { return value; };
+    const BlockFormats formats = block_formats(run.recipe, index);
     sites_.push_back(
-        std::make_unique<TunableSites>(blocks[static_cast<std::size_t>(index)].sites, run.recipe, options_, fixed));
+        std::make_unique<TunableSites>(blocks[static_cast<std::size_t>(index)].sites, formats.site, options_, fixed));
+    first_parameter_.push_back(parameters_.size());
     for (const LinearId id : all_linears) {
+      if (!formats.weight[id].enabled()) continue;
+      layers_.push_back({static_cast<std::size_t>(index), id});
       const at::Tensor scale = start_scales(parameters_.size());
       const double rate = learning_rate(run.recipe.finetune, run.recipe.finetune.e2e_rate, scale_unit(scale));
       parameters_.push_back(make_parameter(scales_name(index, id), ParameterKind::weight_scale, scale, rate));
@@ -57,8 +62,8 @@ ScaleTuning::ScaleTuning(const std::vector<QuantizedBlock>& blocks, const EndToE
 }
 
 at::Tensor ScaleTuning::start_scales(std::size_t parameter) const {
-  const LinearId id = all_linears[parameter % all_linears.size()];
-  const QuantizedLinear& linear = blocks_[parameter / all_linears.size()].linears[id];
+  const auto [block, id] = layers_[parameter];
+  const QuantizedLinear& linear = blocks_[block].linears[id];
   const std::int64_t rows = linear_shape(spec_, id).out_features;
   return from_floats(linear.scales, {rows, static_cast<std::int64_t>(linear.scales.size()) / rows},
                      options_.dtype(at::kFloat));
@@ -71,17 +76,23 @@ nn::BlockContext ScaleTuning::context(std::int64_t index) const {
 QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
   const auto block = static_cast<std::size_t>(index);
   const QuantizedBlock& source = blocks_[block];
+  const BlockFormats formats = block_formats(run_.recipe, index);
   QuantizedWeights result;
   result.block = restore_unquantized(source, spec_, options_);
-  for (std::size_t i = 0; i < all_linears.size(); ++i) {
-    const LinearId id = all_linears[i];
+  std::size_t parameter = first_parameter_[block];
+  for (const LinearId id : all_linears) {
     const QuantizedLinear& linear = source.linears[id];
     const LinearShape shape = linear_shape(spec_, id);
     if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
-    WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
-    const at::Tensor& tuned = parameters_[block * all_linears.size() + i].value;
-    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
-    result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
+    const QuantizerFormat& format = formats.weight[id];
+    if (!format.enabled()) {
+      result.set(id, unpack_linear(linear, shape, format, options_).weight);
+      continue;
+    }
+    WeightCodes codes = unpack_codes(linear, shape, format, options_.device());
+    const at::Tensor& tuned = parameters_[parameter++].value;
+    codes.scales.scale = format.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
+    result.set(id, dequantize_weight(codes, format).to(options_));
   }
   return result;
 }
@@ -97,6 +108,8 @@ at::Tensor ScaleTuning::forward(const at::Tensor& tokens, std::vector<at::Tensor
 }
 
 at::Tensor ScaleTuning::backward(std::int64_t index, at::Tensor input, const at::Tensor& gradient) const {
+  const bool unscaled = index == 0 && (layers_.empty() || layers_.front().block > 0);
+  if (unscaled) return {};  // nothing in it has a gradient, and nothing before it wants one
   const at::AutoGradMode with_gradients(true);
   const QuantizedWeights weights = quantized_weights(index);
   input.set_requires_grad(index > 0);
@@ -174,7 +187,8 @@ Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel&
   for (std::size_t i = 0; i < scales.parameters().size(); ++i) {
     const at::Tensor scale = scales.parameters()[i].value.detach();
     broadcast(run.processes, scale);
-    blocks[i / all_linears.size()].linears[all_linears[i % all_linears.size()]].scales = to_floats(scale);
+    const auto [block, id] = scales.layers()[i];
+    blocks[block].linears[id].scales = to_floats(scale);
   }
   return tuning;
 }

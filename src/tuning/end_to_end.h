@@ -41,6 +41,12 @@ class ScaleTuning : public Tunable {
   /// In the order of blocks and all_linears, "model.layers.0.self_attn.q_proj.scales": [out, groups]; of two-level
   /// weights the channel scales, [out, 1].
   const std::vector<Parameter>& parameters() const override { return parameters_; }
+  /// The quantized linear layer that each of them is the scales of.
+  struct Layer {
+    std::size_t block;
+    LinearId id;
+  };
+  const std::vector<Layer>& layers() const { return layers_; }
   double gradients(const SequenceShards::Batch& batch) override;
   double judge() override;
   void restore() override;
@@ -70,6 +76,8 @@ class ScaleTuning : public Tunable {
   at::Tensor lm_head_;
   std::vector<std::unique_ptr<TunableSites>> sites_;  // one a block
   std::vector<Parameter> parameters_;
+  std::vector<Layer> layers_;                 // one a parameter
+  std::vector<std::size_t> first_parameter_;  // of each block's
 };
 
 /// The second phase of EfficientQAT (E2E-QP; arXiv 2407.11062, section 3.3): tunes the weight scales of `blocks` as

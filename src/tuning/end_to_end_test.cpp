@@ -1,5 +1,6 @@
 #include "tuning/end_to_end.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "model/block_formats.h"
+#include "model/format_override.h"
 #include "model/spec_for_test.h"
 #include "tuning/tuning_step.h"
 
@@ -86,6 +89,13 @@ struct TinyModel {
     return block;
   }
 
+  void leave_in_16_bits(std::size_t block, LinearId id) {
+    QuantizedLinear& linear = blocks[block].linears[id];
+    const nn::Linear plain = unpack_linear(linear, linear_shape(spec, id), recipe.weight, floats);
+    linear = half_linear(plain.weight, plain.bias);
+    apply_setting(recipe, fmt::format("blocks.{}.linear.{}.weight.bits=16", block, linear_name(id)));
+  }
+
   ModelSpec spec = small_spec(16, 32, 4, 2, 8);
   Recipe recipe;
   Random random{11, "tiny model"};
@@ -134,6 +144,10 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
     }
     for (const LinearId i : all_linears) {
       const LinearShape shape = linear_shape(tiny.spec, i);
+      if (source.linears[i].codes.empty()) {
+        block.linears[i] = unpack_linear(source.linears[i], shape, QuantizerFormat{}, options);
+        continue;
+      }
       const WeightCodes codes = unpack_codes(source.linears[i], shape, tiny.recipe.weight, at::kCPU);
       const at::Tensor groups = column_groups(tiny, shape.in_features);
       at::Tensor scale = codes.scales.scale.to(type).clone();
@@ -164,8 +178,8 @@ Gradients one_graph(const TinyModel& tiny, const at::Tensor& tokens, std::int64_
           contexts.block(static_cast<std::int64_t>(i), prefix.length() > 0 ? &prefix : nullptr);
       const nn::Tap tap = [&](Site site, const at::Tensor& value) {
         const SiteQuantizer* quantizer = tiny.blocks[i].sites.find(site);
-        if (quantizer == nullptr || !tiny.recipe.format_of(site).enabled()) return value;
-        return straight_through(site, *quantizer, tiny.recipe.format_of(site), value);
+        if (quantizer == nullptr || !block_formats(tiny.recipe, 0).site[site].enabled()) return value;
+        return straight_through(site, *quantizer, block_formats(tiny.recipe, 0).site[site], value);
       };
       x = nn::forward(blocks[i], context, x, tap);
     }
@@ -219,6 +233,30 @@ TEST(EndToEnd, GradientsAreThoseOfOneGraphOverTheWholeModel) {
     EXPECT_NEAR(tuned.loss, exact.loss, 1e-6 * exact.loss);
     EXPECT_LE(furthest(tuned.scales, exact.scales), bound);
     EXPECT_GT(furthest(tuned.scales, one_graph(tiny, tokens, 4, at::kDouble, false).scales), 1000 * bound);
+  }
+}
+
+TEST(EndToEnd, LayersOf16BitsHaveNoScales) {
+  for (const std::size_t whole : {0U, 1U}) {
+    TinyModel tiny(false, false);
+    for (const LinearId id : all_linears) tiny.leave_in_16_bits(whole, id);
+    tiny.leave_in_16_bits(2, LinearId::k);
+    const at::Tensor tokens = tiny.sequences(4, 24);
+    const Gradients tuned = tuned_gradients(tiny, tokens);
+    const Gradients exact = one_graph(tiny, tokens, 4, at::kDouble);
+    const double bound = 4 * furthest(one_graph(tiny, tokens, 4, at::kFloat).scales, exact.scales);
+    ASSERT_EQ(tuned.scales.size(), 13U);
+    EXPECT_NEAR(tuned.loss, exact.loss, 1e-6 * exact.loss);
+    EXPECT_LE(furthest(tuned.scales, exact.scales), bound);
+
+    std::vector<QuantizedBlock> blocks = tiny.blocks;
+    const SequenceShards shards(4, 0, 4, 0, 1);
+    const TuningRun run{tiny.recipe, shards, Communicator::world(), nullptr};
+    tune_end_to_end(blocks, tiny.model, tokens, run, floats);
+    EXPECT_EQ(blocks[whole].linears[LinearId::q].weight, tiny.blocks[whole].linears[LinearId::q].weight);
+    EXPECT_TRUE(blocks[2].linears[LinearId::k].scales.empty());
+    EXPECT_NE(blocks[2].linears[LinearId::down].scales, tiny.blocks[2].linears[LinearId::down].scales);
+    EXPECT_EQ(blocks[2].linears[LinearId::down].scales.size(), tiny.blocks[2].linears[LinearId::down].scales.size());
   }
 }
 

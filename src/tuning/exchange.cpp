@@ -64,18 +64,21 @@ Json broadcast(Communicator& processes, const Json& json) {
   return Json::parse(characters.begin(), characters.end());
 }
 
-void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec, const Recipe& recipe) {
+void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec, const Recipe& recipe,
+               std::int64_t index) {
   if (processes.size() == 1) return;
+  const BlockFormats formats = block_formats(recipe, index);
   for (const LinearId id : all_linears) {
     const at::Tensor& weight = start.block[id].weight;
     broadcast(processes, weight);
-    if (!recipe.weight.enabled()) continue;
+    const QuantizerFormat& format = formats.weight[id];
+    if (!format.enabled()) continue;
     ScaleTensors& scales = start.weight_scales[id];
     if (!scales.scale.defined()) {
       const LinearShape shape = linear_shape(spec, id);
-      scales.scale = at::empty({shape.out_features, recipe.weight.groups(shape.in_features)}, weight.options());
-      if (!recipe.weight.symmetric) scales.zero_point = at::empty_like(scales.scale);
-      if (recipe.weight.two_level) scales.channel = at::empty({shape.out_features, 1}, weight.options());
+      scales.scale = at::empty({shape.out_features, format.groups(shape.in_features)}, weight.options());
+      if (!format.symmetric) scales.zero_point = at::empty_like(scales.scale);
+      if (format.two_level) scales.channel = at::empty({shape.out_features, 1}, weight.options());
     }
     broadcast(processes, scales.scale);
     if (scales.zero_point.defined()) broadcast(processes, scales.zero_point);
@@ -84,9 +87,10 @@ void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec
   for (SiteQuantizer& site : start.sites) broadcast_site(processes, site);
 }
 
-void broadcast(Communicator& processes, QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe) {
+void broadcast(Communicator& processes, QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+               std::int64_t index) {
   if (processes.size() == 1) return;
-  io::visit_block(spec, recipe, 0, block, [&](const io::TensorDeclaration&, auto& values) {
+  io::visit_block(spec, recipe, index, block, [&](const io::TensorDeclaration&, auto& values) {
     if constexpr (requires { values.resize(std::size_t{}); }) {
       broadcast_values(processes, values);
     } else {

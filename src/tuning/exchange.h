@@ -25,7 +25,9 @@ void sum_gradient(Communicator& processes, const at::Tensor& leaf);
 /// Returns the root's value.
 Json broadcast(Communicator& processes, const Json& json);
 /// The other processes' `start` holds the block as it was loaded; weights, scales and sites come from the root.
-void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec, const Recipe& recipe);
-void broadcast(Communicator& processes, QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe);
+void broadcast(Communicator& processes, BlockStart& start, const ModelSpec& spec, const Recipe& recipe,
+               std::int64_t index);
+void broadcast(Communicator& processes, QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe,
+               std::int64_t index);
 
 }  // namespace pq::quant

@@ -8,9 +8,9 @@
 
 namespace pq::quant {
 
-TunableBlock::TunableBlock(const BlockStart& start, const Recipe& recipe, at::ScalarType compute,
+TunableBlock::TunableBlock(const BlockStart& start, const Recipe& recipe, std::int64_t index, at::ScalarType compute,
                            const at::TensorOptions& options)
-    : recipe_(recipe), compute_(compute) {
+    : recipe_(recipe), formats_(block_formats(recipe, index)), compute_(compute) {
   const auto floats = options.dtype(at::kFloat);
   const auto frozen = [&](const at::Tensor& x) { return x.defined() ? x.to(floats.dtype(compute)) : x; };
   float_frozen_.norms = start.block.norms;
@@ -25,9 +25,10 @@ TunableBlock::TunableBlock(const BlockStart& start, const Recipe& recipe, at::Sc
     float_frozen_[id].bias = linear.bias;
     weights_[id].weight = add_parameter(name + ".weight", ParameterKind::weight, linear.weight.to(floats),
                                         scales.scale.defined() ? scale_unit(scales.scale) : reference_scale);
-    if (!recipe.weight.enabled()) continue;
-    const at::Tensor& tuned = recipe.weight.two_level ? scales.channel : scales.scale;
-    if (recipe.weight.two_level) weights_[id].group_scale = whole_group_scales(scales).to(floats);
+    const QuantizerFormat& format = formats_.weight[id];
+    if (!format.enabled()) continue;
+    const at::Tensor& tuned = format.two_level ? scales.channel : scales.scale;
+    if (format.two_level) weights_[id].group_scale = whole_group_scales(scales).to(floats);
     weights_[id].scale =
         add_parameter(name + ".scales", ParameterKind::weight_scale, tuned.to(floats).flatten(), scale_unit(tuned));
     if (scales.zero_point.defined()) {
@@ -39,7 +40,7 @@ TunableBlock::TunableBlock(const BlockStart& start, const Recipe& recipe, at::Sc
     return add_parameter(std::move(name), kind, start_value,
                          kind == ParameterKind::site_scale ? scale_unit(start_value) : 1);
   };
-  sites_ = std::make_unique<TunableSites>(start.sites, recipe, floats, leaf);
+  sites_ = std::make_unique<TunableSites>(start.sites, formats_.site, floats, leaf);
 }
 
 at::Tensor TunableBlock::add_parameter(std::string name, ParameterKind kind, const at::Tensor& start, double unit) {
@@ -57,19 +58,21 @@ at::Tensor TunableBlock::TunableWeight::group_zero_points() const {
   return group_scale.defined() ? allowed_zero_points(zero_point, group_scale.flatten()) : zero_point;
 }
 
-at::Tensor TunableBlock::fake_quantize_weight(const TunableWeight& parameters) const {
-  if (!recipe_.weight.enabled()) return parameters.weight.to(compute_);
-  const at::Tensor grouped = split_groups(parameters.weight, recipe_.weight);  // [out, groups, group]
+at::Tensor TunableBlock::fake_quantize_weight(LinearId id) const {
+  const TunableWeight& parameters = weights_[id];
+  const QuantizerFormat& format = formats_.weight[id];
+  if (!format.enabled()) return parameters.weight.to(compute_);
+  const at::Tensor grouped = split_groups(parameters.weight, format);  // [out, groups, group]
   const SliceLayout layout{1, grouped.size(0) * grouped.size(1), grouped.size(2)};
   return join_groups(fake_quantize_tunable(grouped, layout, parameters.group_scales(), parameters.group_zero_points(),
-                                           recipe_.weight, compute_),
+                                           format, compute_),
                      parameters.weight.size(1));
 }
 
 QuantizedWeights TunableBlock::quantized_weights() const {
   QuantizedWeights result;
   result.block = frozen_;
-  for (const LinearId id : all_linears) result.set(id, fake_quantize_weight(weights_[id]));
+  for (const LinearId id : all_linears) result.set(id, fake_quantize_weight(id));
   return result;
 }
 
@@ -98,7 +101,7 @@ BlockStart TunableBlock::tuned() const {
     ScaleTensors& scales = result.weight_scales[id];
     scales.scale = tuned.group_scales().detach().view({rows, -1});
     if (tuned.zero_point.defined()) scales.zero_point = tuned.group_zero_points().detach().round().view({rows, -1});
-    if (recipe_.weight.two_level) scales.channel = tuned.scale.detach().view({rows, 1});
+    if (formats_.weight[id].two_level) scales.channel = tuned.scale.detach().view({rows, 1});
   }
   result.sites = sites_->values();
   return result;

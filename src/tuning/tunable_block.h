@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/block_formats.h"
 #include "model/recipe.h"
 #include "nn/block.h"
 #include "quant/block_start.h"
@@ -20,8 +21,10 @@ namespace pq::quant {
 /// Norms and biases stay as they are.
 class TunableBlock {
  public:
-  /// `compute` is the type of the steps' arithmetic. Parameters lie on `options`' device.
-  TunableBlock(const BlockStart& start, const Recipe& recipe, at::ScalarType compute, const at::TensorOptions& options);
+  /// `index` says which block's formats it has, `compute` is the type of the steps' arithmetic. Parameters lie on
+  /// `options`' device.
+  TunableBlock(const BlockStart& start, const Recipe& recipe, std::int64_t index, at::ScalarType compute,
+               const at::TensorOptions& options);
 
   /// Runs the weights' quantizers. Without gradients the result is the block that a checkpoint would hold, in
   /// `compute`.
@@ -54,9 +57,10 @@ class TunableBlock {
 
   /// `unit` is the size of a change that matters: the scale of what is rounded; 1 for zero points and clip factors.
   at::Tensor add_parameter(std::string name, ParameterKind kind, const at::Tensor& start, double unit);
-  at::Tensor fake_quantize_weight(const TunableWeight& parameters) const;
+  at::Tensor fake_quantize_weight(LinearId id) const;
 
   Recipe recipe_;
+  BlockFormats formats_;
   at::ScalarType compute_;
   nn::Block frozen_;        // norms and biases in `compute`
   nn::Block float_frozen_;  // in float32, for export

@@ -51,7 +51,7 @@ TEST(TunableBlock, IsTheBlockOfTheCheckpointBitForBit) {
   for_each_case([](const TuningSample& sample) {
     const QuantizedBlock rounded = round_block(sample.start, sample.recipe, 0);
     const nn::Block restored = restore_block(rounded, sample.spec(), sample.recipe, sample.options);
-    const TunableBlock tunable(sample.start, sample.recipe, at::kFloat, sample.options);
+    const TunableBlock tunable(sample.start, sample.recipe, 0, at::kFloat, sample.options);
     const QuantizedWeights weights = tunable.quantized_weights();
     for (const LinearId i : all_linears) {
       const at::Tensor& ours = weights.block.linears[i].weight;
@@ -77,7 +77,7 @@ TEST(TunableBlock, GradientsReachWhatIsTunedAndNothingElse) {
       Recipe recipe = sample.recipe;
       recipe.finetune.weight_rate = weight_rate;
       recipe.finetune.quantizer_rate = quantizer_rate;
-      const TunableBlock tunable(sample.start, recipe, at::kFloat, sample.options);
+      const TunableBlock tunable(sample.start, recipe, 0, at::kFloat, sample.options);
       const TuningRun run{recipe, sample.shards, Communicator::world()};
       TuningStep step(sample.place(), sample.streams, run);
       EXPECT_GT(step.gradients(tunable, sample.shards.batches(0, 0, 0)[0]), 0);
@@ -112,7 +112,7 @@ TEST(TunableBlock, RatesAreThoseOfTheRecipeOrGrowWithTheScales) {
   for (const bool relative : {false, true}) {
     Recipe recipe = sample.recipe;
     recipe.finetune.relative_rates = relative;
-    const TunableBlock block(sample.start, recipe, at::kFloat, sample.options);
+    const TunableBlock block(sample.start, recipe, 0, at::kFloat, sample.options);
     std::map<std::string, const Parameter*> named;
     for (const auto& parameter : block.parameters()) named[parameter.name] = &parameter;
     for (const auto& [name, parameter] : named) {
@@ -172,7 +172,7 @@ TEST(TuningStep, GradientsInPartsAreThoseOfTheWholeBatch) {
     SCOPED_TRACE(name);
     const TuningSample sample(quick_recipe(name, {"finetune.length=400", "finetune.batch=8", "finetune.samples=8",
                                                   "finetune.validation=1", "kv.symmetric=false"}));
-    const TunableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
+    const TunableBlock block(sample.start, sample.recipe, 0, at::kFloat, sample.options);
     const TuningRun run = sample.run();
     TuningStep step(sample.place(), sample.streams, run);
     const SequenceShards::Batch batch = sample.shards.batches(0, 0, 0)[0];
@@ -200,7 +200,7 @@ TEST(TuningStep, FiniteDifferencesAgreeWhereNothingIsRounded) {
     sample.streams.weight = at::ones({20, 48});
     sample.streams.weight[2][5] = 0;
     sample.streams.weight[7][0] = 0;
-    const TunableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
+    const TunableBlock block(sample.start, sample.recipe, 0, at::kFloat, sample.options);
     const TuningRun run = sample.run();
     TuningStep step(sample.place(), sample.streams, run);
     const SequenceShards::Batch batch = sample.shards.batches(0, 0, 0)[0];
@@ -237,8 +237,8 @@ TEST(TunableBlock, AStepCannotTakeAScaleOrAZeroPointOutOfRange) {
   for (const char* mode : {"w4a4kv4-static", "w4a4kv4-dynamic"}) {
     const TuningSample sample(
         quick_recipe(mode, {"weight.symmetric=false", "activation.symmetric=false", "kv.symmetric=false"}));
-    TunableBlock block(sample.start, sample.recipe, at::kFloat, sample.options);
-    const TunableBlock untouched(sample.start, sample.recipe, at::kFloat, sample.options);
+    TunableBlock block(sample.start, sample.recipe, 0, at::kFloat, sample.options);
+    const TunableBlock untouched(sample.start, sample.recipe, 0, at::kFloat, sample.options);
     block.keep_in_range();
     for (std::size_t i = 0; i < block.parameters().size(); ++i) {
       EXPECT_TRUE(at::equal(block.parameters()[i].value, untouched.parameters()[i].value));

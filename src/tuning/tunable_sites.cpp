@@ -16,12 +16,12 @@ at::Tensor zero_points_of(const SiteQuantizer& site, const at::TensorOptions& op
 
 }  // namespace
 
-TunableSites::TunableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
-                           const MakeLeaf& leaf)
-    : activation_(recipe.activation), kv_(recipe.kv) {
+TunableSites::TunableSites(const SiteQuantizers& start, const PerSite<QuantizerFormat>& formats,
+                           const at::TensorOptions& options, const MakeLeaf& leaf)
+    : formats_(formats) {
   const auto floats = options.dtype(at::kFloat);
   for (const Site id : quantized_sites) {
-    const QuantizerFormat& format = recipe.format_of(id);
+    const QuantizerFormat& format = formats_[id];
     if (!format.enabled()) continue;
     const SiteQuantizer& site = start[id];
     const std::string name(site_name(id));
@@ -64,8 +64,8 @@ at::Tensor TunableSites::apply_dynamic(Site site, const QuantizerFormat& format,
 
 at::Tensor TunableSites::apply(Site site, const at::Tensor& x) const {
   const Parameters* parameters = sites_.find(site);
-  const QuantizerFormat& format = is_kv(site) ? kv_ : activation_;
-  if (parameters == nullptr || !format.enabled()) return x;
+  if (parameters == nullptr || !formats_[site].enabled()) return x;
+  const QuantizerFormat& format = formats_[site];
   if (!format.is_static()) return apply_dynamic(site, format, *parameters, x);
   const SliceLayout layout =
       is_kv(site) ? SliceLayout{x.size(0) * x.size(1), x.size(2), x.size(3)} : SliceLayout{1, 1, x.numel()};
@@ -73,7 +73,8 @@ at::Tensor TunableSites::apply(Site site, const at::Tensor& x) const {
 }
 
 nn::Tap TunableSites::tap() const {
-  if (!activation_.enabled() && !kv_.enabled()) return {};
+  const auto quantizes = [](const QuantizerFormat& format) { return format.enabled(); };
+  if (std::none_of(formats_.begin(), formats_.end(), quantizes)) return {};
   return [this](Site site, const at::Tensor& x) { return apply(site, x); };
 }
 

@@ -20,7 +20,7 @@ class TunableSites {
   /// `leaf(name, kind, value)` turns each start value, float32 on `options`' device, into the tensor that is used: a
   /// parameter to tune, or the value itself.
   using MakeLeaf = std::function<at::Tensor(std::string name, ParameterKind kind, const at::Tensor& value)>;
-  TunableSites(const SiteQuantizers& start, const Recipe& recipe, const at::TensorOptions& options,
+  TunableSites(const SiteQuantizers& start, const PerSite<QuantizerFormat>& formats, const at::TensorOptions& options,
                const MakeLeaf& leaf);
 
   /// Applies them; borrows this object. Empty when nothing is quantized.
@@ -39,8 +39,7 @@ class TunableSites {
   at::Tensor apply_dynamic(Site site, const QuantizerFormat& format, const Parameters& parameters,
                            const at::Tensor& x) const;
 
-  QuantizerFormat activation_;
-  QuantizerFormat kv_;
+  PerSite<QuantizerFormat> formats_;
   PerSite<Parameters> sites_;
 };
 

@@ -14,6 +14,7 @@ class BlockOnStreams : public Tunable {
   BlockOnStreams(const BlockPlace& place, const BlockStart& start, const TuningStreams& streams, const TuningRun& run)
       : start_(start),
         recipe_(run.recipe),
+        index_(place.index),
         options_(place.model.options()),
         block_(begin()),
         step_(place, streams, run) {}
@@ -25,10 +26,11 @@ class BlockOnStreams : public Tunable {
   BlockStart tuned() const { return block_.tuned(); }
 
  private:
-  TunableBlock begin() const { return {start_, recipe_, compute_type(recipe_), options_}; }
+  TunableBlock begin() const { return {start_, recipe_, index_, compute_type(recipe_), options_}; }
 
   const BlockStart& start_;
   const Recipe& recipe_;
+  std::int64_t index_;
   at::TensorOptions options_;
   TunableBlock block_;
   TuningStep step_;

@@ -194,7 +194,7 @@ TEST_F(TuneBlock, BfloatArithmeticIsNearFloat) {
     SCOPED_TRACE(name);
     const TuningSample single(plain_start(name));
     const TuningSample half(plain_start(name, {"finetune.compute=bf16"}));
-    const TunableBlock block(half.start, half.recipe, compute_type(half.recipe), half.options);
+    const TunableBlock block(half.start, half.recipe, 0, compute_type(half.recipe), half.options);
     for (const auto& parameter : block.parameters()) EXPECT_EQ(parameter.value.scalar_type(), at::kFloat);
     const auto [tuning, tuned] = tune_sample(half);
     const auto [expected, single_tuned] = tune_sample(single);

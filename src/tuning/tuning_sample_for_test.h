@@ -59,7 +59,7 @@ class TuningSample {
     streams.target = nn::forward(block, context, plain);
     streams.quantized_target = nn::forward(block, context, streams.input);
     const at::Tensor searched = written(4, recipe.search.samples, recipe.search.length);
-    start = find_start(block, context, stream(searched), statistics(), recipe);
+    start = find_start(block, context, stream(searched), statistics(), recipe, 0);
   }
 
   static const io::HfCheckpoint& checkpoint() {
@@ -76,8 +76,8 @@ class TuningSample {
   double obvious_loss(const BlockStart& of, const at::Tensor& target, const std::vector<std::int64_t>& rows) const {
     const at::NoGradGuard no_grad;
     const QuantizedBlock rounded = round_block(of, recipe, 0);
-    const nn::Block restored = restore_block(rounded, spec(), recipe, options);
-    const nn::Tap tap = restore_tap(rounded, recipe, options);
+    const nn::Block restored = restore_block(rounded, spec(), recipe, 0, options);
+    const nn::Tap tap = restore_tap(rounded, recipe, 0, options);
     double sum = 0;
     for (const std::int64_t row : rows) {
       const at::Tensor output = nn::forward(restored, context, streams.input.narrow(0, row, 1), tap);

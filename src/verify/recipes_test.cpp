@@ -73,13 +73,47 @@ std::vector<Case> cases() {
   return all;
 }
 
+/// Formats of blocks and linear layers of their own; the model has two blocks.
+std::vector<Case> mixed_cases() {
+  const std::string fixed = "w4a8kv4-static";
+  const std::string moving = "w4a4kv4-dynamic";
+  const std::string two_level = "w4g32a8kv4-dynamic";
+  const std::string weights = "w4a16g128";
+  std::vector<Case> all;
+  all.push_back({fixed, {"linear.down_proj.weight.bits=8", "blocks.0.activation.bits=4", "blocks.1.kv.bits=8"}});
+  all.push_back({fixed, {"blocks.1.weight.bits=16"}});
+  all.push_back({fixed, {"blocks.1.activation.bits=16", "blocks.0.kv.bits=16"}});
+  all.push_back({fixed, {"linear.q_proj.weight.bits=16", "linear.v_proj.weight.bits=3"}});
+  all.push_back({fixed, {"linear.k_proj.weight.bits=16", "activation.symmetric=false"}, 8, true});
+  all.push_back({fixed, {"linear.gate_proj.weight.bits=2", "linear.up_proj.weight.bits=8"}});
+  all.push_back({fixed, {"linear.up_proj.weight.bits=16", "linear.o_proj.weight.bits=16"}});
+  all.push_back({fixed,
+                 {"blocks.0.kv.mode=dynamic", "blocks.0.kv.granularity=group", "blocks.0.kv.group=32",
+                  "blocks.1.kv.symmetric=false"}});
+  all.push_back({moving, {"blocks.0.kv.granularity=token", "blocks.1.kv.group=10"}});
+  all.push_back({moving,
+                 {"linear.q_proj.weight.granularity=group", "linear.q_proj.weight.group=32",
+                  "linear.k_proj.weight.granularity=group", "linear.k_proj.weight.group=64"}});
+  all.push_back({moving, {"linear.gate_proj.weight.granularity=group", "linear.gate_proj.weight.group=32"}});
+  all.push_back({moving, {"linear.v_proj.weight.granularity=group", "linear.v_proj.weight.group=24"}});
+  all.push_back({moving, {"blocks.1.activation.granularity=tensor", "linear.q_proj.weight.bits=16"}});
+  all.push_back({two_level, {"linear.gate_proj.weight.two_level=false", "linear.k_proj.weight.two_level=false"}});
+  all.push_back({two_level, {"linear.up_proj.weight.group=64", "linear.q_proj.weight.group=64"}});
+  all.push_back({two_level,
+                 {"linear.up_proj.weight.two_level=false", "linear.up_proj.weight.granularity=channel",
+                  "linear.up_proj.weight.bits=8"}});
+  all.push_back({weights, {"linear.q_proj.weight.group=32", "linear.up_proj.weight.bits=8"}});
+  all.push_back({weights, {"linear.v_proj.weight.bits=16", "blocks.0.activation.bits=8"}, 8});
+  return all;
+}
+
 std::string name_of(const Case& row) {
   std::string name = row.recipe;
   for (const std::string& setting : row.settings) name += " " + setting;
   return name;
 }
 
-void check(const Case& row, const kernels::KernelTable& table) {
+void check(const Case& row, const kernels::KernelTable& table, int token_count = 37) {
   Recipe recipe = named_recipe(row.recipe);
   for (const std::string& setting : row.settings) apply_setting(recipe, setting);
   ModelSpec spec = recipes_spec();
@@ -91,7 +125,7 @@ void check(const Case& row, const kernels::KernelTable& table) {
   const ModelSource source = random_source(spec, recipe, 3);
   const Model model(build_model(source, {.lm_head_bits = row.lm_head_bits}, table));
   std::vector<std::int32_t> tokens;
-  for (int i = 0; i < 37; ++i) tokens.push_back(i * 17 % 101);
+  for (int i = 0; i < token_count; ++i) tokens.push_back(i * 17 % 101);
   const VerifyReport report = verify(model, source, tokens);
   for (const VerifyRow& result : report.rows) {
     EXPECT_LE(result.share, 1) << table.name << " " << name_of(row) << ": " << result.tensor << " max error "
@@ -107,6 +141,35 @@ TEST(Recipes, EveryStageAgreesWithTheReference) {
     if (!kernels::supported(*table)) continue;
     for (const Case& row : cases()) check(row, *table);
   }
+}
+
+// A few tokens, whose products read packed codes as they lie, and many.
+TEST(Recipes, MixedBlocksAgreeWithTheReference) {
+  for (const kernels::KernelTable* table : kernels::kernel_tables()) {
+    if (!kernels::supported(*table)) continue;
+    for (const Case& row : mixed_cases()) {
+      for (const int tokens : {3, 37}) check(row, *table, tokens);
+    }
+  }
+}
+
+// Formats that are another block's, or another linear layer's, would be seen where they are.
+TEST(Recipes, AnotherBlocksFormatsAreSeen) {
+  Recipe recipe = named_recipe("w4a8kv4-static");
+  apply_setting(recipe, "blocks.1.activation.bits=4");
+  const ModelSource source = random_source(recipes_spec(), recipe, 3);
+  const Model model(build_model(source, {}, *kernels::kernel_tables().front()));
+  ModelSource other = source;
+  other.recipe.overrides.clear();
+  apply_setting(other.recipe, "blocks.0.activation.bits=4");
+  const std::vector<std::int32_t> tokens{1, 2, 3, 4, 5};
+  const auto differing = [&](const ModelSource& of) {
+    std::int64_t sum = 0;
+    for (const VerifyRow& row : verify(model, of, tokens).rows) sum += row.differing;
+    return sum;
+  };
+  EXPECT_EQ(differing(source), 0);
+  EXPECT_GT(differing(other), 0);
 }
 
 TEST(Recipes, TheInputOfAnEightBitHeadHasItsName) {
@@ -285,7 +348,7 @@ TEST(Recipes, NoSeedBlamesTheMachine) {
 }
 
 TEST(Recipes, OnABorderTheReferenceDecidesAsTheRuntime) {
-  const QuantizerFormat format = named_recipe("w4a4kv4-static").format_of(Site::qkv_input);
+  const QuantizerFormat format = named_recipe("w4a4kv4-static").activation;
   ASSERT_TRUE(format.is_static());
   SiteQuantizer parameters;
   parameters.scale = {1};

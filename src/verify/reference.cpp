@@ -55,8 +55,9 @@ std::vector<Slice> slices_of(Site site, const QuantizerFormat& format, const Sit
 
 }  // namespace
 
-ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spec, const Recipe& recipe, LinearId id) {
-  return {&source.weights[id], &source.parameters.linears[id], linear_shape(spec, id), recipe.weight};
+ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spec, const BlockFormats& formats,
+                                 LinearId id) {
+  return {&source.weights[id], &source.parameters.linears[id], linear_shape(spec, id), formats.weight[id]};
 }
 
 void ReferenceLinear::decode(std::int64_t channel, std::span<double> out) const {
@@ -281,15 +282,15 @@ void take_mean(Matrix& key, std::span<const float> mean) {
 Matrix reference_block(const ModelSource& source, const BlockSource& block, std::int64_t block_index,
                        const ModelOptions& options, const Matrix& residual, const Decisions& chosen) {
   const ModelSpec& spec = source.spec;
-  const Recipe& recipe = source.recipe;
+  const BlockFormats formats = block_formats(source.recipe, block_index);
   const QuantizedBlock& parameters = block.parameters;
   const auto linear = [&](LinearId id, const Matrix& x) {
-    return multiply(reference_linear(block, spec, recipe, id), x);
+    return multiply(reference_linear(block, spec, formats, id), x);
   };
   const auto quantized = [&](Site site, const Matrix& x) {
     const bool off = is_kv(site) && options.kv_bits != 0;
-    return quantize_site(site, off ? QuantizerFormat{} : recipe.format_of(site), parameters.sites[site], spec.head_dim,
-                         x, chosen[site])
+    return quantize_site(site, off ? QuantizerFormat{} : formats.site[site], parameters.sites[site], spec.head_dim, x,
+                         chosen[site])
         .values;
   };
   const std::int64_t first_position = source.prefix.length;

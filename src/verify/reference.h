@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "model/block_formats.h"
 #include "runtime/model.h"
 #include "runtime/model_source.h"
 #include "verify/matrix.h"
@@ -24,7 +25,9 @@ struct ReferenceLinear {
   /// Row `channel` [in].
   void decode(std::int64_t channel, std::span<double> out) const;
 };
-ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spec, const Recipe& recipe, LinearId id);
+/// `id` of a block of these formats.
+ReferenceLinear reference_linear(const BlockSource& source, const ModelSpec& spec, const BlockFormats& formats,
+                                 LinearId id);
 
 /// y [rows, out] = x * W^T + b; where `magnitude` is given it gets the sums of the absolute values of all that is
 /// added.

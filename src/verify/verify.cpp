@@ -39,6 +39,11 @@ class Verification {
   const ModelSpec& spec() const { return parts_.spec; }
   const QuantizedBlock& parameters() const { return block_source_.parameters; }
   const PackedBlock& packed() const { return parts_.blocks[index(block_)]; }
+  /// The reference's product of what the layer multiplies.
+  Matrix product(LinearId id, Matrix* magnitude) const {
+    return multiply(reference_linear(block_source_, spec(), formats_, id), packed()[id].integer() ? input_ : floats_,
+                    magnitude);
+  }
   void compare(const std::string& tensor, const Matrix& actual, const Matrix& expected, const Matrix& bound);
   void compare_codes(const std::string& tensor, std::int64_t codes, std::int64_t differing);
 
@@ -67,9 +72,11 @@ class Verification {
 
   std::int64_t block_ = 0;
   BlockSource block_source_;
+  BlockFormats formats_;
   Matrix residual_;  // of the runtime, before what is checked now
   Matrix expected_;  // float32 rows that the next quantizer reads, as the runtime has them
-  Matrix input_;     // what the linear layers multiply: dequantized codes
+  Matrix input_;     // what the linear layers of codes multiply: dequantized codes
+  Matrix floats_;    // what those of floats multiply
   Matrix query_;     // as q, k and v_proj gave them
   Matrix key_;
   Matrix product_;
@@ -109,13 +116,14 @@ void Verification::check_input(const std::string& tensor, Site site, const Linea
   const SiteCodes reference = quantize_site(site, input.format, parameters, spec().head_dim, expected_);
   if (auto* kept = decisions_.find(site)) *kept = reference.steps;
   input_ = reference.values;
-  if (!input.plan.integer) {
+  floats_ = reference.values;
+  if (!input.plan.integer || input.floats) {
     const Matrix actual = matrix_of(floats, count_, columns);
     std::int64_t differing = 0;
-    for (std::size_t i = 0; i < actual.values.size(); ++i) differing += actual.values[i] != input_.values[i] ? 1 : 0;
+    for (std::size_t i = 0; i < actual.values.size(); ++i) differing += actual.values[i] != floats_.values[i] ? 1 : 0;
     compare_codes(tensor, static_cast<std::int64_t>(actual.values.size()), differing);
-    return;
   }
+  if (!input.plan.integer) return;
   const auto* codes = work_.linear.codes.as<std::int8_t>().data();
   const bool wide = input.plan.planes == 2;
   const std::int32_t lowered = input.format.symmetric ? 0 : 1 << (input.format.bits - 1);
@@ -146,7 +154,7 @@ void Verification::check_input(const std::string& tensor, Site site, const Linea
 
 void Verification::check_linear(LinearId id, const RowBuffer& out) {
   Matrix magnitude;
-  const Matrix reference = multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
+  const Matrix reference = product(id, &magnitude);
   const Matrix actual = matrix_of(out, count_, reference.columns);
   compare(std::string(tensor_names::linear_in_block(id)), actual, reference,
           product_bound(packed().qkv_input, packed()[id], std::move(magnitude)));
@@ -157,7 +165,7 @@ void Verification::check_residual(LinearId id) {
   const LinearInput& input = id == LinearId::o ? packed().o_input : packed().down_input;
   const NormId norm = id == LinearId::o ? NormId::attention_output : NormId::mlp_output;
   Matrix magnitude;
-  Matrix reference = multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
+  Matrix reference = product(id, &magnitude);
   Matrix bound = product_bound(input, packed()[id], std::move(magnitude));
   if (parts_.workspace_shape.branches) {
     // The product on its own; then what is added, from the runtime's own product.
@@ -205,10 +213,10 @@ void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& f
                                Matrix& held) {
   const Matrix x = matrix_of(floats, count_, spec().kv_size());
   const SiteQuantizer& fixed = parameters().sites[site];
-  SiteCodes codes = quantize_site(site, parts_.kv.format, fixed, spec().head_dim, x);
+  SiteCodes codes = quantize_site(site, packed().kv.format, fixed, spec().head_dim, x);
   decisions_[site] = std::move(codes.steps);
   Matrix reference = std::move(codes.values);
-  if (sequence_.cache.layout().format == kernels::KvFormat::f16) {
+  if (sequence_.cache.layout(block_).format == kernels::KvFormat::f16) {
     for (double& value : reference.values) {
       value = static_cast<double>(f16_to_float(float_to_f16(static_cast<float>(value))));
     }
@@ -246,7 +254,7 @@ void Verification::check_attention() {
                                         .prefix_value = prefix_value,
                                         .head_dim = spec().head_dim,
                                         .scale = spec().score_scale(),
-                                        .wide = parts_.kv.packed});
+                                        .wide = packed().kv.packed});
   expected_ = matrix_of(work_.attended, count_, spec().query_size());
   compare("self_attn.attention", expected_, reference, bound);
 }
@@ -254,11 +262,8 @@ void Verification::check_attention() {
 void Verification::check_product() {
   Matrix gate_magnitude;
   Matrix up_magnitude;
-  const auto linear = [&](LinearId id, Matrix& magnitude) {
-    return multiply(reference_linear(block_source_, spec(), source_.recipe, id), input_, &magnitude);
-  };
-  const Matrix gate = linear(LinearId::gate, gate_magnitude);
-  const Matrix up = linear(LinearId::up, up_magnitude);
+  const Matrix gate = product(LinearId::gate, &gate_magnitude);
+  const Matrix up = product(LinearId::up, &up_magnitude);
   const Matrix gate_bound = product_bound(packed().gate_up_input, packed()[LinearId::gate], std::move(gate_magnitude));
   const Matrix up_bound = product_bound(packed().gate_up_input, packed()[LinearId::up], std::move(up_magnitude));
   const Matrix reference = gated_product(spec().activation, gate, up);
@@ -296,6 +301,7 @@ void Verification::stage(Stage stage, std::int64_t block) {
     case Stage::block_input:
       block_ = block;
       block_source_ = source_.block(block);
+      formats_ = block_formats(source_.recipe, block);
       residual_ = matrix_of(work_.residual, count_, spec().hidden_size);
       break;
     case Stage::qkv_input:

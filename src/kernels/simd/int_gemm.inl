@@ -337,12 +337,13 @@ inline bool fits_matrix_tiles(const IntGemm& gemm) {
 #endif
 
 template <int R>
-inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row, const GroupSums& of_groups) {
+inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row, const GroupSums& of_groups,
+                        const GroupSums& of_up_groups) {
   F values[R][1];
   packed_values<R>(gemm.weights, panel, gemm.activations, row, of_groups, values);
   if (gemm.up != nullptr) {
     F up[R][1];
-    packed_values<R>(*gemm.up, panel, gemm.activations, row, of_groups, up);
+    packed_values<R>(*gemm.up, panel, gemm.activations, row, of_up_groups, up);
     gate_values<R, 1>(gemm.gate, values, up);
   }
   store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
@@ -354,12 +355,18 @@ inline constexpr std::int64_t few_rows = 8;
 inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t last_panel, void* scratch) noexcept {
   const std::int64_t rows = gemm.activations.rows;
   if (rows <= few_rows) {
-    GroupSums of_groups{};
-    if (gemm.weights.group_scales != nullptr) {
-      of_groups = group_sums(gemm.weights, gemm.activations, static_cast<std::int32_t*>(scratch));
-    }
+    auto* sums = static_cast<std::int32_t*>(scratch);
+    const auto sums_of = [&](const IntWeights& weights) {
+      if (weights.group_scales == nullptr) return GroupSums{};
+      const GroupSums made = group_sums(weights, gemm.activations, sums);
+      sums += rows * made.parts;
+      return made;
+    };
+    const GroupSums of_groups = sums_of(gemm.weights);
+    const GroupSums of_up_groups = gemm.up != nullptr ? sums_of(*gemm.up) : GroupSums{};
     for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      for_each_row_tile<4>(rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups); });
+      for_each_row_tile<4>(
+          rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups, of_up_groups); });
     }
     return;
   }
