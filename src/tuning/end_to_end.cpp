@@ -84,6 +84,7 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     const QuantizedLinear& linear = source.linears[id];
     const LinearShape shape = linear_shape(spec_, id);
     if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
+<<<<<<< HEAD
     const QuantizerFormat& format = formats.weight[id];
     if (!format.enabled()) {
       result.set(id, unpack_linear(linear, shape, format, options_).weight);
@@ -93,6 +94,13 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     const at::Tensor& tuned = parameters_[parameter++].value;
     codes.scales.scale = format.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
     result.set(id, dequantize_weight(codes, format).to(options_));
+=======
+    WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
+    const at::Tensor& tuned = parameters_[block * all_linears.size() + i].value;
+    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales)
+                                                      : held_scales({tuned, {}}, run_.recipe.weight).scale;
+    result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
+>>>>>>> 2d226fc (Round weight scales to 16 bits before codes are chosen, where a recipe is for other programs' files)
   }
   return result;
 }
@@ -185,10 +193,15 @@ Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel&
                         "finetune.e2e_rate"};
   Tuning tuning = tune(scales, plan, run);
   for (std::size_t i = 0; i < scales.parameters().size(); ++i) {
-    const at::Tensor scale = scales.parameters()[i].value.detach();
+    at::Tensor scale = scales.parameters()[i].value.detach();
     broadcast(run.processes, scale);
+<<<<<<< HEAD
     const auto [block, id] = scales.layers()[i];
     blocks[block].linears[id].scales = to_floats(scale);
+=======
+    scale = held_scales({scale, {}}, run.recipe.weight).scale;
+    blocks[i / all_linears.size()].linears[all_linears[i % all_linears.size()]].scales = to_floats(scale);
+>>>>>>> 2d226fc (Round weight scales to 16 bits before codes are chosen, where a recipe is for other programs' files)
   }
   return tuning;
 }

@@ -28,8 +28,8 @@ Matrix norm_bound(const Matrix& reference) {
 Matrix product_bound(const LinearInput& input, const PackedLinear& linear, Matrix magnitude) {
   double share = float_unit * static_cast<double>(input.plan.columns + 8);
   if (linear.integer()) share = 2 * float_unit * static_cast<double>(input.plan.segments + 4);
-  if (input.bf16_planes == 1) share += 0x1p-8;
-  if (input.bf16_planes == kernels::float_planes) share += 3 * 0x1p-23;
+  if (!linear.integer() && input.bf16_planes == 1) share += 0x1p-8;
+  if (!linear.integer() && input.bf16_planes == kernels::float_planes) share += 3 * 0x1p-23;
   for (double& value : magnitude.values) value *= share;
   return magnitude;
 }
