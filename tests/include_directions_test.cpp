@@ -32,7 +32,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"kernels", {"numerics"}},
     {"model", {"numerics"}},
     {"program", {"model"}},
-    {"io", {"model"}},
+    {"io", {"model", "text"}},
     {"runtime", {"io", "kernels"}},
     {"eval", {"model", "tokenizer"}},
     {"tasks", {"eval", "io", "jinja"}},

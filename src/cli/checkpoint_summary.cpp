@@ -53,11 +53,12 @@ Part part_of(std::string_view name) {
   if (name.starts_with("prefix.")) return Part::prefix;
   if (name == tensor_names::embedding || name == tensor_names::lm_head) return Part::embeddings;
   if (name.ends_with(".bias") || name.ends_with("norm.weight")) return Part::norms_and_biases;
-  if (name.ends_with(".scale") || name.ends_with(".zero_point") || name.ends_with(".clip") || name.ends_with(".mean"))
+  const auto ends_in = [&](auto... ends) { return (name.ends_with(ends) || ...); };
+  if (ends_in(".scale", ".zero_point", ".clip", ".mean", ".input_scale", ".input_zero_point"))
     return Part::activation_scales;
-  if (name.ends_with(".scales") || name.ends_with(".group_scales") || name.ends_with(".zero_points"))
+  if (ends_in(".scales", ".group_scales", ".zero_points", ".weight_scale", ".weight_zero_point", ".qzeros"))
     return Part::weight_scales;
-  if (name.ends_with("_proj.qweight") || name.ends_with("_proj.weight")) return Part::weights;
+  if (ends_in("_proj.qweight", "_proj.weight", "_proj.weight_packed")) return Part::weights;
   return Part::other;
 }
 
@@ -91,13 +92,13 @@ std::string type_names(const std::vector<io::TensorSummary>& tensors) {
   return fmt::format("{}", fmt::join(names, " and "));
 }
 
-CheckpointScales scales_of(const io::QuantizedCheckpoint& checkpoint) {
+CheckpointScales scales_of(const ModelSpec& spec, const Recipe& recipe,
+                           const std::function<QuantizedBlock(std::int64_t)>& read_block) {
   PerSite<std::vector<float>> scales;
   PerSite<std::array<std::vector<float>, 2>> clips;
   PerLinear<std::vector<float>> weights;
-  const Recipe& recipe = checkpoint.recipe();
-  for (std::int64_t index = 0; index < checkpoint.spec().block_count; ++index) {
-    const QuantizedBlock block = checkpoint.block(index);
+  for (std::int64_t index = 0; index < spec.block_count; ++index) {
+    const QuantizedBlock block = read_block(index);
     const BlockFormats formats = block_formats(recipe, index);
     for (const LinearId id : all_linears) append(weights[id], block.linears[id].scales);
     for (const Site site : quantized_sites) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <string_view>
@@ -22,7 +23,8 @@ inline constexpr std::array all_parts{Part::weights,    Part::weight_scales,    
 std::string_view part_key(Part part);
 /// "weight scales and zero points", for people.
 std::string_view part_title(Part part);
-/// The part that a tensor of this name belongs to, in a quantized checkpoint or a Hugging Face one.
+/// The part that a tensor of this name belongs to, in a quantized checkpoint of this program or another, or a Hugging
+/// Face one.
 Part part_of(std::string_view tensor_name);
 
 /// Bytes of each part.
@@ -55,7 +57,8 @@ struct CheckpointScales {
   std::vector<Spread> sites;    ///< activation and KV quantizers
   std::vector<Spread> weights;  ///< the seven linear layers
 };
-/// Reads every block. Throws FormatError for a scale that is none.
-CheckpointScales scales_of(const io::QuantizedCheckpoint& checkpoint);
+/// Reads every block, with or without its codes. Throws FormatError for a scale that is none.
+CheckpointScales scales_of(const ModelSpec& spec, const Recipe& recipe,
+                           const std::function<QuantizedBlock(std::int64_t)>& block);
 
 }  // namespace pq::cli

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "base/table.h"
 #include "cli/checkpoint_summary.h"
 #include "cli/verbs.h"
+#include "io/foreign_checkpoint.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
 #include "model/format_override.h"
@@ -222,10 +224,12 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   const std::vector<io::TensorSummary> tensors = checkpoint.tensors();
   const CheckpointSizes sizes = sizes_of(tensors);
   const double bits = bits_per_weight(sizes, checkpoint.spec());
-  const CheckpointScales scales = scales_of(checkpoint);
+  const CheckpointScales scales =
+      scales_of(checkpoint.spec(), recipe, [&](std::int64_t i) { return checkpoint.block_without_weights(i); });
   if (common.json) {
     Json json{{"model", options.model},
               {"quantized", true},
+              {"quantized_by", "prefixquant"},
               {"architecture", architecture_json(checkpoint.spec())},
               {"recipe", recipe_to_json(recipe)},
               {"precision", precision_name(recipe)},
@@ -258,6 +262,55 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   print_result(facts.text() + "\n" + sizes_text(sizes));
   if (!scales.sites.empty()) print_result("\n" + spreads_text(scales.sites, "quantizer, over all blocks"));
   if (!scales.weights.empty()) print_result("\n" + spreads_text(scales.weights, "weight, over all blocks"));
+  if (options.tensors) print_result("\n" + tensors_text(tensors));
+}
+
+/// "compressed-tensors (pack-quantized)", "gptq", "gptq (gptq_v2)"
+std::string method_text(const io::ForeignConfig& config) {
+  return config.method == config.format ? config.method : fmt::format("{} ({})", config.method, config.format);
+}
+
+void inspect_foreign(const Options& options, const CommonOptions& common) {
+  const auto checkpoint = io::ForeignCheckpoint::open(options.model);
+  const ModelSpec& spec = checkpoint.spec();
+  const Recipe& recipe = checkpoint.recipe();
+  const std::vector<io::TensorSummary> tensors = tensors_of(checkpoint.rest());
+  const CheckpointSizes sizes = sizes_of(tensors);
+  const double bits = bits_per_weight(sizes, spec);
+  bool reordered = false;
+  const CheckpointScales scales = scales_of(spec, recipe, [&](std::int64_t i) {
+    QuantizedBlock block = checkpoint.block_without_weights(i);
+    reordered = reordered || block.transforms != SiteTransforms{};
+    return block;
+  });
+  if (common.json) {
+    Json json{{"model", options.model},
+              {"quantized", true},
+              {"quantized_by", checkpoint.config().method},
+              {"architecture", architecture_json(spec)},
+              {"recipe", recipe_to_json(recipe)},
+              {"precision", precision_name(recipe)},
+              {"activation_order", reordered},
+              {"quantization_config", checkpoint.config().json},
+              {"sizes", sizes_json(sizes)},
+              {"bits_per_weight", bits},
+              {"scales", {{"sites", spreads_json(scales.sites)}, {"weights", spreads_json(scales.weights)}}}};
+    if (options.tensors) json["tensors"] = tensors_json(tensors);
+    print_json(json);
+    return;
+  }
+  Facts facts;
+  facts.add("checkpoint", fmt::format("{}, quantized by another program", options.model));
+  facts.add("format", fmt::format("{}, {}", method_text(checkpoint.config()), precision_name(recipe)));
+  facts.add("architecture", architecture_text(spec));
+  facts.add("weights", format_text(recipe.weight, ""));
+  if (reordered) facts.add("columns", "in activation order: inputs are permuted while the model runs");
+  facts.add("activations", format_text(recipe.activation, mode_text(recipe.activation)));
+  facts.add("KV cache", format_text(recipe.kv, ""));
+  facts.add("bits a weight", fmt::format("{:.3f}, scales and zero points included", bits));
+  print_result(facts.text() + "\n" + sizes_text(sizes));
+  if (!scales.sites.empty()) print_result("\n" + spreads_text(scales.sites, "quantizer, over all blocks"));
+  print_result("\n" + spreads_text(scales.weights, "weight, over all blocks"));
   if (options.tensors) print_result("\n" + tensors_text(tensors));
 }
 
@@ -297,8 +350,11 @@ Verb inspect_verb() {
                 ->required();
             app.add_flag("--tensors", options->tensors, "List every tensor too");
             return [options, &common] {
-              if (io::is_quantized_checkpoint(io::resolve_model(options->model))) {
+              const std::filesystem::path path = io::resolve_model(options->model);
+              if (io::is_quantized_checkpoint(path)) {
                 inspect_quantized(*options, common);
+              } else if (io::is_foreign_checkpoint(path)) {
+                inspect_foreign(*options, common);
               } else {
                 inspect_unquantized(*options, common);
               }

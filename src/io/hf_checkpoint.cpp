@@ -76,14 +76,20 @@ HfCheckpoint HfCheckpoint::open(const std::string& model, std::int64_t context) 
   const fs::path path = resolve_model(model);
   if (is_gguf_file(path)) {
     GgufCheckpoint gguf = open_gguf(path);
-    return {path, std::move(gguf.texts), std::move(gguf.tensors), context};
+    return {path, std::move(gguf.texts), std::move(gguf.tensors), context, nullptr};
   }
   check_model_directory(path);
-  return {path, TextFiles(path), nullptr, context};
+  return {path, TextFiles(path), nullptr, context, nullptr};
+}
+
+HfCheckpoint HfCheckpoint::open_beside(const std::string& model, std::int64_t context, ModulePredicate quantized) {
+  const fs::path path = resolve_model(model);
+  check_model_directory(path);
+  return {path, TextFiles(path), nullptr, context, quantized};
 }
 
 HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const TensorStore> gguf,
-                           std::int64_t context)
+                           std::int64_t context, const ModulePredicate& quantized)
     : path_(std::move(path)),
       name_(model_name(path_)),
       texts_(std::move(texts)),
@@ -94,6 +100,7 @@ HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const
                      fmt::format("use at most {}", longest_context));
   }
   if (context > 0 && config_.is_object()) config_[std::string(context_key)] = context;
+  if (quantized && config_.is_object()) config_.erase("quantization_config");
   spec_ = parse_config(config_, texts_.place("config.json"));
   constexpr std::string_view generation = "generation_config.json";
   if (texts_.has(generation)) add_generation_config(spec_, texts_.json(generation), texts_.place(generation));
@@ -103,7 +110,7 @@ HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const
   if (spec_.tied_embeddings && !has(tensor_names::embedding) && has(tensor_names::lm_head)) {
     embedding_name_ = tensor_names::lm_head;
   }
-  check_tensors();
+  check_tensors(quantized);
   // As transformers does: a head that stands in the file and differs from the embedding is not tied, whatever
   // config.json says.
   if (spec_.tied_embeddings && has(tensor_names::lm_head) && has(tensor_names::embedding)) {
@@ -117,10 +124,14 @@ HfCheckpoint::HfCheckpoint(fs::path path, TextFiles texts, std::shared_ptr<const
   }
 }
 
-void HfCheckpoint::check_tensors() const {
+void HfCheckpoint::check_tensors(const ModulePredicate& quantized) const {
   std::unordered_set<std::string> required;
+  const auto of_quantized = [&](std::string_view name) {
+    return quantized && quantized(name.substr(0, name.rfind('.')));
+  };
   for (TensorDeclaration& declaration : required_tensors(spec_)) {
     if (declaration.name == tensor_names::embedding) declaration.name = embedding_name_;
+    if (declaration.name.ends_with(".weight") && of_quantized(declaration.name)) continue;
     if (!has(declaration.name)) {
       const bool headless = declaration.name == tensor_names::lm_head;
       throw FormatError(
@@ -144,8 +155,8 @@ void HfCheckpoint::check_tensors() const {
           "fetch the config.json that belongs to this checkpoint");
     }
     // Buffers that old versions of transformers saved, and the second name of a tied head.
-    const bool expected =
-        required.contains(name) || name.ends_with(".rotary_emb.inv_freq") || name == tensor_names::lm_head;
+    const bool expected = required.contains(name) || of_quantized(name) || name.ends_with(".rotary_emb.inv_freq") ||
+                          name == tensor_names::lm_head;
     if (!expected && ++ignored == 1) example = name;
   }
   if (ignored > 0) {

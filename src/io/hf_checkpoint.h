@@ -60,6 +60,10 @@ class HfCheckpoint {
   /// `context`: the tokens that the model is to be used with, where its rotary embedding depends on them (LongRoPE);
   /// 0: what it was first trained with.
   static HfCheckpoint open(const std::string& model, std::int64_t context = 0);
+  /// What else a directory holds whose linear layers another program quantized: no weight is asked for of those that
+  /// `quantized` names ("model.layers.0.mlp.down_proj", as they are stored), and their tensors are left to the caller.
+  static HfCheckpoint open_beside(const std::string& model, std::int64_t context,
+                                  std::function<bool(std::string_view module)> quantized);
 
   /// The directory, or the GGUF file.
   const std::filesystem::path& path() const { return path_; }
@@ -87,9 +91,11 @@ class HfCheckpoint {
   const std::vector<std::string>& names() const { return tensors_->names(); }
 
  private:
+  using ModulePredicate = std::function<bool(std::string_view)>;
+
   HfCheckpoint(std::filesystem::path path, TextFiles texts, std::shared_ptr<const TensorStore> gguf,
-               std::int64_t context);
-  void check_tensors() const;
+               std::int64_t context, const ModulePredicate& quantized);
+  void check_tensors(const ModulePredicate& quantized) const;
 
   std::filesystem::path path_;
   std::string name_;

@@ -131,6 +131,13 @@ ModelSource source_of(const HfCheckpoint& checkpoint) {
   return source;
 }
 
+ModelSource source_of(const ForeignCheckpoint& checkpoint) {
+  ModelSource source = source_of(checkpoint.rest());
+  source.recipe = checkpoint.recipe();
+  source.block = [&checkpoint](std::int64_t index) { return checkpoint.block(index); };
+  return source;
+}
+
 ModelSource open_model_source(const std::string& model, std::int64_t context) {
   const auto keep = [](auto opened) {
     const auto checkpoint = std::make_shared<const decltype(opened)>(std::move(opened));
@@ -139,8 +146,10 @@ ModelSource open_model_source(const std::string& model, std::int64_t context) {
     source.block = [checkpoint, block = std::move(source.block)](std::int64_t index) { return block(index); };
     return source;
   };
-  return is_quantized_checkpoint(resolve_model(model)) ? keep(QuantizedCheckpoint::open(model))
-                                                       : keep(HfCheckpoint::open(model, context));
+  const std::filesystem::path path = resolve_model(model);
+  if (is_quantized_checkpoint(path)) return keep(QuantizedCheckpoint::open(model));
+  return is_foreign_checkpoint(path) ? keep(ForeignCheckpoint::open(model, context))
+                                     : keep(HfCheckpoint::open(model, context));
 }
 
 }  // namespace pq::io

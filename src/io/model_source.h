@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "io/block_source.h"
+#include "io/foreign_checkpoint.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
 #include "io/safetensors.h"
@@ -15,13 +17,6 @@
 #include "model/recipe.h"
 
 namespace pq::io {
-
-/// One block as it comes from a file. Sizes agree with the spec and the recipe.
-struct BlockSource {
-  QuantizedBlock parameters;          ///< norms, biases, scales, sites; no codes or weights
-  PerLinear<TensorView> weights;      ///< packed codes (U8), or floating-point
-  std::shared_ptr<const void> owner;  ///< of the bytes, where they are in no mapped file
-};
 
 /// Where a model's numbers come from: what is packed for the kernels, and what the reference arithmetic reads.
 struct ModelSource {
@@ -45,8 +40,10 @@ QuantizedBlock whole_block(BlockSource source);
 /// The checkpoint has to outlive the source, unless `files` holds it.
 ModelSource source_of(const QuantizedCheckpoint& checkpoint);
 ModelSource source_of(const HfCheckpoint& checkpoint);
-/// A quantized or an unquantized checkpoint, kept open; `context` as for HfCheckpoint::open, and without meaning for a
-/// quantized one, which was made for a context. Throws what opening them throws.
+ModelSource source_of(const ForeignCheckpoint& checkpoint);
+/// A checkpoint, quantized by this program or another or not at all, kept open; `context` as for HfCheckpoint::open,
+/// and without meaning for one that this program quantized, which was made for a context. Throws what opening them
+/// throws.
 ModelSource open_model_source(const std::string& model, std::int64_t context = 0);
 
 }  // namespace pq::io

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include "io/block_tensors.h"
 #include "io/hf_checkpoint.h"
 #include "io/safetensors.h"
+#include "io/sharded_writer.h"
 #include "model/block_layout.h"
 #include "model/quantized_block.h"
 #include "model/recipe.h"
@@ -77,32 +79,16 @@ class QuantizedCheckpointWriter {
   void commit();
 
   /// Bytes of all tensors together.
-  std::uint64_t tensor_bytes() const { return tensor_bytes_; }
+  std::uint64_t tensor_bytes() const { return tensors_->tensor_bytes(); }
 
  private:
   void check_header() const;
   void write_json_files(const HfCheckpoint& source);
-  void plan_shards(std::uint64_t max_shard_bytes);
-  void append(std::string_view name, std::span<const std::byte> bytes);
-  template <typename T>
-  void append_values(std::string_view name, std::span<const T> values);
-
-  struct Shard {
-    std::string file;
-    std::size_t first;  // of layout_
-    std::size_t count;
-  };
 
   CheckpointHeader header_;
   ModelSpec spec_;
-  std::vector<TensorDeclaration> layout_;
-  std::uint64_t tensor_bytes_ = 0;
-  std::vector<Shard> shards_;
   std::unique_ptr<OutputDirectory> directory_;
-  std::unique_ptr<SafetensorsWriter> shard_writer_;  // of shards_[shard_]
-  std::size_t shard_ = 0;
-  std::size_t tensor_ = 0;    // of layout_: the one that is being written
-  std::uint64_t filled_ = 0;  // its bytes so far
+  std::optional<ShardedWriter> tensors_;
 };
 
 /// One line of a listing of tensors.

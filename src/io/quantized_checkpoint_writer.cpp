@@ -129,14 +129,12 @@ QuantizedCheckpointWriter::QuantizedCheckpointWriter(const HfCheckpoint& source,
   spec_.tied_embeddings = false;
   header_.transforms = without_values(header_.transforms);
   check_header();
-  layout_ = checkpoint_layout(spec_, header_);
-  for (const TensorDeclaration& declaration : layout_) tensor_bytes_ += declaration.byte_count();
+  tensors_.emplace(directory_->partial(), checkpoint_layout(spec_, header_), max_shard_bytes);
   constexpr std::uint64_t header_bytes_a_tensor = 256;  // a generous estimate, index included
   require_free_space(
       directory_->partial(),
-      tensor_bytes_ + layout_.size() * header_bytes_a_tensor + companion_bytes(source.texts()) + (1U << 16),
+      tensor_bytes() + tensors_->layout().size() * header_bytes_a_tensor + companion_bytes(source.texts()) + (1U << 16),
       "the checkpoint");
-  plan_shards(max_shard_bytes);
   write_json_files(source);
 }
 
@@ -157,23 +155,6 @@ void QuantizedCheckpointWriter::check_header() const {
 }
 
 QuantizedCheckpointWriter::~QuantizedCheckpointWriter() = default;
-
-void QuantizedCheckpointWriter::plan_shards(std::uint64_t max_shard_bytes) {
-  std::uint64_t filled = 0;
-  for (std::size_t i = 0; i < layout_.size(); ++i) {
-    const std::uint64_t bytes = layout_[i].byte_count();
-    if (shards_.empty() || filled + bytes > max_shard_bytes) {
-      shards_.push_back({"", i, 0});
-      filled = 0;
-    }
-    ++shards_.back().count;
-    filled += bytes;
-  }
-  for (std::size_t i = 0; i < shards_.size(); ++i) {
-    shards_[i].file = shards_.size() == 1 ? "model.safetensors"
-                                          : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards_.size());
-  }
-}
 
 void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source) {
   Json config = source.config();
@@ -201,49 +182,6 @@ void QuantizedCheckpointWriter::write_json_files(const HfCheckpoint& source) {
     const std::string text = source.texts().read(name);
     write_whole_file(directory_->partial() / name, std::as_bytes(std::span(text)));
   }
-  if (shards_.size() == 1) return;
-  Json weight_map = Json::object();
-  for (const Shard& shard : shards_) {
-    for (std::size_t i = 0; i < shard.count; ++i) weight_map[layout_[shard.first + i].name] = shard.file;
-  }
-  Json index = Json::object();
-  index["metadata"] = {{"total_size", tensor_bytes_}};
-  index["weight_map"] = std::move(weight_map);
-  write_json(directory_->partial() / "model.safetensors.index.json", index);
-}
-
-void QuantizedCheckpointWriter::append(std::string_view name, std::span<const std::byte> bytes) {
-  if (bytes.empty()) return;
-  const std::uint64_t size = tensor_ < layout_.size() ? layout_[tensor_].byte_count() : 0;
-  if (tensor_ >= layout_.size() || name != layout_[tensor_].name || bytes.size() > size - filled_) {
-    throw std::logic_error(fmt::format("{} bytes of tensor '{}' were given, but {} of '{}' come next", bytes.size(),
-                                       name, size - filled_,
-                                       tensor_ < layout_.size() ? layout_[tensor_].name : "none"));
-  }
-  if (shard_writer_ == nullptr) {
-    const Shard& shard = shards_[shard_];
-    const auto first = layout_.begin() + static_cast<std::ptrdiff_t>(shard.first);
-    shard_writer_ = std::make_unique<SafetensorsWriter>(
-        directory_->partial() / shard.file, std::vector(first, first + static_cast<std::ptrdiff_t>(shard.count)));
-  }
-  shard_writer_->append(name, bytes);
-  filled_ += bytes.size();
-  if (filled_ < size) return;
-  filled_ = 0;
-  if (++tensor_ < shards_[shard_].first + shards_[shard_].count) return;
-  shard_writer_->finish();
-  shard_writer_.reset();
-  ++shard_;
-}
-
-template <typename T>
-void QuantizedCheckpointWriter::append_values(std::string_view name, std::span<const T> values) {
-  const std::uint64_t size = tensor_ < layout_.size() ? layout_[tensor_].byte_count() : 0;
-  if (values.size_bytes() != size) {
-    throw std::logic_error(fmt::format("tensor '{}' has {} values of {} bytes, not the layout's {} bytes", name,
-                                       values.size(), sizeof(T), size));
-  }
-  append(name, std::as_bytes(values));
 }
 
 void QuantizedCheckpointWriter::write_prefix(const Prefix& prefix) {
@@ -251,11 +189,11 @@ void QuantizedCheckpointWriter::write_prefix(const Prefix& prefix) {
       static_cast<std::int64_t>(prefix.blocks.size()) != spec_.block_count) {
     throw std::logic_error("the prefix is not the one that the checkpoint was opened with");
   }
-  if (!prefix.token_ids.empty()) append_values(prefix_names::token_ids, std::span(prefix.token_ids));
+  if (!prefix.token_ids.empty()) tensors_->append_values(prefix_names::token_ids, std::span(prefix.token_ids));
   for (std::int64_t block = 0; block < spec_.block_count; ++block) {
     const Prefix::BlockKv& kv = prefix.blocks[static_cast<std::size_t>(block)];
-    append_values(prefix_names::key(block), std::span(kv.key));
-    append_values(prefix_names::value(block), std::span(kv.value));
+    tensors_->append_values(prefix_names::key(block), std::span(kv.key));
+    tensors_->append_values(prefix_names::value(block), std::span(kv.value));
   }
 }
 
@@ -267,7 +205,7 @@ void QuantizedCheckpointWriter::append_rows(std::string_view name, std::span<con
     throw std::logic_error(
         fmt::format("{} values of tensor '{}' are not whole rows of {}", rows.size(), name, spec_.hidden_size));
   }
-  append(name, std::as_bytes(rows));
+  tensors_->append(name, std::as_bytes(rows));
 }
 
 void QuantizedCheckpointWriter::write_block(std::int64_t index, const QuantizedBlock& block) {
@@ -276,18 +214,16 @@ void QuantizedCheckpointWriter::write_block(std::int64_t index, const QuantizedB
   }
   visit_block(spec_, header_.recipe, index, block, [&](const TensorDeclaration& declaration, const auto& values) {
     using Value = std::decay_t<decltype(values[0])>;
-    append_values(declaration.name, std::span<const Value>(values));
+    tensors_->append_values(declaration.name, std::span<const Value>(values));
   });
 }
 
 void QuantizedCheckpointWriter::write_final_norm(std::span<const float> weight) {
-  append_values(tensor_names::final_norm, weight);
+  tensors_->append_values(tensor_names::final_norm, weight);
 }
 
 void QuantizedCheckpointWriter::commit() {
-  if (tensor_ < layout_.size()) {
-    throw std::logic_error(fmt::format("tensor '{}' was not written whole", layout_[tensor_].name));
-  }
+  tensors_->check_complete();
   directory_->commit();
 }
 

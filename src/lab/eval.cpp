@@ -1,10 +1,11 @@
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 
 #include "base/error.h"
 #include "base/memory_usage.h"
 #include "eval/report.h"
-#include "io/quantized_checkpoint.h"
+#include "io/model_source.h"
 #include "lab/options.h"
 #include "lab/verbs.h"
 #include "nn/transformer.h"
@@ -38,18 +39,19 @@ class Evaluation {
     if (!options_.tasks.requested()) options_.text.require();
     tasks::Evaluation tasks(options_.tasks, options_.text.path);
     const PrivateMemoryPeak memory;
-    const bool quantized = io::is_quantized_checkpoint(io::resolve_model(options_.model));
+    const std::filesystem::path path = io::resolve_model(options_.model);
+    const bool quantized = io::is_quantized_checkpoint(path) || io::is_foreign_checkpoint(path);
     std::vector<std::int32_t> prefix;
     bool want_prefix_row = false;
     if (quantized) {
-      const auto checkpoint = io::QuantizedCheckpoint::open(options_.model);
-      read_texts(tasks, Tokenizer::load(checkpoint.directory()), checkpoint.spec());
-      recipe_ = checkpoint.recipe();
-      prefix = checkpoint.prefix().token_ids;
+      const io::ModelSource source = io::open_model_source(options_.model);
+      read_texts(tasks, Tokenizer::load(io::model_texts(path)), source.spec);
+      recipe_ = source.recipe;
+      prefix = source.prefix.token_ids;
       want_prefix_row = !prefix.empty();
-      add_row(checkpoint.recipe().name, checkpoint.recipe().name, quant::load_quantized(checkpoint, tensor_options_));
+      add_row(recipe_.name, recipe_.name, quant::load_quantized(source, tensor_options_));
       if (!options_.prefix.empty()) {
-        throw InputError("--prefix", "a quantized checkpoint brings its own prefix",
+        throw InputError("--prefix", "a quantized checkpoint brings its own prefix, or none",
                          "leave --prefix out, or evaluate the unquantized model");
       }
     } else {

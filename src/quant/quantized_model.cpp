@@ -1,6 +1,5 @@
 #include "quant/quantized_model.h"
 
-#include "io/model_source.h"
 #include "model/block_formats.h"
 
 namespace pq::quant {
@@ -113,10 +112,14 @@ void CheckpointSink::prefix(Prefix prefix) {
   if (!prefix.empty()) writer_.write_prefix(prefix);
 }
 
+std::unique_ptr<nn::Transformer> load_quantized(const io::ModelSource& source, const at::TensorOptions& options) {
+  const at::NoGradGuard no_grad;
+  return assemble(source, options);
+}
+
 std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint,
                                                 const at::TensorOptions& options) {
-  const at::NoGradGuard no_grad;
-  return assemble(io::source_of(checkpoint), options);
+  return load_quantized(io::source_of(checkpoint), options);
 }
 
 }  // namespace pq::quant

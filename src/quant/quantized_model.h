@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "io/model_source.h"
 #include "io/quantized_checkpoint.h"
 #include "model/quantized_block.h"
 #include "nn/transformer.h"
@@ -92,7 +93,8 @@ class CheckpointSink : public QuantizedModelSink {
   io::QuantizedCheckpointWriter& writer_;
 };
 
-/// The fake-quantized model of a checkpoint, whole in memory.
+/// The fake-quantized model of a checkpoint, whole in memory. The source's blocks are quantized ones.
+std::unique_ptr<nn::Transformer> load_quantized(const io::ModelSource& source, const at::TensorOptions& options);
 std::unique_ptr<nn::Transformer> load_quantized(const io::QuantizedCheckpoint& checkpoint,
                                                 const at::TensorOptions& options);
 
