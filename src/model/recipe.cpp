@@ -37,6 +37,22 @@ Recipe weight_only(std::string name, int weight, std::int64_t group) {
   return recipe;
 }
 
+/// Weights alone, in a form that another program's file holds without loss: docs/export.md.
+Recipe for_export(std::string name, int weight, bool symmetric, std::int64_t group) {
+  Recipe recipe = weight_only(std::move(name), weight, group);
+  recipe.weight.symmetric = symmetric;
+  recipe.weight.scale_type = ScaleType::f16;
+  return recipe;
+}
+
+/// Integer products of 8 bits as vLLM has them: no rotation while the model runs, nothing but the scale of a row.
+Recipe w8a8_for_export(std::string name, ScaleMode mode) {
+  Recipe recipe = weight_activation(std::move(name), 8, 8, 16, mode);
+  recipe.rotate.r3 = false;
+  recipe.rotate.r4 = false;
+  return recipe;
+}
+
 /// QoQ's weight groups under integer products (arXiv 2405.04532).
 Recipe two_level(std::string name, std::int64_t group, int activation, ScaleMode mode) {
   Recipe recipe = weight_activation(std::move(name), 4, activation, 4, mode);
@@ -68,6 +84,15 @@ const std::vector<Recipe>& built_in() {
       weight_only("w4a16g128", 4, 128),
       weight_only("w3a16g128", 3, 128),
       weight_only("w2a16g128", 2, 128),
+      for_export("w4a16g32-gguf", 4, true, 32),
+      for_export("w4a16g32-asym-gguf", 4, false, 32),
+      for_export("w8a16g32-gguf", 8, true, 32),
+      for_export("w2a16g64-gguf", 2, true, 64),
+      for_export("w4a16g128-ct", 4, false, 128),
+      for_export("w4a16g64-ct", 4, false, 64),
+      for_export("w4a16g32-ct", 4, false, 32),
+      w8a8_for_export("w8a8-ct", ScaleMode::dynamic_scale),
+      w8a8_for_export("w8a8-static-ct", ScaleMode::static_scale),
   };
   return recipes;
 }
@@ -168,6 +193,10 @@ void validate_recipe(const Recipe& recipe) {
       wrong("weight.two_level", "two-level scales are for asymmetric 4-bit weights in groups of 32, 64 or 128",
             "set weight.bits=4, weight.symmetric=false, weight.granularity=group and weight.group, or "
             "weight.two_level=false");
+    }
+    if (weight.scale_type != ScaleType::float32) {
+      wrong("weight.scale_type", "two-level scales are float32",
+            "set weight.scale_type=float32, or weight.two_level=false");
     }
   }
   if (recipe.finetune.e2e_epochs > 0 && !recipe.weight.enabled()) {

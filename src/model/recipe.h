@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "model/block_layout.h"
+#include "numerics/scale_type.h"
 
 namespace pq {
 
@@ -29,6 +30,7 @@ struct QuantizerFormat {
       0;            ///< channels in a group (the last group of a row takes the rest); only for Granularity::group
   double clip = 1;  ///< factor of the range where none is searched; symmetric 4-bit scales are absmax / 7.5 at 1
   bool two_level = false;  ///< group scales are whole multiples of a float channel scale: numerics/two_level.h
+  ScaleType scale_type = ScaleType::float32;  ///< of weights; 16 bits: scales and zero points that other programs hold
 
   bool enabled() const { return bits < 16; }
   /// Scales of `channels` channels that are not split otherwise: one a group, or one.

@@ -122,6 +122,10 @@ std::vector<RecipeField> make_fields() {
       flag(
           "weight.two_level", "whole group scales of 1 to 16 over a float channel scale (QoQ): integer products",
           [](auto& r) -> auto& { return r.weight.two_level; }),
+      choice<ScaleType>("weight.scale_type",
+                        "float that weight scales are; 16-bit ones, with zero points among the codes, export exactly",
+                        [](auto& r) -> auto& { return r.weight.scale_type; },
+                        {{"float32", ScaleType::float32}, {"f16", ScaleType::f16}, {"bf16", ScaleType::bf16}}),
       flag(
           "weight.symmetric", "no zero points for weights", [](auto& r) -> auto& { return r.weight.symmetric; }),
       clip(

@@ -87,6 +87,9 @@ TEST(Recipe, ContradictionsAreRefused) {
     apply_setting(recipe, setting);
     EXPECT_THAT([&] { validate_recipe(recipe); }, ThrowsMessage<InputError>(HasSubstr("weight.two_level"))) << setting;
   }
+  recipe = named_recipe("w4g64a8kv4-static");
+  apply_setting(recipe, "weight.scale_type=f16");
+  EXPECT_THAT([&] { validate_recipe(recipe); }, ThrowsMessage<InputError>(HasSubstr("weight.scale_type")));
 }
 
 }  // namespace

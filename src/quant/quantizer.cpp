@@ -10,6 +10,7 @@
 #include "base/parallel_for.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
+#include "numerics/scale_type.h"
 #include "numerics/two_level.h"
 #include "quant/two_level.h"
 
@@ -26,6 +27,17 @@ ScaleTensors two_level_scales(const at::Tensor& low, const at::Tensor& high, con
 /// A divisor as a tensor on the device: CUDA would multiply by the reciprocal of a plain number.
 at::Tensor scalar_like(float value, const at::Tensor& like) { return at::full({}, value, like.options()); }
 
+bool has_short_scales(const QuantizerFormat& format) { return format.scale_type != ScaleType::float32; }
+
+/// nearest_scale() of numerics/scale_type.h.
+at::Tensor nearest_scales(const at::Tensor& scale, const QuantizerFormat& format) {
+  const ScaleGrid grid = scale_grid(format.scale_type, format.bits, format.symmetric);
+  const at::Tensor held = scale.clamp_max(grid.largest);
+  const at::Tensor power = held / std::get<0>(at::frexp(held));  // of two, above `held`
+  const at::Tensor unit = (power * std::ldexp(1.0, -grid.digits)).clamp_min(grid.smallest);
+  return ((scale / unit).round() * unit).clamp(grid.smallest, grid.largest);
+}
+
 }  // namespace
 
 ScaleTensors slice_scales(const at::Tensor& min, const at::Tensor& max, const at::Tensor& gamma, const at::Tensor& beta,
@@ -33,14 +45,21 @@ ScaleTensors slice_scales(const at::Tensor& min, const at::Tensor& max, const at
   if (format.symmetric) {
     const at::Tensor clipped = at::maximum(min.neg(), max) * gamma;
     const at::Tensor scale = clipped / scalar_like(static_cast<float>(level_count(format) / 2), clipped);
-    return {at::where(scale == 0, at::ones_like(scale), scale), {}};
+    const at::Tensor safe = at::where(scale == 0, at::ones_like(scale), scale);
+    return {has_short_scales(format) ? nearest_scales(safe, format) : safe, {}};
   }
-  const at::Tensor low = min * beta;
-  const at::Tensor high = max * gamma;
+  at::Tensor low = min * beta;
+  at::Tensor high = max * gamma;
+  if (has_short_scales(format)) {
+    low = low.clamp_max(0);
+    high = high.clamp_min(0);
+  }
   const at::Tensor steps = scalar_like(static_cast<float>(level_count(format)), low);
   const at::Tensor scale = at::maximum((high - low) / steps, low.abs() / scalar_like(32767.0F, low));
   const at::Tensor safe = at::where(scale == 0, at::ones_like(scale), scale);
-  return {safe, (low.neg() / safe).round()};
+  if (!has_short_scales(format)) return {safe, (low.neg() / safe).round()};
+  const at::Tensor held = nearest_scales(safe, format);
+  return {held, (low.neg() / held).round().clamp(0, level_count(format))};
 }
 
 at::Tensor quantize(const at::Tensor& x, const ScaleTensors& scales, const QuantizerFormat& format) {
@@ -189,6 +208,10 @@ ScaleTensors weight_scales(const at::Tensor& weight, const at::Tensor& clip, con
 }
 
 ScaleTensors snapped(const ScaleTensors& scales, const QuantizerFormat& format) {
+  if (has_short_scales(format)) {
+    return {nearest_scales(scales.scale, format),
+            scales.zero_point.defined() ? scales.zero_point.clamp(0, level_count(format)) : at::Tensor()};
+  }
   if (!format.two_level) return scales;
   if (!scales.channel.defined()) throw std::logic_error("two-level scales came without their channel scales");
   return two_level_scales(scales.zero_point.neg() * scales.scale,
@@ -230,11 +253,12 @@ QuantizedLinear pack_linear(const WeightCodes& codes, const at::Tensor& bias, co
                    .subspan(row * static_cast<std::size_t>(row_bytes), static_cast<std::size_t>(row_bytes)));
     }
   });
+  const ScaleTensors held = snapped(codes.scales, format);
+  if (!held.scale.equal(codes.scales.scale) ||
+      (held.zero_point.defined() && !held.zero_point.equal(codes.scales.zero_point))) {
+    throw std::logic_error("scales are packed that no checkpoint of the format can hold");
+  }
   if (format.two_level) {
-    const ScaleTensors held = snapped(codes.scales, format);
-    if (!held.scale.equal(codes.scales.scale) || !held.zero_point.equal(codes.scales.zero_point)) {
-      throw std::logic_error("two-level scales are packed that no checkpoint can hold");
-    }
     linear.scales = to_floats(held.channel);
     const std::vector<float> of_groups = to_floats(whole_group_scales(held));
     linear.group_scales.assign(of_groups.begin(), of_groups.end());

@@ -96,8 +96,8 @@ at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features);
 /// Scales [out, groups] of a weight [out, in] float32; clip [out, groups] (gamma and beta alike). Those of two-level
 /// formats are effective ones (numerics/two_level.h), already such as a checkpoint can hold.
 ScaleTensors weight_scales(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format);
-/// The scales that a checkpoint of the format can hold that are nearest to these: the same ones but for two-level
-/// formats, whose `channel` must be there.
+/// The scales that a checkpoint of the format can hold that are nearest to these: the same ones but for 16-bit scale
+/// types and for two-level formats, whose `channel` must be there.
 ScaleTensors snapped(const ScaleTensors& scales, const QuantizerFormat& format);
 /// The whole scales of a two-level format's groups, [out, groups].
 at::Tensor whole_group_scales(const ScaleTensors& scales);
@@ -109,7 +109,7 @@ at::Tensor quantize_with_scales(const at::Tensor& weight, const ScaleTensors& sc
 at::Tensor dequantize_weight(const WeightCodes& codes, const QuantizerFormat& format);
 
 /// The layer as a checkpoint holds it. Unquantized formats keep the weight in binary16. Throws std::logic_error for
-/// two-level scales that are not snapped().
+/// scales that are not snapped().
 QuantizedLinear pack_linear(const WeightCodes& codes, const at::Tensor& bias, const QuantizerFormat& format);
 QuantizedLinear half_linear(const at::Tensor& weight, const at::Tensor& bias);
 /// The codes and scales of a quantized format, on `device`.

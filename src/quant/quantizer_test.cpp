@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "base/random.h"
 #include "numerics/quantize.h"
+#include "numerics/scale_type.h"
 
 namespace pq::quant {
 namespace {
@@ -127,6 +129,43 @@ TEST(Weights, CodesSurvivePackingAndEqualTheScalarDefinition) {
           }
         }
         ASSERT_EQ(differing(direct, expected), 0) << bits << symmetric << group;
+      }
+    }
+  }
+}
+
+TEST(Weights, ShortScalesEqualTheScalarDefinitionBitForBit) {
+  at::Tensor weight = random_tensor({40, 96}, 77);
+  for (std::int64_t row = 0; row < 40; ++row) weight[row] *= std::exp(static_cast<double>(row) - 25);
+  weight[3].zero_();
+  weight[4].abs_();
+  weight[5] = -weight[5].abs();
+  for (const ScaleType type : {ScaleType::f16, ScaleType::bf16}) {
+    for (const bool symmetric : {true, false}) {
+      for (const int bits : {2, 3, 4, 8}) {
+        QuantizerFormat format{bits, symmetric, ScaleMode::static_scale, Granularity::group, 32};
+        const ScaleTensors full = weight_scales(weight, at::full({40, 3}, 0.85F), format);
+        format.scale_type = type;
+        const ScaleTensors scales = weight_scales(weight, at::full({40, 3}, 0.85F), format);
+        for (std::int64_t row = 0; row < 40; ++row) {
+          for (std::int64_t group = 0; group < 3; ++group) {
+            const at::Tensor slice = weight[row].narrow(0, 32 * group, 32).contiguous();
+            const std::span<const float> values(slice.data_ptr<float>(), 32);
+            const float scale = scales.scale[row][group].item<float>();
+            if (symmetric) {
+              ASSERT_EQ(scale, symmetric_scale(max_abs(values), 0.85F, bits, type));
+              continue;
+            }
+            const MinMax range = min_max(values);
+            const AffineParams expected = affine_params(range.min, range.max, 0.85F, 0.85F, bits, type);
+            ASSERT_EQ(scale, expected.scale) << row << " " << bits;
+            ASSERT_EQ(scales.zero_point[row][group].item<float>(), static_cast<float>(expected.zero_point));
+          }
+        }
+        const ScaleTensors again = snapped(scales, format);
+        EXPECT_EQ(differing(again.scale, scales.scale), 0);
+        EXPECT_NO_THROW(pack_linear({quantize_with_scales(weight, scales, format), scales}, {}, format));
+        EXPECT_THROW(pack_linear({quantize_with_scales(weight, full, format), full}, {}, format), std::logic_error);
       }
     }
   }

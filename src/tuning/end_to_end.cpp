@@ -84,7 +84,8 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
     WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
     const at::Tensor& tuned = parameters_[block * all_linears.size() + i].value;
-    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
+    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales)
+                                                      : held_scales({tuned, {}}, run_.recipe.weight).scale;
     result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
   }
   return result;
@@ -176,8 +177,9 @@ Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel&
                         "finetune.e2e_rate"};
   Tuning tuning = tune(scales, plan, run);
   for (std::size_t i = 0; i < scales.parameters().size(); ++i) {
-    const at::Tensor scale = scales.parameters()[i].value.detach();
+    at::Tensor scale = scales.parameters()[i].value.detach();
     broadcast(run.processes, scale);
+    scale = held_scales({scale, {}}, run.recipe.weight).scale;
     blocks[i / all_linears.size()].linears[all_linears[i % all_linears.size()]].scales = to_floats(scale);
   }
   return tuning;

@@ -4,6 +4,13 @@
 
 namespace pq::quant {
 
+ScaleTensors held_scales(const ScaleTensors& tuned, const QuantizerFormat& format) {
+  if (format.scale_type == ScaleType::float32) return tuned;
+  ScaleTensors held = snapped({tuned.scale.detach(), tuned.zero_point}, format);
+  held.scale = held.scale + (tuned.scale - tuned.scale.detach());
+  return held;
+}
+
 void QuantizedWeights::set(LinearId id, at::Tensor quantized) {
   at::Tensor& leaf = block[id].weight;
   leaf = quantized.detach();

@@ -7,6 +7,9 @@
 
 namespace pq::quant {
 
+/// snapped() scales of a quantized format, whose gradient passes straight through to `tuned`.
+ScaleTensors held_scales(const ScaleTensors& tuned, const QuantizerFormat& format);
+
 /// Weights of a block after their fake quantizers, as leaves of the graph of one step: the block that micro-batches run
 /// through, and what takes their gradients back to the parameters.
 struct QuantizedWeights {

@@ -49,20 +49,17 @@ at::Tensor TunableBlock::add_parameter(std::string name, ParameterKind kind, con
   return parameters_.back().value;
 }
 
-at::Tensor TunableBlock::TunableWeight::group_scales() const {
-  return group_scale.defined() ? (scale.unsqueeze(1) * group_scale).flatten() : scale;
-}
-
-at::Tensor TunableBlock::TunableWeight::group_zero_points() const {
-  return group_scale.defined() ? allowed_zero_points(zero_point, group_scale.flatten()) : zero_point;
+ScaleTensors TunableBlock::TunableWeight::group_scales() const {
+  if (!group_scale.defined()) return {scale, zero_point};
+  return {(scale.unsqueeze(1) * group_scale).flatten(), allowed_zero_points(zero_point, group_scale.flatten())};
 }
 
 at::Tensor TunableBlock::fake_quantize_weight(const TunableWeight& parameters) const {
   if (!recipe_.weight.enabled()) return parameters.weight.to(compute_);
   const at::Tensor grouped = split_groups(parameters.weight, recipe_.weight);  // [out, groups, group]
   const SliceLayout layout{1, grouped.size(0) * grouped.size(1), grouped.size(2)};
-  return join_groups(fake_quantize_tunable(grouped, layout, parameters.group_scales(), parameters.group_zero_points(),
-                                           recipe_.weight, compute_),
+  const ScaleTensors scales = held_scales(parameters.group_scales(), recipe_.weight);
+  return join_groups(fake_quantize_tunable(grouped, layout, scales.scale, scales.zero_point, recipe_.weight, compute_),
                      parameters.weight.size(1));
 }
 
@@ -96,8 +93,9 @@ BlockStart TunableBlock::tuned() const {
     if (!tuned.scale.defined()) continue;
     const std::int64_t rows = tuned.weight.size(0);
     ScaleTensors& scales = result.weight_scales[id];
-    scales.scale = tuned.group_scales().detach().view({rows, -1});
-    if (tuned.zero_point.defined()) scales.zero_point = tuned.group_zero_points().detach().round().view({rows, -1});
+    const ScaleTensors held = held_scales(tuned.group_scales(), recipe_.weight);
+    scales.scale = held.scale.detach().view({rows, -1});
+    if (held.zero_point.defined()) scales.zero_point = held.zero_point.detach().round().view({rows, -1});
     if (recipe_.weight.two_level) scales.channel = tuned.scale.detach().view({rows, 1});
   }
   result.sites = sites_->values();

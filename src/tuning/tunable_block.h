@@ -48,8 +48,7 @@ class TunableBlock {
     at::Tensor zero_point;     // [out * groups], or undefined
     at::Tensor group_scale{};  // [out, groups] whole numbers of two-level scales, else undefined
 
-    at::Tensor group_scales() const;       // [out * groups] effective ones
-    at::Tensor group_zero_points() const;  // [out * groups], or undefined
+    ScaleTensors group_scales() const;  // [out * groups], as they are tuned; of two-level scales the effective ones
   };
 
   /// `unit` is the size of a change that matters: the scale of what is rounded; 1 for zero points and clip factors.
