@@ -4,6 +4,7 @@
 
 #include "model/block_layout.h"
 #include "nn/block.h"
+#include "quant/quantizer.h"
 
 namespace pq::quant {
 
