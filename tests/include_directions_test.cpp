@@ -33,6 +33,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"model", {"numerics"}},
     {"program", {"model"}},
     {"io", {"model", "text"}},
+    {"exchange", {"io", "tokenizer"}},
     {"runtime", {"io", "kernels"}},
     {"eval", {"model", "tokenizer"}},
     {"tasks", {"eval", "io", "jinja"}},
@@ -42,7 +43,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"quant", {"nn"}},
     {"tuning", {"quant"}},
     {"pipeline", {"tuning", "tokenizer"}},
-    {"cli", {"program", "generation", "verify", "measure", "tasks"}},
+    {"cli", {"program", "generation", "verify", "measure", "tasks", "exchange"}},
     {"lab", {"program", "pipeline", "tasks"}},
 };
 const std::set<std::string> libtorch_folders{"nn", "quant", "tuning", "pipeline", "lab"};

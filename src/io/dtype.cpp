@@ -20,14 +20,14 @@ struct DTypeRow {
 };
 
 // In the order of the enumeration.
-constexpr std::array<DTypeRow, 19> dtypes{{
+constexpr std::array<DTypeRow, 20> dtypes{{
     {DType::f32, "F32", 1, 4, true},       {DType::f16, "F16", 1, 2, true},       {DType::bf16, "BF16", 1, 2, true},
     {DType::f64, "F64", 1, 8, true},       {DType::u8, "U8", 1, 1, false},        {DType::i8, "I8", 1, 1, false},
     {DType::i16, "I16", 1, 2, false},      {DType::i32, "I32", 1, 4, false},      {DType::i64, "I64", 1, 8, false},
-    {DType::q4_0, "Q4_0", 32, 18, true},   {DType::q4_1, "Q4_1", 32, 20, true},   {DType::q5_0, "Q5_0", 32, 22, true},
-    {DType::q5_1, "Q5_1", 32, 24, true},   {DType::q8_0, "Q8_0", 32, 34, true},   {DType::q2_k, "Q2_K", 256, 84, true},
-    {DType::q3_k, "Q3_K", 256, 110, true}, {DType::q4_k, "Q4_K", 256, 144, true}, {DType::q5_k, "Q5_K", 256, 176, true},
-    {DType::q6_k, "Q6_K", 256, 210, true},
+    {DType::q2_0, "Q2_0", 64, 18, true},   {DType::q4_0, "Q4_0", 32, 18, true},   {DType::q4_1, "Q4_1", 32, 20, true},
+    {DType::q5_0, "Q5_0", 32, 22, true},   {DType::q5_1, "Q5_1", 32, 24, true},   {DType::q8_0, "Q8_0", 32, 34, true},
+    {DType::q2_k, "Q2_K", 256, 84, true},  {DType::q3_k, "Q3_K", 256, 110, true}, {DType::q4_k, "Q4_K", 256, 144, true},
+    {DType::q5_k, "Q5_K", 256, 176, true}, {DType::q6_k, "Q6_K", 256, 210, true},
 }};
 
 const DTypeRow& row(DType dtype) { return dtypes[static_cast<std::size_t>(dtype)]; }

@@ -22,6 +22,7 @@ enum class DType {
   i16,
   i32,
   i64,
+  q2_0,
   q4_0,
   q4_1,
   q5_0,

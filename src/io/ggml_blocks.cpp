@@ -32,7 +32,7 @@ constexpr std::array<GgmlType, 38> ggml_types{{
     {29, "IQ1_M", std::nullopt},    {30, "BF16", DType::bf16},      {31, "Q4_0_4_4", std::nullopt},
     {32, "Q4_0_4_8", std::nullopt}, {33, "Q4_0_8_8", std::nullopt}, {34, "TQ1_0", std::nullopt},
     {35, "TQ2_0", std::nullopt},    {39, "MXFP4", std::nullopt},    {40, "NVFP4", std::nullopt},
-    {41, "Q1_0", std::nullopt},     {42, "Q2_0", std::nullopt},
+    {41, "Q1_0", std::nullopt},     {42, "Q2_0", DType::q2_0},
 }};
 
 const GgmlType* find_type(std::uint32_t type) {
@@ -57,6 +57,12 @@ std::uint32_t word_at(Bytes bytes) {
 
 int low(std::uint8_t byte) { return byte & 0x0F; }
 int high(std::uint8_t byte) { return byte >> 4; }
+
+/// 2 bits: 4 values a byte, the lowest bits first. (llama.cpp of 2026; the `gguf` package does not dequantize it.)
+void q2_0(Bytes b, float* out) {
+  const float d = half_at(b);
+  for (int i = 0; i < 64; ++i) out[i] = d * static_cast<float>((b[2 + i / 4] >> (i % 4 * 2) & 3) - 1);
+}
 
 /// 4 bits: value i in the low half of byte i, value i + 16 in the high one.
 void q4_0(Bytes b, float* out) {
@@ -203,6 +209,8 @@ using Dequantize = void (*)(Bytes, float*);
 
 Dequantize dequantizer(DType dtype) {
   switch (dtype) {
+    case DType::q2_0:
+      return q2_0;
     case DType::q4_0:
       return q4_0;
     case DType::q4_1:
@@ -233,6 +241,12 @@ Dequantize dequantizer(DType dtype) {
 std::optional<DType> dtype_of_ggml_type(std::uint32_t type) {
   const GgmlType* found = find_type(type);
   return found == nullptr ? std::nullopt : found->dtype;
+}
+
+std::optional<std::uint32_t> ggml_type_of(DType dtype) {
+  const auto* found =
+      std::find_if(ggml_types.begin(), ggml_types.end(), [&](const auto& row) { return row.dtype == dtype; });
+  return found == ggml_types.end() ? std::nullopt : std::optional(found->id);
 }
 
 std::string ggml_type_text(std::uint32_t type) {

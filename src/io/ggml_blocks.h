@@ -12,6 +12,8 @@ namespace pq::io {
 
 /// The element type that a GGUF file numbers so, or nothing for one that is not read here.
 std::optional<DType> dtype_of_ggml_type(std::uint32_t type);
+/// The number of an element type in GGUF files; nothing for one that they do not have.
+std::optional<std::uint32_t> ggml_type_of(DType dtype);
 /// "IQ4_XS (23)" for a type that ggml has, else "99".
 std::string ggml_type_text(std::uint32_t type);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -13,7 +14,7 @@ namespace pq::io {
 namespace {
 
 constexpr std::array<GgufArchitecture, 8> architectures{{
-    {"llama", "llama", true},
+    {"llama", "llama", true, "mistral"},
     {"qwen2", "qwen2"},
     {"qwen3", "qwen3"},
     {"phi3", "phi3"},
@@ -31,6 +32,13 @@ std::optional<std::int64_t> whole(const GgufValue& value) {
 }
 
 }  // namespace
+
+const GgufArchitecture* gguf_architecture_of(std::string_view model_type) {
+  const auto* found = std::find_if(architectures.begin(), architectures.end(), [&](const GgufArchitecture& row) {
+    return row.model_type == model_type || (!row.also.empty() && row.also == model_type);
+  });
+  return found == architectures.end() ? nullptr : found;
+}
 
 void GgufMetadata::fail(std::string_view key, std::string_view what) const {
   throw FormatError(file_.file(), fmt::format("key '{}' {}", key, what),

@@ -14,7 +14,10 @@ struct GgufArchitecture {
   std::string_view name;        ///< `general.architecture`
   std::string_view model_type;  ///< of config.json
   bool rope_pairs = false;      ///< Q and K have the two channels of a rotation as neighbours
+  std::string_view also = {};   ///< another model_type whose files are written so
 };
+/// The architecture that a family's files have; null where none is known.
+const GgufArchitecture* gguf_architecture_of(std::string_view model_type);
 
 /// Typed access to a file's metadata. Throws FormatError for a value of another type, naming file and key.
 class GgufMetadata {

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/parallel_for.h"
+#include "io/gguf_vocabulary.h"
 
 namespace pq::io {
 namespace {
@@ -23,55 +24,11 @@ constexpr std::string_view types_key = "tokenizer.ggml.token_type";
 constexpr std::string_view scores_key = "tokenizer.ggml.scores";
 constexpr std::string_view merges_key = "tokenizer.ggml.merges";
 
-/// `tokenizer.ggml.token_type`.
-enum class TokenType { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
-
-/// Where a pre-tokenizer cuts: by one pattern, or by GPT-2's own.
-struct PreTokenizerRow {
-  std::string_view names;  ///< of tokenizer.ggml.pre, with spaces between
-  std::string_view pattern;
-  bool digits = false;  ///< every digit stands alone first
-  bool nfc = false;
-  bool ignore_merges = false;  ///< a word that is a token is taken whole
-  bool bos_by_default = false;
-};
-
-constexpr std::string_view llama3_pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view qwen2_pattern =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view tekken_pattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view gpt4o_pattern =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-constexpr std::array<PreTokenizerRow, 9> pre_tokenizers{{
-    {.names = "llama-bpe llama3 llama-v3 falcon3 pixtral",
-     .pattern = llama3_pattern,
-     .ignore_merges = true,
-     .bos_by_default = true},
-    {.names = "smaug-bpe dbrx", .pattern = llama3_pattern},
-    {.names = "qwen2 deepseek-r1-qwen megrez", .pattern = qwen2_pattern, .nfc = true},
-    {.names = "stablelm2", .pattern = qwen2_pattern},
-    {.names = "tekken", .pattern = tekken_pattern, .ignore_merges = true, .bos_by_default = true},
-    {.names = "gpt-4o", .pattern = gpt4o_pattern},
-    {.names = "starcoder refact", .pattern = {}, .digits = true},
-    {.names = "gpt-2 olmo", .pattern = {}},
-    // transformers 5 loads SmolLM2's tokenizer without the split at digits that llama.cpp makes; as no token joins two
-    // digits, they differ at characters like a half alone.
-    {.names = "smollm", .pattern = {}},
-}};
-
-bool names_contain(std::string_view names, std::string_view name) {
-  return !name.empty() && name.find(' ') == std::string_view::npos &&
-         fmt::format(" {} ", names).find(fmt::format(" {} ", name)) != std::string::npos;
-}
-
 const PreTokenizerRow& pre_tokenizer(const GgufMetadata& metadata) {
   const std::string name = metadata.text("tokenizer.ggml.pre").value_or("");
   std::string known;
-  for (const PreTokenizerRow& row : pre_tokenizers) {
-    if (names_contain(row.names, name)) return row;
+  if (const PreTokenizerRow* row = find_pre_tokenizer(name)) return *row;
+  for (const PreTokenizerRow& row : pre_tokenizer_rows()) {
     known += fmt::format("{}{}", known.empty() ? "" : " ", row.names);
   }
   throw UnsupportedError(metadata.file().file(),

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -16,6 +17,7 @@
 #include "io/resume_journal.h"
 #include "lab/options.h"
 #include "lab/verbs.h"
+#include "model/export_recipe.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
 #include "pipeline/prefix.h"
@@ -37,6 +39,7 @@ struct Options {
   bool restart = false;
   std::string stream_dir;
   RecipeOptions recipe;
+  std::string for_program;
   std::int64_t context = 0;
   bool dry_run = false;
 };
@@ -135,11 +138,26 @@ void print_outcome(const std::string& out, const std::string& model, const Recip
                            shell_word(out), shell_word(model)));
 }
 
+/// The recipe as the flags have it; of --for the one that suits the model, after saying what that gives up.
+Recipe wanted_recipe(const Options& options) {
+  if (options.for_program.empty()) return resolve(options.recipe);
+  const ModelSpec spec = io::HfCheckpoint::open(options.model, options.context).spec();
+  const ExportRecipe choice = export_recipe(options.for_program, spec, options.model);
+  RecipeOptions chosen = options.recipe;
+  chosen.recipe = choice.recipe;
+  chosen.settings.insert(chosen.settings.begin(), choice.settings.begin(), choice.settings.end());
+  if (Communicator::world().is_root()) {
+    log_info("for {}: recipe {}; it gives up:\n  {}", options.for_program, choice.recipe,
+             fmt::join(choice.given_up, "\n  "));
+  }
+  return resolve(chosen);
+}
+
 int quantize(const Options& options, const CommonOptions& common) {
   const Stopwatch stopwatch;
   const PrivateMemoryPeak memory;
   Communicator& processes = Communicator::world();
-  Recipe recipe = resolve(options.recipe);
+  Recipe recipe = wanted_recipe(options);
   OutputDirectory::check(options.out, io::QuantizedCheckpointWriter::output_kind(), options.force, Unfinished::keep,
                          options.restart);
   if (!options.stream_dir.empty()) ScratchFile(options.stream_dir, 0);  // says now whether it may be written to
@@ -217,33 +235,40 @@ int quantize(const Options& options, const CommonOptions& common) {
 }  // namespace
 
 Verb quantize_verb() {
-  return {"quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
-            auto options = std::make_shared<Options>();
-            app.add_option(
-                   "MODEL", options->model,
-                   "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
-                ->required();
-            app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
-                ->required()
-                ->option_text("OUT");
-            app.add_option(
-                   "--context", options->context,
-                   "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
-                   "of Phi); 0: what it was first trained with")
-                ->check(CLI::NonNegativeNumber);
-            add_calibration_option(app, options->calibration);
-            app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
-            app.add_flag("--restart", options->restart,
-                         "Drop a run that was stopped (OUT.partial) and begin anew; without it the same command "
-                         "goes on where that stopped");
-            app.add_option("--stream-dir", options->stream_dir,
-                           "Directory for the fine-tuning's activation streams; without it they stay in memory where "
-                           "they fit, else go to OUT.partial")
-                ->option_text("DIR");
-            app.add_flag("--dry-run", options->dry_run, "Only say what would be done, how long and in how much memory");
-            add_recipe_options(app, options->recipe);
-            return [options, &common] { return quantize(*options, common); };
-          }};
+  return {
+      "quantize", [](CLI::App& app, const CommonOptions& common) -> Action {
+        auto options = std::make_shared<Options>();
+        app.add_option(
+               "MODEL", options->model,
+               "The model: a directory in Hugging Face layout, a GGUF file, or org/name in the Hugging Face cache")
+            ->required();
+        app.add_option("-o,--output", options->out, "Directory to write; it appears when it is complete")
+            ->required()
+            ->option_text("OUT");
+        app.add_option("--context", options->context,
+                       "Tokens that the model will be used with, where its rotary embedding depends on them (LongRoPE "
+                       "of Phi); 0: what it was first trained with")
+            ->check(CLI::NonNegativeNumber);
+        add_calibration_option(app, options->calibration);
+        app.add_flag("--force", options->force, "Replace a finished checkpoint at OUT");
+        app.add_flag("--restart", options->restart,
+                     "Drop a run that was stopped (OUT.partial) and begin anew; without it the same command "
+                     "goes on where that stopped");
+        app.add_option("--stream-dir", options->stream_dir,
+                       "Directory for the fine-tuning's activation streams; without it they stay in memory where "
+                       "they fit, else go to OUT.partial")
+            ->option_text("DIR");
+        app.add_flag("--dry-run", options->dry_run, "Only say what would be done, how long and in how much memory");
+        add_recipe_options(app, options->recipe);
+        app.add_option("--for", options->for_program,
+                       fmt::format("Pick the recipe whose checkpoint pq export turns into this program's files without "
+                                   "loss: {}",
+                                   fmt::join(export_programs(), ", ")))
+            ->option_text("PROGRAM")
+            ->excludes("--recipe")
+            ->group("Recipe");
+        return [options, &common] { return quantize(*options, common); };
+      }};
 }
 
 }  // namespace pq::lab

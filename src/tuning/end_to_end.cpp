@@ -84,7 +84,6 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     const QuantizedLinear& linear = source.linears[id];
     const LinearShape shape = linear_shape(spec_, id);
     if (!linear.bias.empty()) result.block[id].bias = from_floats(linear.bias, {shape.out_features}, options_);
-<<<<<<< HEAD
     const QuantizerFormat& format = formats.weight[id];
     if (!format.enabled()) {
       result.set(id, unpack_linear(linear, shape, format, options_).weight);
@@ -92,15 +91,9 @@ QuantizedWeights ScaleTuning::quantized_weights(std::int64_t index) const {
     }
     WeightCodes codes = unpack_codes(linear, shape, format, options_.device());
     const at::Tensor& tuned = parameters_[parameter++].value;
-    codes.scales.scale = format.two_level ? tuned * whole_group_scales(codes.scales) : tuned;
+    codes.scales.scale =
+        format.two_level ? tuned * whole_group_scales(codes.scales) : held_scales({tuned, {}}, format).scale;
     result.set(id, dequantize_weight(codes, format).to(options_));
-=======
-    WeightCodes codes = unpack_codes(linear, shape, run_.recipe.weight, options_.device());
-    const at::Tensor& tuned = parameters_[block * all_linears.size() + i].value;
-    codes.scales.scale = run_.recipe.weight.two_level ? tuned * whole_group_scales(codes.scales)
-                                                      : held_scales({tuned, {}}, run_.recipe.weight).scale;
-    result.set(id, dequantize_weight(codes, run_.recipe.weight).to(options_));
->>>>>>> 2d226fc (Round weight scales to 16 bits before codes are chosen, where a recipe is for other programs' files)
   }
   return result;
 }
@@ -195,13 +188,9 @@ Tuning tune_end_to_end(std::vector<QuantizedBlock>& blocks, const EndToEndModel&
   for (std::size_t i = 0; i < scales.parameters().size(); ++i) {
     at::Tensor scale = scales.parameters()[i].value.detach();
     broadcast(run.processes, scale);
-<<<<<<< HEAD
     const auto [block, id] = scales.layers()[i];
-    blocks[block].linears[id].scales = to_floats(scale);
-=======
-    scale = held_scales({scale, {}}, run.recipe.weight).scale;
-    blocks[i / all_linears.size()].linears[all_linears[i % all_linears.size()]].scales = to_floats(scale);
->>>>>>> 2d226fc (Round weight scales to 16 bits before codes are chosen, where a recipe is for other programs' files)
+    const QuantizerFormat format = block_formats(run.recipe, static_cast<std::int64_t>(block)).weight[id];
+    blocks[block].linears[id].scales = to_floats(held_scales({scale, {}}, format).scale);
   }
   return tuning;
 }

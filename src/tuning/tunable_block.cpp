@@ -61,13 +61,8 @@ at::Tensor TunableBlock::fake_quantize_weight(LinearId id) const {
   if (!format.enabled()) return parameters.weight.to(compute_);
   const at::Tensor grouped = split_groups(parameters.weight, format);  // [out, groups, group]
   const SliceLayout layout{1, grouped.size(0) * grouped.size(1), grouped.size(2)};
-<<<<<<< HEAD
-  return join_groups(fake_quantize_tunable(grouped, layout, parameters.group_scales(), parameters.group_zero_points(),
-                                           format, compute_),
-=======
-  const ScaleTensors scales = held_scales(parameters.group_scales(), recipe_.weight);
-  return join_groups(fake_quantize_tunable(grouped, layout, scales.scale, scales.zero_point, recipe_.weight, compute_),
->>>>>>> 2d226fc (Round weight scales to 16 bits before codes are chosen, where a recipe is for other programs' files)
+  const ScaleTensors scales = held_scales(parameters.group_scales(), format);
+  return join_groups(fake_quantize_tunable(grouped, layout, scales.scale, scales.zero_point, format, compute_),
                      parameters.weight.size(1));
 }
 
@@ -101,16 +96,10 @@ BlockStart TunableBlock::tuned() const {
     if (!tuned.scale.defined()) continue;
     const std::int64_t rows = tuned.weight.size(0);
     ScaleTensors& scales = result.weight_scales[id];
-<<<<<<< HEAD
-    scales.scale = tuned.group_scales().detach().view({rows, -1});
-    if (tuned.zero_point.defined()) scales.zero_point = tuned.group_zero_points().detach().round().view({rows, -1});
-    if (formats_.weight[id].two_level) scales.channel = tuned.scale.detach().view({rows, 1});
-=======
-    const ScaleTensors held = held_scales(tuned.group_scales(), recipe_.weight);
+    const ScaleTensors held = held_scales(tuned.group_scales(), formats_.weight[id]);
     scales.scale = held.scale.detach().view({rows, -1});
     if (held.zero_point.defined()) scales.zero_point = held.zero_point.detach().round().view({rows, -1});
-    if (recipe_.weight.two_level) scales.channel = tuned.scale.detach().view({rows, 1});
->>>>>>> 2d226fc (Round weight scales to 16 bits before codes are chosen, where a recipe is for other programs' files)
+    if (formats_.weight[id].two_level) scales.channel = tuned.scale.detach().view({rows, 1});
   }
   result.sites = sites_->values();
   return result;
