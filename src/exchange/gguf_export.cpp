@@ -16,6 +16,8 @@
 #include "exchange/gguf_tokens.h"
 #include "exchange/gguf_writer.h"
 #include "io/gguf_metadata.h"
+#include "model/block_formats.h"
+#include "model/block_layout.h"
 
 namespace pq::exchange {
 namespace {
