@@ -62,7 +62,7 @@ TEST_P(ForeignModel, LogitsAreThoseOfTheOtherPrograms) {
   // Codes of 16 bits stand for the activations of weight-only layers; where activations have 8, one that lies between
   // two codes may come out as either.
   const bool quantized_inputs = GetParam().find("a8") != std::string::npos;
-  EXPECT_LT(logit_error({.kv_bits = 32, .float_attention = true}), quantized_inputs ? 2e-2 : 1e-4);
+  EXPECT_LT(logit_error({.kv_bits = 32, .float_attention = true}), quantized_inputs ? 2e-2 : 1e-3);
 }
 
 TEST_P(ForeignModel, PassesVerify) {
@@ -72,8 +72,8 @@ TEST_P(ForeignModel, PassesVerify) {
   EXPECT_TRUE(report.passed());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ForeignModel, ::testing::ValuesIn(cases()), [](const auto& instance) {
-  std::string name = instance.param;
+INSTANTIATE_TEST_SUITE_P(All, ForeignModel, ::testing::ValuesIn(cases()), [](const auto& test) {
+  std::string name = test.param;
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 });
