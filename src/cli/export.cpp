@@ -15,7 +15,7 @@
 
 namespace pq::cli {
 
-std::vector<ExportTarget> export_targets() { return {gguf_target()}; }
+std::vector<ExportTarget> export_targets() { return {gguf_target(), compressed_tensors_target()}; }
 
 namespace {
 

@@ -40,6 +40,7 @@ struct ExportTarget {
 };
 
 ExportTarget gguf_target();
+ExportTarget compressed_tensors_target();
 
 /// All of them, in the order of the help text.
 std::vector<ExportTarget> export_targets();
