@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 /// Folder -> the folders it builds on directly; it may include those and all that they may include.
 const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"base", {}},
+    {"report", {"base"}},
     {"text", {"base"}},
     {"jinja", {"text"}},
     {"tokenizer", {"text"}},
