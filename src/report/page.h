@@ -1,8 +1,6 @@
 #pragma once
 
-#include <filesystem>
 #include <string>
-#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -55,12 +53,5 @@ struct Page {
 std::string to_html(const Page& page);
 /// Every figure of the page, in its order.
 std::vector<const Figure*> figures_of(const Page& page);
-
-/// Whether a report can be written to `path`, to be asked before any work: throws InputError where something is there
-/// and `replace` is not set, for a directory, a device or an empty name, below what is no directory or cannot be
-/// written to.
-void check_report_path(const std::filesystem::path& path, bool replace);
-/// Writes a whole file or none. Throws as check_report_path, and SystemError when the disk is full.
-void write_report(const std::filesystem::path& path, std::string_view text, bool replace);
 
 }  // namespace pq::report
