@@ -34,10 +34,10 @@ void add_linear_ticks(AxisSpan& span, double step) {
   for (double i = first; i <= last; ++i) span.ticks.push_back({i * step, step_label(i * step, step)});
 }
 
-void fill_linear(AxisSpan& span, const Axis& axis, int most, bool from_zero) {
-  const bool zero_is_near = span.from > 0 && span.from < 0.4 * span.to;
-  if (!axis.from && span.from > 0 && (from_zero || zero_is_near)) span.from = 0;
-  if (!axis.to && span.to < 0 && from_zero) span.to = 0;
+void fill_linear(AxisSpan& span, const Axis& axis, int most, Zero zero) {
+  const bool is_near = zero == Zero::where_near && span.from < 0.4 * span.to;
+  if (!axis.from && span.from > 0 && (is_near || zero == Zero::always)) span.from = 0;
+  if (!axis.to && span.to < 0 && zero == Zero::always) span.to = 0;
   double step = round_step((span.to - span.from) / std::max(1, most));
   if (axis.whole) step = std::max(1.0, step);
   // Blocks and positions end where they end; measures end at a tick.
@@ -95,7 +95,7 @@ bool AxisSpan::contains(double value) const {
   return where > -1e-6 && where < 1 + 1e-6;
 }
 
-AxisSpan axis_span(const Axis& axis, const ValueRange& values, int most, bool from_zero) {
+AxisSpan axis_span(const Axis& axis, const ValueRange& values, int most, Zero zero) {
   AxisSpan span;
   span.scale = axis.scale;
   const bool log = axis.scale == Scale::log;
@@ -108,7 +108,7 @@ AxisSpan axis_span(const Axis& axis, const ValueRange& values, int most, bool fr
     if (!axis.from) span.from = log ? value / 2 : value - (axis.whole ? 1 : room);
     span.to = log ? value * 2 : value + (axis.whole ? 1 : room);
   }
-  log ? fill_logarithmic(span, axis, most) : fill_linear(span, axis, most, from_zero);
+  log ? fill_logarithmic(span, axis, most) : fill_linear(span, axis, most, zero);
   return span;
 }
 

@@ -28,7 +28,7 @@ struct Tick {
   std::string label;  ///< empty: a line alone
 };
 
-/// What an axis spans, and its ticks: round numbers, about `most` of them.
+/// What an axis spans, and its ticks: round numbers, at most about so many as were asked for.
 struct AxisSpan {
   Scale scale = Scale::linear;
   double from = 0;
@@ -39,9 +39,10 @@ struct AxisSpan {
   double share(double value) const;
   bool contains(double value) const;
 };
-/// A linear axis that may begin at zero does, where the values would fill three fifths of it all the same, or
-/// `from_zero` asks for it.
-AxisSpan axis_span(const Axis& axis, const ValueRange& values, int most, bool from_zero = false);
+/// Whether a linear axis begins at zero: never for its own sake, where the values fill three fifths of it all the same,
+/// or always.
+enum class Zero { as_it_comes, where_near, always };
+AxisSpan axis_span(const Axis& axis, const ValueRange& values, int most, Zero zero = Zero::as_it_comes);
 
 /// "perplexity (bits, log scale)"
 std::string axis_title(const Axis& axis);

@@ -71,7 +71,7 @@ Figure draw(const BarChart& chart) {
   }
   double names = 40;
   for (const std::string& category : chart.categories) names = std::max(names, std::min(230.0, text_width(category)));
-  PlacedAxis axis{axis_span(chart.value, range_of(chart), 7, true), 10 + names + 10, width - 76};
+  PlacedAxis axis{axis_span(chart.value, range_of(chart), 7, Zero::always), 10 + names + 10, width - 76};
   const double thickness = chart.series.size() == 1 ? 16 : 11;
   const double group = thickness * static_cast<double>(std::max<std::size_t>(1, chart.series.size())) + 8;
   const double bottom = top + group * static_cast<double>(chart.categories.size());

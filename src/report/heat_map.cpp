@@ -28,6 +28,9 @@ std::size_t stride(double cell, double name) {
   return std::max<std::size_t>(1, static_cast<std::size_t>(std::ceil(name / cell)));
 }
 
+/// Of a number on that colour. The middle one takes dark ink in the light and in the dark.
+std::string_view number_class(int level) { return level < 6 ? "q dk" : level == 6 ? "q md" : "q lt"; }
+
 Table numbers_of(const HeatMap& map) {
   Table table{map.value_label + (map.unit.empty() ? "" : " (" + map.unit + ")"), {map.row_label}, {}};
   table.header.insert(table.header.end(), map.columns.begin(), map.columns.end());
@@ -84,7 +87,7 @@ Figure draw(const HeatMap& map) {
                              fmt::format("{} {}, {}\n{}{}{}", map.row_label, map.rows[r], map.columns[c],
                                          short_number(grid.at(r, c)), map.unit.empty() ? "" : " ", map.unit));
         if (!with_numbers) continue;
-        body += text_at(x + cell / 2, y + height / 2 + 4, *level < colour_levels / 2 ? "q dk" : "q lt", Anchor::middle,
+        body += text_at(x + cell / 2, y + height / 2 + 4, number_class(*level), Anchor::middle,
                         short_number(grid.at(r, c), 2));
       }
     }

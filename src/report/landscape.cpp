@@ -100,8 +100,12 @@ Figure draw(const Landscape& landscape) {
 
   // The names of the largest on the right, from top to bottom, none over another.
   const std::vector<Peak> peaks = peaks_of(landscape);
-  std::vector<Peak> named(peaks.begin(),
-                          peaks.begin() + static_cast<std::ptrdiff_t>(std::min(most_named, peaks.size())));
+  // Of tokens like all others, the first few.
+  const auto stands_out = [&](const Peak& peak) { return peak.magnitude > 4 * peaks[peaks.size() / 2].magnitude; };
+  const auto end = std::find_if_not(peaks.begin(), peaks.end(), stands_out);
+  const std::size_t count = std::clamp<std::size_t>(static_cast<std::size_t>(end - peaks.begin()),
+                                                    std::min<std::size_t>(3, peaks.size()), most_named);
+  std::vector<Peak> named(peaks.begin(), peaks.begin() + static_cast<std::ptrdiff_t>(std::min(count, peaks.size())));
   std::sort(named.begin(), named.end(), [](const Peak& a, const Peak& b) { return a.token < b.token; });
   constexpr double line = 14;
   double free_from = top - 4;
@@ -113,8 +117,9 @@ Figure draw(const Landscape& landscape) {
                                                  room_below + line / 2));
     free_from = y + line;
     body += line_from(right + 1, wanted, right + 12, y, "a");
+    // The number first: behind a word that is written from right to left it would change sides.
     const std::string label =
-        fmt::format("{}: {}", fitted(landscape.tokens[named[i].token], 96), short_number(named[i].magnitude, 3));
+        short_number(named[i].magnitude, 3) + "  " + fitted(landscape.tokens[named[i].token], 100);
     body += text_at(right + 15, y + 4, "", Anchor::start, label);
   }
   body += text_at(right + 15, top - 8, "n", Anchor::start, "largest tokens");

@@ -39,8 +39,9 @@ class LinePicture {
     draw_axes();
     LabelRoom room({left_, top_ - 6, width - 2, bottom_});
     for (std::size_t i = 0; i < chart_.series.size(); ++i) draw_lines(i);
-    for (const ReferenceLine& line : chart_.references) draw_reference(line, room);
+    for (const ReferenceLine& line : chart_.references) draw_reference(line);
     for (std::size_t i = 0; i < chart_.series.size(); ++i) draw_points(i, room);
+    for (const ReferenceLine& line : chart_.references) name_reference(line, room);
     for (std::size_t i = 0; i < chart_.series.size(); ++i) draw_labels(i, room);
     const int height = static_cast<int>(std::ceil(below_));
     return {chart_.caption, static_cast<int>(width), height, std::move(body_), numbers()};
@@ -85,7 +86,7 @@ class LinePicture {
     } else {
       x_.span = axis_span(chart_.x, xs, 9);
     }
-    y_.span = axis_span(chart_.y, ys, 6);
+    y_.span = axis_span(chart_.y, ys, 6, Zero::where_near);
     double widest = 0;
     for (const Tick& tick : y_.span.ticks) widest = std::max(widest, text_width(tick.label, 11.5));
     left_ = 10 + widest + 8;
@@ -166,15 +167,27 @@ class LinePicture {
     if (!d.empty()) body_ += fmt::format("<path class=\"l{}\" d=\"{}\"/>", index + 1, d);
   }
 
-  void draw_reference(const ReferenceLine& line, LabelRoom& room) {
+  void draw_reference(const ReferenceLine& line) {
+    if (y_.span.contains(line.y)) body_ += line_from(left_, y_.at(line.y), right_, y_.at(line.y), "r");
+  }
+
+  /// Its name above or below the line, where it covers no point.
+  void name_reference(const ReferenceLine& line, LabelRoom& room) {
     if (!y_.span.contains(line.y)) return;
     const double y = y_.at(line.y);
-    body_ += line_from(left_, y, right_, y, "r");
     const std::string label = fmt::format("{}: {}", line.label, short_number(line.y));
     const double size = text_width(label);
-    const double baseline = y - 5 > top_ + 4 ? y - 5 : y + 14;
-    body_ += text_at(right_ - 2, baseline, "b", Anchor::end, label);
-    room.occupy({right_ - 2 - size, baseline - 12, right_, baseline + 3});
+    for (const double share : {1.0, 0.0, 0.75, 0.5, 0.25}) {
+      for (const double baseline : {y - 5, y + 14}) {
+        const double x = left_ + 4 + share * (right_ - left_ - 8 - size);
+        const Box box{x - 3, baseline - 12, x + size + 3, baseline + 3};
+        if (box.top < top_ - 6 || box.bottom > bottom_ || !room.is_free(box)) continue;
+        room.occupy(box);
+        body_ += text_at(x, baseline, "b", Anchor::start, label);
+        return;
+      }
+    }
+    body_ += text_at(right_ - 2, y - 5, "b", Anchor::end, label);
   }
 
   std::string told(const Series& series, const Point& point) const {

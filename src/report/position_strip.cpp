@@ -83,7 +83,7 @@ Figure draw(const PositionStrip& strip) {
     body += text_at(left, y + 12, "n", Anchor::start, strip.rows[r].name);
     body += text_at(
         right, y + 12, "t", Anchor::end,
-        sum > 0 ? fmt::format("{} in all; the highest bar: {}", short_number(sum), short_number(most, 3)) : "none");
+        sum > 0 ? fmt::format("{} in all; the full height is {}", short_number(sum), short_number(most, 3)) : "none");
     body += rectangle(left, base - row_height, right - left, row_height, "x");
     for (const Bar& bar : rows[r]) {
       const double height = std::max(2.0, bar.count / most * (row_height - 3));

@@ -119,6 +119,10 @@ std::string marker(int series, double x, double y, double size) {
   }
 }
 
+bool LabelRoom::is_free(const Box& box) const {
+  return std::none_of(taken_.begin(), taken_.end(), [&](const Box& other) { return other.meets(box); });
+}
+
 std::string LabelRoom::place(double x, double y, std::string_view text) {
   constexpr double gap = 7;
   constexpr double height = 13;
@@ -139,7 +143,7 @@ std::string LabelRoom::place(double x, double y, std::string_view text) {
     const Box box{place.left, place.baseline - height + 2, place.left + width, place.baseline + 3};
     if (box.left < inside_.left || box.right > inside_.right || box.top < inside_.top || box.bottom > inside_.bottom)
       continue;
-    if (std::any_of(taken_.begin(), taken_.end(), [&](const Box& other) { return other.meets(box); })) continue;
+    if (!is_free(box)) continue;
     occupy(box);
     return text_at(place.left, place.baseline, "b", Anchor::start, text);
   }

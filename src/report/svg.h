@@ -43,6 +43,7 @@ class LabelRoom {
  public:
   explicit LabelRoom(Box inside) : inside_(inside) {}
   void occupy(const Box& box) { taken_.push_back(box); }
+  bool is_free(const Box& box) const;
   /// The text beside (x, y), where it covers nothing; empty where there is no room.
   std::string place(double x, double y, std::string_view text);
 
