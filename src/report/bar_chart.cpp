@@ -103,8 +103,8 @@ Figure draw(const BarChart& chart) {
       body += with_tooltip(
           rectangle(std::min(zero, end), bar_y + 1, std::max(1.0, std::fabs(end - zero)), thickness - 2,
                     fmt::format("f{}", s + 1)),
-          fmt::format("{}{}\n{}: {} {}", chart.categories[c], chart.series.size() > 1 ? ", " + series.name : "",
-                      chart.value.label, told, chart.value.unit));
+          {chart.categories[c], chart.series.size() > 1 ? series.name : "",
+           fmt::format("{}: {}{}{}", chart.value.label, told, chart.value.unit.empty() ? "" : " ", chart.value.unit)});
       double tip = std::max(zero, end);
       if (spread > 0) {
         const double low = axis.at(std::max(axis.span.from, value - spread));

@@ -188,7 +188,8 @@ std::string escape_csv(std::string_view text) {
   std::string visible = visible_text(text);
   if (!visible.empty() && std::string_view("=+-@").find(visible.front()) != std::string_view::npos)
     visible.insert(0, "'");
-  if (visible.find_first_of(",\"\n\r ") == std::string::npos) return visible;
+  const bool spaced = visible.starts_with(' ') || visible.ends_with(' ');
+  if (!spaced && visible.find_first_of(",\"") == std::string::npos) return visible;
   std::string quoted = "\"";
   for (const char c : visible) quoted += c == '"' ? "\"\"" : std::string(1, c);
   return quoted + "\"";

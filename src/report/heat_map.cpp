@@ -83,9 +83,10 @@ Figure draw(const HeatMap& map) {
         if (!level) continue;
         const double x = left + cell * static_cast<double>(c);
         const double y = top + height * static_cast<double>(r);
-        body += with_tooltip(rectangle(x, y, cell, height, fmt::format("c{}", *level)),
-                             fmt::format("{} {}, {}\n{}{}{}", map.row_label, map.rows[r], map.columns[c],
-                                         short_number(grid.at(r, c)), map.unit.empty() ? "" : " ", map.unit));
+        body +=
+            with_tooltip(rectangle(x, y, cell, height, fmt::format("c{}", *level)),
+                         {fmt::format("{} {}, {}", map.row_label, map.rows[r], map.columns[c]),
+                          fmt::format("{}{}{}", short_number(grid.at(r, c)), map.unit.empty() ? "" : " ", map.unit)});
         if (!with_numbers) continue;
         body += text_at(x + cell / 2, y + height / 2 + 4, number_class(*level), Anchor::middle,
                         short_number(grid.at(r, c), 2));

@@ -190,20 +190,16 @@ class LinePicture {
     body_ += text_at(right_ - 2, y - 5, "b", Anchor::end, label);
   }
 
-  std::string told(const Series& series, const Point& point) const {
-    std::string x = short_number(point.x);
-    const auto index = static_cast<std::size_t>(std::max(0.0, point.x));
-    if (index < chart_.x.categories.size()) x = chart_.x.categories[index];
+  std::vector<std::string> told(const Series& series, const Point& point) const {
     const auto with_spread = [](double value, double spread) {
       return short_number(value) + (spread > 0 ? " ± " + short_number(spread, 2) : "");
     };
-    std::string text = chart_.series.size() > 1 ? series.name + "\n" : "";
-    if (!point.label.empty()) text += point.label + "\n";
-    text += fmt::format("{}: {}\n", chart_.x.label.empty() ? "at" : chart_.x.label,
-                        has_categories() ? x : with_spread(point.x, point.spread_x));
-    text += fmt::format("{}: {}{}{}", chart_.y.label, with_spread(point.y, point.spread_y),
-                        chart_.y.unit.empty() ? "" : " ", chart_.y.unit);
-    return text;
+    const Cell x = x_cell(point.x);
+    return {chart_.series.size() > 1 ? series.name : "", point.label,
+            fmt::format("{}: {}", chart_.x.label.empty() ? "at" : chart_.x.label,
+                        x.value ? with_spread(point.x, point.spread_x) : x.text),
+            fmt::format("{}: {}{}{}", chart_.y.label, with_spread(point.y, point.spread_y),
+                        chart_.y.unit.empty() ? "" : " ", chart_.y.unit)};
   }
 
   std::string error_bars(std::size_t index, const Point& point) const {

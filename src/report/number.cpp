@@ -44,7 +44,7 @@ std::string tick_label(double value) {
   const double exponent = std::log10(std::fabs(value));
   const int whole = static_cast<int>(std::lround(exponent));
   const bool power = value > 0 && std::fabs(exponent - whole) < 1e-9;
-  if (power && (whole >= 5 || whole <= -4)) return "10" + superscript(whole);
+  if (power && (whole >= 4 || whole <= -4)) return "10" + superscript(whole);
   return short_number(value, 3);
 }
 

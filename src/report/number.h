@@ -9,7 +9,7 @@ namespace pq::report {
 std::string short_number(double value, int digits = 4);
 /// A coordinate of a picture: one digit behind the point, or none.
 std::string coordinate(double value);
-/// The label of a tick: short_number, but powers of ten from 1e5 on as such: "10⁵".
+/// The label of a tick: short_number, but powers of ten from 1e4 on as such: "10⁵".
 std::string tick_label(double value);
 
 }  // namespace pq::report

@@ -53,5 +53,6 @@ struct Page {
 std::string to_html(const Page& page);
 /// Every figure of the page, in its order.
 std::vector<const Figure*> figures_of(const Page& page);
+std::vector<const Figure*> figures_of(Page&&) = delete;
 
 }  // namespace pq::report

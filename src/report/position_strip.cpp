@@ -92,8 +92,7 @@ Figure draw(const PositionStrip& strip) {
       const std::string where = bar.first == bar.last ? fmt::format("position {}", bar.first)
                                                       : fmt::format("positions {} to {}", bar.first, bar.last);
       body += with_tooltip(rectangle(x, base - height, bar_width, height, fmt::format("f{}", r % 8 + 1)),
-                           fmt::format("{}\n{}: {}{}{}", where, strip.count_label, short_number(bar.count),
-                                       bar.label.empty() ? "" : "\n", bar.label));
+                           {where, fmt::format("{}: {}", strip.count_label, short_number(bar.count)), bar.label});
     }
     body += line_from(left, base, right, base, "a");
     y = base + 6;

@@ -72,12 +72,13 @@ std::string rectangle(double x, double y, double width, double height, std::stri
                      coordinate(y), coordinate(width), coordinate(height));
 }
 
-std::string tooltip(std::string_view text) { return "<title>" + escape_markup(text) + "</title>"; }
-
-std::string with_tooltip(std::string element, std::string_view text) {
-  const std::string_view name = std::string_view(element).substr(1, element.find(' ') - 1);
-  const std::string end = fmt::format(">{}</{}>", tooltip(text), name);
-  return element.replace(element.size() - 2, 2, end);
+std::string with_tooltip(std::string element, const std::vector<std::string>& lines) {
+  const std::string name = element.substr(1, element.find(' ') - 1);
+  std::string text;
+  for (const std::string& line : lines) {
+    if (!line.empty()) text += (text.empty() ? "" : "\n") + escape_markup(line);
+  }
+  return element.replace(element.size() - 2, 2, fmt::format("><title>{}</title></{}>", text, name));
 }
 
 std::string marker(int series, double x, double y, double size) {

@@ -22,10 +22,8 @@ std::string text_at(double x, double y, std::string_view classes, Anchor anchor,
                     std::string_view more_attributes = {});
 std::string line_from(double x1, double y1, double x2, double y2, std::string_view classes);
 std::string rectangle(double x, double y, double width, double height, std::string_view classes);
-/// <title>, escaped: what an element says when it is pointed at.
-std::string tooltip(std::string_view text);
-/// `element` ("<path …/>") with a tooltip inside.
-std::string with_tooltip(std::string element, std::string_view text);
+/// `element` ("<path …/>") with what it says when it is pointed at: the lines that are not empty, escaped.
+std::string with_tooltip(std::string element, const std::vector<std::string>& lines);
 
 /// The mark of series 1 to 8, each of another shape, `size` pixels across.
 std::string marker(int series, double x, double y, double size);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -17,11 +18,15 @@ bool is_number(const Cell& cell) { return cell.value.has_value() || cell.text ==
 
 /// Column by column: whether it holds numbers alone.
 std::vector<bool> number_columns(const Table& table) {
-  std::vector<bool> numbers(table.header.size(), !table.rows.empty());
-  for (const std::vector<Cell>& row : table.rows) {
-    for (std::size_t c = 0; c < numbers.size(); ++c) {
-      if (c < row.size() && !is_number(row[c]) && !row[c].text.empty()) numbers[c] = false;
-    }
+  std::vector<bool> numbers;
+  for (std::size_t c = 0; c < table.header.size(); ++c) {
+    bool any = false;
+    const bool all = std::all_of(table.rows.begin(), table.rows.end(), [&](const std::vector<Cell>& row) {
+      const bool empty = c >= row.size() || row[c].text.empty();
+      any |= !empty;
+      return empty || is_number(row[c]);
+    });
+    numbers.push_back(all && any);
   }
   return numbers;
 }
