@@ -31,13 +31,19 @@ ELEMENTS = set('''html head meta title style body a header h1 p nav ul li main s
     text path rect circle g details summary div table caption thead tbody tr th td pre footer script'''.split())
 
 
-def check_markup(path):
+def markup_complaints(path):
+    complaints = []
+
+    def check(condition, text):
+        if not condition:
+            complaints.append(text)
+
     text = path.read_text(encoding='utf-8', errors='strict')
     try:
         root = ET.fromstring(text.removeprefix('<!DOCTYPE html>'))
     except ET.ParseError as error:
         check(False, f'{path.name} is not well-formed: {error}')
-        return
+        return complaints
     ids = [e.get('id') for e in root.iter() if e.get('id')]
     check(len(ids) == len(set(ids)), f'{path.name}: an id stands twice')
     scripts = 0
@@ -56,6 +62,12 @@ def check_markup(path):
             check(e.get('role') == 'img' and local(e[0].tag) == 'title' and local(e[1].tag) == 'desc', f'{path.name}: an <svg> without title')
             check(bool(e[0].text), f'{path.name}: an empty title')
     check(scripts == (path.suffix == '.html'), f'{path.name}: {scripts} scripts')
+    return complaints
+
+
+# What these checks must notice: an attribute with script, one that loads, an element that is none of ours, a link to nothing, a second script.
+BROKEN = '''<!DOCTYPE html><html><head><title>x</title></head><body onload="1"><img src="http://127.0.0.1:9/x"/><a href="#no">x</a>
+<script>console.log(1)</script><script></script></body></html>'''
 
 
 class Browser:
@@ -105,6 +117,7 @@ class Browser:
             self.events.append(answer)
 
     def open(self, path):
+        self.session = None
         target = self.call('Target.createTarget', url='about:blank')['targetId']
         self.session = self.call('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
         for domain in ('Page', 'Runtime', 'Log', 'Network'):
@@ -131,6 +144,19 @@ class Browser:
             self.process.wait(20)
         except (SystemExit, subprocess.TimeoutExpired):
             self.process.kill()
+
+
+def event_complaints(browser, page):
+    complaints = []
+    for event in browser.events:
+        method, parameters = event.get('method'), event.get('params', {})
+        if method == 'Network.requestWillBeSent' and parameters['request']['url'].split('#')[0] != page.as_uri():
+            complaints.append(f'a request: {parameters["request"]["url"]}')
+        if method in ('Runtime.exceptionThrown', 'Runtime.consoleAPICalled', 'Log.entryAdded'):
+            complaints.append(f'in the console: {parameters}')
+        if method == 'Page.javascriptDialogOpening':
+            complaints.append(f'a dialog: {parameters}')
+    return complaints
 
 
 SEEN = "Array.from(document.querySelectorAll('.choice')).filter(c => !c.hidden).map(c => c.dataset.name).join()"
@@ -169,12 +195,12 @@ def try_in_browser(program, page, screenshots):
             # Nothing of the page may be wider than a telephone but what scrolls by itself.
             browser.call('Emulation.setDeviceMetricsOverride', width=400, height=800, deviceScaleFactor=1, mobile=True)
             check(browser.value('document.documentElement.scrollWidth') <= 400, 'the page is wider than a telephone')
-            for event in browser.events:
-                method, parameters = event.get('method'), event.get('params', {})
-                if method == 'Network.requestWillBeSent':
-                    check(parameters['request']['url'].split('#')[0] == page.as_uri(), f'a request: {parameters["request"]["url"]}')
-                check(method not in ('Runtime.exceptionThrown', 'Runtime.consoleAPICalled', 'Log.entryAdded'), f'in the console: {parameters}')
-                check(method != 'Page.javascriptDialogOpening', f'a dialog: {parameters}')
+            for complaint in event_complaints(browser, page):
+                check(False, complaint)
+            broken = page.with_name('broken.html')
+            browser.open(broken)
+            heard = ' '.join(event_complaints(browser, broken))
+            check('a request' in heard and 'in the console' in heard, 'a request and a message of a broken page are not noticed')
         finally:
             browser.close()
 
@@ -187,7 +213,11 @@ def main():
         files = sorted(pathlib.Path(directory).glob('*.svg')) + sorted(pathlib.Path(directory).glob('*.html'))
         check(len(files) > 10, f'only {len(files)} files')
         for path in files:
-            check_markup(path)
+            for complaint in markup_complaints(path):
+                check(False, complaint)
+        broken = pathlib.Path(directory) / 'broken.html'
+        broken.write_text(BROKEN)
+        check(len(markup_complaints(broken)) == 5, f'of a broken page: {markup_complaints(broken)}')
         if chromium:
             screenshots = os.environ.get('PQ_SCREENSHOTS')
             try_in_browser(chromium, pathlib.Path(directory) / 'page.html', pathlib.Path(screenshots) if screenshots else None)
