@@ -44,7 +44,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"tuning", {"quant"}},
     {"pipeline", {"tuning", "tokenizer"}},
     {"cli", {"program", "generation", "verify", "measure", "tasks"}},
-    {"lab", {"program", "pipeline", "tasks"}},
+    {"lab", {"program", "report", "pipeline", "tasks"}},
 };
 const std::set<std::string> libtorch_folders{"nn", "quant", "tuning", "pipeline", "lab"};
 

@@ -143,8 +143,7 @@ TEST(BarChart, BeginsAtZeroAndTellsValues) {
       draw(BarChart{{"c", "t", ""}, {"count", ""}, "token", {"a", "<"}, {{"original", {4, std::nan("")}}}});
   EXPECT_THAT(
       figure.elements,
-      HasSubstr(
-          "<rect class=\"f1\" x=\"60\" y=\"11\" width=\"624\" height=\"14\"><title>a\ncount: 4</title></rect>"));
+      HasSubstr("<rect class=\"f1\" x=\"60\" y=\"11\" width=\"624\" height=\"14\"><title>a\ncount: 4</title></rect>"));
   EXPECT_THAT(figure.elements, HasSubstr(">&lt;</text>"));
   EXPECT_EQ(to_csv(figure.numbers), "token,original\r\na,4\r\n<,\r\n");
 }
