@@ -10,6 +10,8 @@ int main(int, char** argv) {
   const pq::report::Page page = pq::report::sample_page();
   pq::report::write_figures(directory, pq::report::figures_of(page), true);
   pq::report::write_report(directory / "page.html", pq::report::to_html(page), true);
+  const pq::report::Page quantization = pq::report::to_page(pq::report::sample_quantization(30));
+  pq::report::write_report(directory / "quantization.html", pq::report::to_html(quantization), true);
   pq::report::write_report(directory / "page-of-30-blocks.html", pq::report::to_html(pq::report::sample_page(30)),
                            true);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "report/page.h"
+#include "report/quantization_report.h"
 
 // One figure of every kind, on a page, with texts that nobody should trust. Whatever the tests and a look at the page
 // need: made of formulas, no model's figures.
@@ -179,6 +180,49 @@ inline Table sample_table() {
   table.rows.push_back(
       {"=1+1", "a,b \"c\"", fixed(std::numeric_limits<double>::infinity(), 2), fixed(0.5, 2), number(4.25)});
   return table;
+}
+
+inline QuantizationReport sample_quantization(int blocks) {
+  QuantizationReport report;
+  report.model = "sample <model>";
+  report.recipe = "w4a4kv4-static";
+  report.precision = "W4A4KV4";
+  report.recipe_in_words = "4-bit weights, static scales";
+  report.prefix_text = hostile_tokens()[0] + hostile_tokens()[4];
+  report.prefix_token_ids = {1, 13};
+  report.calibration = "self";
+  report.settings = {{"weight.bits", "4"}, {"prefix.tokens", "<auto>"}};
+  report.linears = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+  report.sites = {"attn.input", "mlp.down_input"};
+  for (int b = 0; b < blocks; ++b) {
+    std::vector<double>& errors = report.linear_errors.emplace_back();
+    std::vector<double>& scales = report.weight_scales.emplace_back();
+    for (int l = 0; l < 7; ++l) {
+      errors.push_back(b == 11 && l == 6 ? 0.5 : 0.004 * std::exp(std::sin(b * 1.7 + l)));
+      scales.push_back(0.01 + 0.001 * l);
+    }
+    report.block_errors.push_back(0.01 * (b + 1));
+    report.site_scales.push_back({0.02 * (b + 1), std::nan("")});
+    report.site_clips.push_back({std::nan(""), 0.8 + 0.01 * b});
+    QuantizationReport::Tuning tuning{
+        fmt::format("block {}", b), "relative squared error", 0.02 * (b + 1), 0.012 * (b + 1), {}, {}, b == 3};
+    for (int e = 1; e <= 10; ++e) {
+      tuning.training.push_back(tuning.start * std::exp(-0.06 * e));
+      tuning.validation.push_back(tuning.start * std::exp(-0.05 * e));
+    }
+    report.tuning.push_back(std::move(tuning));
+    report.block_seconds.push_back(11 + std::sin(b));
+  }
+  report.tuning.push_back({"end to end", "negative log-likelihood (nats)", 2.9, 2.8, {2.85, 2.81}, {2.84, 2.8}, false});
+  report.steps = {{"outliers and prefix", 6},
+                  {"search and rounding", 140},
+                  {"fine-tuning", 900},
+                  {"calibration text, reading, writing", 12}};
+  report.seconds = 1058;
+  report.checkpoint_bytes = 97'000'000;
+  report.memory_bytes = 900'000'000;
+  report.remaining = QuantizationReport::Outliers{0.02, 0.016, 66.2};
+  return report;
 }
 
 inline Page sample_page(int blocks = 4) {
