@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 /// Folder -> the folders it builds on directly; it may include those and all that they may include.
 const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"base", {}},
+    {"report", {"base"}},
     {"text", {"base"}},
     {"jinja", {"text"}},
     {"tokenizer", {"text"}},
@@ -44,7 +45,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"tuning", {"quant"}},
     {"pipeline", {"tuning", "tokenizer"}},
     {"cli", {"program", "generation", "verify", "measure", "tasks", "exchange"}},
-    {"lab", {"program", "pipeline", "tasks"}},
+    {"lab", {"program", "report", "pipeline", "tasks"}},
 };
 const std::set<std::string> libtorch_folders{"nn", "quant", "tuning", "pipeline", "lab"};
 

@@ -118,6 +118,29 @@ tasks=(--tasks paper --tasks-dir "$2/tests/goldens/tasks/documents" --limit 3)
 accepted compare "$model" --text "$prose" --length 128 --max-chunks 1 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 "${tasks[@]}"
 checks=$((checks + 1))
 grep -qE 'top-1 +piqa +arc_easy +arc_challenge +hellaswag +winogrande +average +seconds' stdout.txt || complain "no columns of tasks: $(cat stdout.txt)"
+checks=$((checks + 1))
+grep -q 'w4a4kv4-static' one/README.md && grep -q '^license: unknown$' one/README.md && grep -q '^<!-- prefixquant [0-9a-f]* -->$' one/README.md ||
+  complain "no model card: $(cat one/README.md)"
+! grep -q "$(dirname "$model")" one/README.md one/report.html || complain "a report names a directory of this machine"
+cp -r one changed && echo mine >>changed/README.md
+"$pq" quantize "$model" -o changed --force "${quick[@]}" --prefix ids:8142,13,1 >stdout.txt 2>stderr.txt
+[ $? -eq 2 ] && grep -q 'changed/README.md' stderr.txt && tail -1 changed/README.md | grep -qx mine || complain "a card that was changed was replaced: $(cat stderr.txt)"
+accepted quantize "$model" -o one --force --no-report "${quick[@]}" --prefix ids:8142,13,1
+[ ! -e one/README.md ] && [ ! -e one/report.html ] || complain "--no-report left a report"
+printf '{"rows": [{"recipe": "w4a4kv4-static", "test": "tg128", "tokens_per_second": 50, "spread": 0.02}]}' >speeds.json
+echo '{"rows": 3}' >not_speeds.json
+echo mine >there.html
+ladder=(compare "$model" --text "$prose" --length 128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1)
+refused "there.html: already exists" "${ladder[@]}" -o there.html
+refused "is no directory" "${ladder[@]}" -o nowhere/ladder.html
+refused "not_speeds.json: holds no rows" "${ladder[@]}" --bench not_speeds.json
+accepted "${ladder[@]}" --seeds 2 --bench speeds.json -o there.html --force --json
+for key in '"seeds":[{"seed":0,' '"perplexity_deviation":' '"tokens_per_second":50' '"bits_per_weight":16' '"report":"there.html"'; do
+  grep -qF "$key" stdout.txt || complain "compare --seeds --json has no $key: $(cat stdout.txt)"
+done
+for part in 'id="steps-perplexity"' 'id="size"' 'id="speed"' '\begin{tabular}' 'standard deviation over 2 seeds'; do
+  grep -qF -- "$part" there.html || complain "the page of compare has no $part"
+done
 refused "did you mean 'piqa'?" compare "$model" --text "$prose" --tasks piqqa --tasks-dir nowhere
 # Runtime and reference choose alike.
 accepted eval "$model" "${tasks[@]}" --json && grep -o '"tasks":.*"average"' stdout.txt | grep -o '"acc[a-z_]*":[0-9.]*' >runtime.txt

@@ -75,6 +75,9 @@ class QuantizedCheckpointWriter {
   /// The block's transforms must have the header's steps and sizes.
   void write_block(std::int64_t index, const QuantizedBlock& block);
   void write_final_norm(std::span<const float> weight);
+  /// A text for people beside the tensors, "README.md" or "report.html", at any time before commit(). A comment at its
+  /// end seals it: an OUT whose text was changed since, or is another's, is not replaced.
+  void add_text(std::string_view name, std::string_view text);
   /// Throws std::logic_error when something was not written.
   void commit();
 

@@ -8,6 +8,8 @@
 
 #include "base/disk_space.h"
 #include "base/error.h"
+#include "base/files.h"
+#include "base/hash.h"
 #include "base/mapped_file.h"
 #include "base/version.h"
 #include "io/block_tensors.h"
@@ -23,6 +25,22 @@ static_assert(std::endian::native == std::endian::little, "tensors are written a
 
 constexpr std::array companion_files{"tokenizer.json",         "tokenizer_config.json", "special_tokens_map.json",
                                      "generation_config.json", "chat_template.json",    "chat_template.jinja"};
+
+/// What is written for people.
+constexpr std::array text_files{"README.md", "report.html"};
+constexpr std::string_view seal_begin = "<!-- prefixquant ";
+
+/// The comment at the end of such a text, in Markdown and in HTML.
+std::string seal_of(std::string_view text) { return fmt::format("{}{:016x} -->\n", seal_begin, fnv1a(text)); }
+
+bool is_sealed_text(const fs::path& path) {
+  if (std::find(text_files.begin(), text_files.end(), path.filename().string()) == text_files.end()) return false;
+  std::error_code code;
+  if (!fs::is_regular_file(fs::symlink_status(path, code))) return false;
+  const std::string text = read_whole_file(path);
+  const std::size_t seal = text.rfind(seal_begin);
+  return seal != std::string::npos && text.substr(seal) == seal_of(std::string_view(text).substr(0, seal));
+}
 
 std::uint64_t companion_bytes(const TextFiles& texts) {
   std::uint64_t sum = 0;
@@ -49,7 +67,7 @@ void refuse_replacing_others(const fs::path& out) {
   }
   std::error_code code;
   for (fs::directory_iterator entry(out, code), end; !code && entry != end; entry.increment(code)) {
-    if (is_own_file(entry->path())) continue;
+    if (is_own_file(entry->path()) || is_sealed_text(entry->path())) continue;
     throw InputError(entry->path().string(), "is no part of a checkpoint, and would be lost",
                      "move it away, or choose another -o");
   }
@@ -220,6 +238,13 @@ void QuantizedCheckpointWriter::write_block(std::int64_t index, const QuantizedB
 
 void QuantizedCheckpointWriter::write_final_norm(std::span<const float> weight) {
   tensors_->append_values(tensor_names::final_norm, weight);
+}
+
+void QuantizedCheckpointWriter::add_text(std::string_view name, std::string_view text) {
+  if (std::find(text_files.begin(), text_files.end(), name) == text_files.end())
+    throw std::logic_error(fmt::format("'{}' is no text of a checkpoint", name));
+  const std::string sealed = std::string(text) + seal_of(text);
+  write_whole_file(directory_->partial() / name, std::as_bytes(std::span(sealed)));
 }
 
 void QuantizedCheckpointWriter::commit() {

@@ -4,23 +4,27 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "base/communicator.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory_usage.h"
 #include "base/stopwatch.h"
-#include "base/table.h"
-#include "eval/report.h"
+#include "eval/perplexity.h"
+#include "io/block_tensors.h"
+#include "lab/bench_speeds.h"
+#include "lab/compare_report.h"
+#include "lab/compare_rows.h"
 #include "lab/options.h"
 #include "lab/verbs.h"
-#include "model/block_formats.h"
 #include "nn/transformer.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/prefix.h"
 #include "pipeline/preparation.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
+#include "report/report_file.h"
 #include "tasks/evaluation.h"
 
 namespace pq::lab {
@@ -32,74 +36,14 @@ struct Options {
   std::string ablate;
   std::vector<std::string> precisions{"w4a8kv4", "w4a4kv4"};
   int draws = 3;
+  int seeds = 1;
+  std::string output;
+  std::string bench;
+  bool force = false;
   eval::EvaluationText text;
   tasks::TaskOptions tasks;
   RecipeOptions recipe;
 };
-
-/// A line of the table: what to quantize, or the unquantized model (with a prefix, when `recipe` has one).
-struct Row {
-  std::string name;
-  std::string activation;  // "dynamic", "static", or "none"
-  Recipe recipe;
-  bool quantized = true;
-  std::string prefix_text;
-  double quantize_seconds = 0;
-  std::vector<eval::ComparisonResult> results;  // one a length
-  std::vector<std::int32_t> prefix = {};
-};
-
-Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
-  for (const char* setting : settings) apply_setting(recipe, setting);
-  return recipe;
-}
-
-const std::vector<const char*> no_rotation{"rotate.r1=false", "rotate.r2=false", "rotate.r3=false", "rotate.r4=false"};
-const std::vector<const char*> no_gptq{"search.gptq=false"};
-const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false",
-                                         "search.gptq=false"};
-const std::vector<const char*> no_prefix{"prefix.tokens=none"};
-
-std::string activation_name(const Recipe& recipe) {
-  if (!quantizes_activations(recipe)) return "none";
-  return recipe.activation.is_static() ? "static" : "dynamic";
-}
-
-Row quantized_row(std::string name, Recipe recipe) {
-  const std::string activation = activation_name(recipe);
-  return {std::move(name), activation, std::move(recipe), true, {}, 0, {}};
-}
-
-std::vector<Row> baseline(const Recipe& recipe) {
-  Recipe plain = recipe;
-  plain.prefix.tokens = "none";
-  return {{"FP16", "none", plain, false, {}, 0, {}}, {"FP16 + prefix", "none", recipe, false, {}, 0, {}}};
-}
-
-/// The steps of the paper's Table 5 for one precision, dynamic and static.
-std::vector<Row> ladder(const Options& options, const std::string& precision) {
-  const auto names = recipe_names();
-  const auto recipe_of = [&](const std::string& name) {
-    RecipeOptions one = options.recipe;
-    one.recipe = name;
-    return resolve(one);
-  };
-  const bool has_modes = std::find(names.begin(), names.end(), precision + "-static") != names.end();
-  const Recipe base = recipe_of(has_modes ? precision + "-dynamic" : precision);
-  std::vector<Row> rows;
-  rows.push_back(quantized_row("RTN", with(with(with(base, no_rotation), no_search), no_prefix)));
-  rows.push_back(quantized_row("+ rotation", with(with(base, no_search), no_prefix)));
-  rows.push_back(quantized_row("+ grid search", with(with(base, no_gptq), no_prefix)));
-  rows.push_back(quantized_row("+ prefix", with(base, no_gptq)));
-  rows.push_back(quantized_row("+ GPTQ", base));
-  if (has_modes) {
-    const Recipe fixed = recipe_of(precision + "-static");
-    rows.push_back(quantized_row("+ static quantization", with(with(fixed, no_gptq), no_prefix)));
-    rows.push_back(quantized_row("+ prefix", with(fixed, no_gptq)));
-    rows.push_back(quantized_row("+ GPTQ", fixed));
-  }
-  return rows;
-}
 
 class Comparison {
  public:
@@ -113,20 +57,47 @@ class Comparison {
     const at::NoGradGuard no_grad;
     const auto stream = options_.text.load(preparation_.tokenizer(), preparation_.checkpoint().spec());
     tasks_.tokenize(preparation_.tokenizer(), preparation_.checkpoint().spec());
-    options_.ablate.empty() ? add_ladder() : add_prefix_rows();
-    for (const Row& row : rows_) validate_recipe(row.recipe, preparation_.checkpoint().spec());
+    std::string speed_test;
+    if (options_.ablate.empty()) {
+      add_ladder();
+      if (!options_.bench.empty()) {
+        const BenchSpeeds speeds = read_bench_speeds(options_.bench);
+        add_speeds(rows_, speeds, options_.bench);
+        speed_test = speeds.test;
+      }
+    } else {
+      add_prefix_rows();
+    }
+    const ModelSpec& spec = preparation_.checkpoint().spec();
+    for (ComparedRow& row : rows_) {
+      validate_recipe(row.recipe(), spec);
+      row.bits_per_weight = row.quantized ? io::bits_per_weight(spec, row.recipe()) : 16;
+    }
+    repeat_over_seeds(rows_, options_.seeds);
     const auto reference = nn::Transformer::load(preparation_.checkpoint(), preparation_.options());
     evaluate(*reference, stream);
     const std::string record = tasks_.write_record(options_.model, Json{{"kernels", "LibTorch, float32"}});
-    common_.json ? report_json(record) : report_table(record);
+    const CompareReport report{options_.model, preparation_.calibration_name(), options_.text, tasks_, rows_,
+                               options_.seeds, !options_.ablate.empty(),        speed_test};
+    if (!options_.output.empty() && Communicator::world().is_root())
+      report::write_report(options_.output, report::to_html(report.page()), options_.force);
+    if (common_.json) {
+      Json json = report.json(record);
+      if (!options_.output.empty()) json["report"] = options_.output;
+      print_json(json);
+      return 0;
+    }
+    print_result(report.table() + tasks_.footnote());
+    if (!record.empty()) print_result(fmt::format("record: {}\n", record));
+    if (!options_.output.empty()) print_result(fmt::format("report: {}\n", options_.output));
     return 0;
   }
 
  private:
   void add_ladder() {
     for (const std::string& precision : options_.precisions) {
-      const auto steps = ladder(options_, precision);
-      if (rows_.empty()) rows_ = baseline(steps.back().recipe);
+      const auto steps = ladder_rows(options_.recipe, precision);
+      if (rows_.empty()) rows_ = baseline_rows(steps.back().recipe());
       rows_.insert(rows_.end(), steps.begin(), steps.end());
     }
   }
@@ -137,7 +108,7 @@ class Comparison {
     validate_recipe(base, preparation_.checkpoint().spec());
     const auto found = preparation_.prefix(base);
     const auto count = static_cast<std::int64_t>(found.size());
-    rows_ = baseline(base);
+    rows_ = baseline_rows(base);
     for (std::int64_t n = 0; n <= count; ++n) {
       Recipe recipe = base;
       recipe.prefix.count = n;
@@ -158,22 +129,22 @@ class Comparison {
     }
   }
 
-  std::unique_ptr<nn::Transformer> model_of(Row& row, nn::Transformer& reference) {
+  std::unique_ptr<nn::Transformer> model_of(const ComparedRow& row, ComparedRun& run, nn::Transformer& reference) {
     const Stopwatch stopwatch;
-    if (row.quantized) row.recipe = preparation_.settled(row.recipe);
-    const std::vector<std::int32_t> prefix = preparation_.prefix(row.recipe);
-    row.prefix = prefix;
-    row.prefix_text = quant::prefix_text(prefix, preparation_.tokenizer());
+    if (row.quantized) run.recipe = preparation_.settled(run.recipe);
+    run.prefix = preparation_.prefix(run.recipe);
+    run.prefix_text = quant::prefix_text(run.prefix, preparation_.tokenizer());
     if (!row.quantized) {
       auto shared = reference.share();
-      if (!prefix.empty()) shared->set_prefix(reference.prefix_key_values(prefix));
+      if (!run.prefix.empty()) shared->set_prefix(reference.prefix_key_values(run.prefix));
       return shared;
     }
-    log_info("{} {}, {} activations", precision_name(row.recipe), row.name, row.activation);
-    quant::InMemoryModel memory(preparation_.checkpoint().spec(), row.recipe);
-    quant::quantize_model(preparation_.checkpoint(), row.recipe, prefix, preparation_.calibration(row.recipe),
+    log_info("{} {}, {} activations{}", precision_name(run.recipe), row.name, row.activation,
+             options_.seeds > 1 ? fmt::format(", seed {}", run.recipe.seed) : "");
+    quant::InMemoryModel memory(preparation_.checkpoint().spec(), run.recipe);
+    quant::quantize_model(preparation_.checkpoint(), run.recipe, run.prefix, preparation_.calibration(run.recipe),
                           preparation_.options(), memory);
-    row.quantize_seconds = stopwatch.seconds();
+    run.quantize_seconds = stopwatch.seconds();
     return memory.transformer(preparation_.options());
   }
 
@@ -184,111 +155,45 @@ class Comparison {
     const double model_bytes =
         4.0 * static_cast<double>(spec.block_count * block_parameters(spec) + 2 * spec.vocab_size * spec.hidden_size);
     Communicator& world = Communicator::world();
-    for (std::size_t begin = 0; begin < rows_.size();) {
+    // Seed after seed: what is drawn with one is drawn once.
+    std::vector<std::pair<ComparedRow*, ComparedRun*>> runs;
+    for (std::size_t seed = 0; seed < static_cast<std::size_t>(options_.seeds); ++seed) {
+      for (ComparedRow& row : rows_) {
+        if (seed < row.runs.size()) runs.emplace_back(&row, &row.runs[seed]);
+      }
+    }
+    for (std::size_t begin = 0; begin < runs.size();) {
       world.barrier();  // none has begun to fill the memory that another measures
       auto room = static_cast<float>(static_cast<double>(available_bytes()) / 2 / world.local_size() / model_bytes);
       world.min(std::span(&room, 1));
-      const std::size_t count =
-          std::min(rows_.size() - begin, std::max<std::size_t>(1, static_cast<std::size_t>(room)));
+      const std::size_t count = std::min(runs.size() - begin, std::max<std::size_t>(1, static_cast<std::size_t>(room)));
       std::vector<std::unique_ptr<nn::Transformer>> models;
       std::vector<LanguageModel*> pointers;
       for (std::size_t i = begin; i < begin + count; ++i) {
-        models.push_back(model_of(rows_[i], reference));
+        models.push_back(model_of(*runs[i].first, *runs[i].second, reference));
         pointers.push_back(models.back().get());
       }
       for (const eval::PerplexityOptions& pass : options_.text.passes()) {
         const auto results = eval::compare_models(reference, pointers, stream, pass);
-        for (std::size_t i = 0; i < count; ++i) rows_[begin + i].results.push_back(results[i]);
+        for (std::size_t i = 0; i < count; ++i) runs[begin + i].second->results.push_back(results[i]);
       }
       for (std::size_t i = 0; i < count; ++i) {
-        const Row& row = rows_[begin + i];
-        const std::string name =
-            row.quantized ? fmt::format("{} {}, {}", precision_name(row.recipe), row.name, row.activation) : row.name;
-        tasks_.evaluate(*models[i], row.quantized ? row.recipe : Recipe{}, name,
-                        row.quantized ? row.recipe.name : "fp16", row.prefix);
+        const ComparedRow& row = *runs[begin + i].first;
+        ComparedRun& run = *runs[begin + i].second;
+        run.evaluation = begin + i;
+        const std::string seed = row.runs.size() > 1 ? fmt::format(", seed {}", run.recipe.seed) : "";
+        tasks_.evaluate(*models[i], row.quantized ? run.recipe : Recipe{}, row.title() + seed,
+                        row.quantized ? run.recipe.name : "fp16", run.prefix);
       }
       begin += count;
     }
-  }
-
-  Json row_json(const Row& row, std::size_t pass) const {
-    Json line{{"name", row.name},
-              {"activation", row.activation},
-              {"recipe", row.quantized ? row.recipe.name : "fp16"},
-              {"precision", row.quantized ? precision_name(row.recipe) : "FP16"},
-              {"prefix_text", row.prefix_text}};
-    line.update(eval::result_json(row.results[pass], true));
-    line["quantize_seconds"] = row.quantize_seconds;
-    return line;
-  }
-
-  /// What one length gave: of the unquantized model at the top, of all in `rows`.
-  Json pass_json(std::size_t pass) const {
-    const eval::ComparisonResult& first = rows_.front().results[pass];
-    Json json = eval::pass_json(options_.text, pass, first);
-    json.update(eval::result_json(first, true));
-    json["rows"] = Json::array();
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
-      json["rows"].push_back(row_json(rows_[i], pass));
-      if (pass == 0) json["rows"].back().update(tasks_.row_json(i));
-    }
-    return json;
-  }
-
-  void report_json(const std::string& record) const {
-    Json json{
-        {"model", options_.model}, {"calibration", preparation_.calibration_name()}, {"text", options_.text.path}};
-    json.update(tasks_.settings_json());
-    if (!record.empty()) json["record"] = record;
-    json.update(pass_json(0));
-    for (std::size_t pass = 0; options_.text.lengths.size() > 1 && pass < options_.text.lengths.size(); ++pass)
-      json["lengths"].push_back(pass_json(pass));
-    print_json(json);
-  }
-
-  /// Perplexity of every length, then the distances at the last one.
-  void report_table(const std::string& record) const {
-    std::vector<std::string> header{"recipe", "step", "activation"};
-    if (!options_.ablate.empty()) header.emplace_back("prefix");
-    const std::vector<std::int64_t>& lengths = options_.text.lengths;
-    for (const std::int64_t length : lengths)
-      header.push_back(lengths.size() == 1 ? "perplexity" : fmt::format("perplexity {}", length));
-    header.insert(header.end(), {"KL divergence", "top-1"});
-    const std::vector<std::string> task_names = tasks_.header();
-    header.insert(header.end(), task_names.begin(), task_names.end());
-    header.emplace_back("seconds");
-    Table table(header);
-    for (std::size_t i = 0; i < rows_.size(); ++i) {
-      const Row& row = rows_[i];
-      std::vector<std::string> cells{row.quantized ? precision_name(row.recipe) : "FP16",
-                                     row.quantized        ? row.name
-                                     : row.name == "FP16" ? ""
-                                                          : "+ prefix",
-                                     row.quantized ? row.activation : "-"};
-      if (!options_.ablate.empty()) cells.push_back(row.prefix_text.empty() ? "-" : row.prefix_text);
-      for (const eval::ComparisonResult& result : row.results)
-        cells.push_back(fmt::format("{:.2f}", result.perplexity));
-      cells.push_back(fmt::format("{:.4f}", row.results.back().kl_divergence));
-      cells.push_back(fmt::format("{:.1f}%", 100 * row.results.back().top1_agreement));
-      const std::vector<std::string> task_cells = tasks_.cells(i);
-      cells.insert(cells.end(), task_cells.begin(), task_cells.end());
-      cells.push_back(fmt::format("{:.1f}", row.quantize_seconds));
-      table.add_row(std::move(cells));
-    }
-    print_result(table.text());
-    print_result(fmt::format("{}; calibration: {}; distances from FP16{}; seconds to quantize\n",
-                             eval::describe_passes(options_.text, rows_.front().results),
-                             preparation_.calibration_name(),
-                             lengths.size() == 1 ? "" : fmt::format(" at {}", lengths.back())));
-    print_result(tasks_.footnote());
-    if (!record.empty()) print_result(fmt::format("record: {}\n", record));
   }
 
   Options options_;
   const CommonOptions& common_;
   tasks::Evaluation tasks_;
   quant::Preparation preparation_;
-  std::vector<Row> rows_;
+  std::vector<ComparedRow> rows_;
 };
 
 }  // namespace
@@ -314,6 +219,16 @@ Verb compare_verb() {
         app.add_option("--draws", options->draws, "Random prefixes that --ablate prefix draws")
             ->check(CLI::Range(1, 100))
             ->option_text("N (default 3)");
+        app.add_option("--seeds", options->seeds,
+                       "Quantize every row with so many seeds, from the recipe's on; means and standard deviations")
+            ->check(CLI::Range(1, 100))
+            ->option_text("N (default 1)");
+        app.add_option("-o,--output", options->output, "Write a page with charts, and the table to copy, too")
+            ->option_text("FILE.html");
+        app.add_option("--bench", options->bench,
+                       "What `pq bench OUT.. --json` wrote: tokens a second of the recipes, for table and page")
+            ->option_text("FILE");
+        app.add_flag("--force", options->force, "Replace the file that -o names");
         add_recipe_options(app, options->recipe);
         add_help_text(
             app,
@@ -321,9 +236,13 @@ Verb compare_verb() {
             "+ prefix, + GPTQ rounding, all with dynamic scales; then rotation and grid search with static scales\n"
             "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
             "  pq compare MODEL --text wiki.test.raw\n"
+            "  pq compare MODEL --text wiki.test.raw --seeds 3 -o ladder.html\n"
             "  pq compare MODEL --text wiki.test.raw --ablate prefix");
         return [options, &common] {
           options->text.require();
+          if (!options->output.empty()) report::check_report_path(options->output, options->force);
+          if (!options->bench.empty() && !options->ablate.empty())
+            throw InputError("--bench", "has no use with --ablate, whose rows are all as fast", "leave it out");
           return Comparison(*options, common).run();
         };
       }};

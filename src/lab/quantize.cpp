@@ -16,6 +16,7 @@
 #include "io/content_hash.h"
 #include "io/resume_journal.h"
 #include "lab/options.h"
+#include "lab/quantize_report.h"
 #include "lab/verbs.h"
 #include "model/export_recipe.h"
 #include "pipeline/pipeline.h"
@@ -42,6 +43,7 @@ struct Options {
   std::string for_program;
   std::int64_t context = 0;
   bool dry_run = false;
+  bool no_report = false;
 };
 
 std::uint64_t directory_bytes(const std::filesystem::path& directory) {
@@ -172,6 +174,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   if (!quant::needs_outliers(recipe.prefix)) preparation.prefix(recipe);
   if (processes.is_root()) show_plan(options, recipe, spec, common.json);
   if (options.dry_run) return 0;
+  const Recipe asked = recipe;
   recipe = preparation.settled(std::move(recipe));
   const quant::CalibrationData& data = preparation.calibration(recipe);
   const std::vector<std::int32_t> prefix = preparation.prefix(recipe);
@@ -184,6 +187,7 @@ int quantize(const Options& options, const CommonOptions& common) {
       quant::TransformList(quant::make_transforms(spec, recipe, preparation.options().device())).online();
   Destination destination;
   std::unique_ptr<quant::QuantizedModelSink> sink = std::make_unique<quant::DiscardingSink>();
+  std::unique_ptr<WatchingSink> watched;  // of the root
   if (processes.is_root()) {
     auto directory = std::make_unique<OutputDirectory>(options.out, io::QuantizedCheckpointWriter::output_kind(),
                                                        options.force, Unfinished::keep, options.restart);
@@ -198,16 +202,25 @@ int quantize(const Options& options, const CommonOptions& common) {
     destination.writer = std::make_unique<io::QuantizedCheckpointWriter>(preparation.checkpoint(), std::move(directory),
                                                                          std::move(header));
     sink = std::make_unique<quant::CheckpointSink>(*destination.writer);
+    watched = std::make_unique<WatchingSink>(*sink, recipe);
   } else {
     destination.scratch = std::filesystem::absolute(options.out).parent_path();
   }
-  const quant::QuantizeSummary summary =
-      quant::quantize_model(preparation.checkpoint(), recipe, prefix, data, preparation.options(), *sink,
-                            {destination.journal.get(), {options.stream_dir, destination.scratch}});
+  const quant::QuantizeSummary summary = quant::quantize_model(
+      preparation.checkpoint(), recipe, prefix, data, preparation.options(), watched ? *watched : *sink,
+      {destination.journal.get(), {options.stream_dir, destination.scratch}});
   if (!processes.is_root()) return 0;
+  const double seconds = stopwatch.seconds();
+  if (!options.no_report) {
+    const QuantizeOutcome outcome{
+        options.model, destination.out, asked,   recipe,         prefix,
+        prefix_text,   summary,         seconds, memory.bytes(), destination.writer->tensor_bytes()};
+    destination.writer->add_text(
+        "report.html", report::to_html(report::to_page(quantization_report(preparation, outcome, watched->seen()))));
+    destination.writer->add_text("README.md", report::to_markdown(model_card(preparation, outcome)));
+  }
   destination.writer->commit();
 
-  const double seconds = stopwatch.seconds();
   if (common.json) {
     Json json{{"model", options.model},
               {"output", options.out},
@@ -220,6 +233,7 @@ int quantize(const Options& options, const CommonOptions& common) {
     details.erase("seconds");
     json.update(details);
     if (quant::needs_outliers(recipe.prefix)) json["find_prefix_seconds"] = preparation.outliers(recipe).seconds;
+    if (!options.no_report) json["report"] = (destination.out / "report.html").string();
     json["tensor_bytes"] = destination.writer->tensor_bytes();
     json["seconds"] = seconds;
     json["peak_memory_bytes"] = peak_resident_bytes();
@@ -259,6 +273,8 @@ Verb quantize_verb() {
                        "they fit, else go to OUT.partial")
             ->option_text("DIR");
         app.add_flag("--dry-run", options->dry_run, "Only say what would be done, how long and in how much memory");
+        app.add_flag("--no-report", options->no_report,
+                     "Write no report.html and no README.md (a model card) into OUT");
         add_recipe_options(app, options->recipe);
         app.add_option("--for", options->for_program,
                        fmt::format("Pick the recipe whose checkpoint pq export turns into this program's files without "

@@ -121,21 +121,33 @@ std::vector<std::string> Evaluation::header() const {
   return names;
 }
 
-std::vector<std::string> Evaluation::cells(std::size_t i) const {
-  std::vector<std::string> cells;
-  if (!requested()) return cells;
+std::vector<Evaluation::Shown> Evaluation::shown(std::size_t i) const {
+  std::vector<Shown> figures;
+  if (!requested()) return figures;
   const Row& row = rows_[i];
-  const auto percent = [&](const Mean& mean) { cells.push_back(fmt::format("{:.2f}", 100 * mean.value)); };
+  const auto percent = [&](const Mean& mean) { figures.push_back({100 * mean.value, 2}); };
   for (std::size_t t = 0; t < run_->tasks().size(); ++t) {
     const TaskResult& result = row.scores.results[t];
     if (!run_->tasks()[t].subject.empty()) continue;
     if (result.paper_accuracy()) percent(*result.paper_accuracy());
-    if (result.perplexity) cells.push_back(fmt::format("{:.3f}", result.perplexity->value));
-    if (result.word_perplexity) cells.push_back(fmt::format("{:.3f}", *result.word_perplexity));
+    if (result.perplexity) figures.push_back({result.perplexity->value, 3});
+    if (result.word_perplexity) figures.push_back({*result.word_perplexity, 3});
   }
   for (const TaskResult& group : groups(row)) percent(*group.acc);
   if (const auto average = paper_average(run_->tasks(), row.scores.results)) percent(*average);
+  return figures;
+}
+
+std::vector<std::string> Evaluation::cells(std::size_t i) const {
+  std::vector<std::string> cells;
+  for (const Shown& figure : shown(i)) cells.push_back(fmt::format("{:.{}f}", figure.value, figure.decimals));
   return cells;
+}
+
+std::vector<double> Evaluation::figures(std::size_t i) const {
+  std::vector<double> values;
+  for (const Shown& figure : shown(i)) values.push_back(figure.value);
+  return values;
 }
 
 std::string Evaluation::footnote() const {

@@ -36,6 +36,8 @@ class Evaluation {
   /// Columns of a table with a line a model: names of the figures, and those of row `i`, accuracies in percent.
   std::vector<std::string> header() const;
   std::vector<std::string> cells(std::size_t i) const;
+  /// The numbers in those cells.
+  std::vector<double> figures(std::size_t i) const;
   /// What the columns are.
   std::string footnote() const;
 
@@ -55,6 +57,12 @@ class Evaluation {
     std::vector<std::int32_t> prefix_token_ids;
     ModelScores scores;
   };
+  /// A number as it is shown.
+  struct Shown {
+    double value;
+    int decimals;
+  };
+  std::vector<Shown> shown(std::size_t i) const;
   std::vector<TaskResult> groups(const Row& row) const;
   Json record_row(const Row& row, std::size_t i) const;
 

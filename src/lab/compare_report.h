@@ -1,0 +1,49 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "eval/evaluation_text.h"
+#include "lab/compare_rows.h"
+#include "report/page.h"
+#include "tasks/evaluation.h"
+
+namespace pq::lab {
+
+/// What `pq compare` found out, in the three ways that it is told.
+struct CompareReport {
+  std::string model;        ///< as the user named it
+  std::string calibration;  ///< what it was calibrated on
+  const eval::EvaluationText& text;
+  const tasks::Evaluation& tasks;
+  const std::vector<ComparedRow>& rows;  ///< all of them measured; the first is the unquantized model
+  int seeds = 1;
+  bool ablates_prefix = false;
+  std::string speed_test = {};  ///< what tokens a second are of; empty: none are known
+
+  /// docs/json.md. `record`: the tasks' file, or empty.
+  Json json(const std::string& record) const;
+  /// For the terminal.
+  std::string table() const;
+  /// Charts with error bars over the seeds, and the table to copy.
+  report::Page page() const;
+
+ private:
+  using Measure = double eval::ComparisonResult::*;
+  OverSeeds measure(const ComparedRow& row, std::size_t pass, Measure what) const;
+  OverSeeds quantize_seconds(const ComparedRow& row) const;
+  std::vector<OverSeeds> task_figures(const ComparedRow& row) const;
+  Json row_json(const ComparedRow& row, std::size_t pass) const;
+  Json pass_json(std::size_t pass) const;
+  std::string described() const;
+
+  std::string finding() const;
+  report::Figure steps_chart(std::string id, const report::Axis& axis, Measure what, bool with_unquantized) const;
+  report::Figure ablation_chart(std::string id, const report::Axis& axis, Measure what) const;
+  /// Perplexity against what a recipe costs (bits) or gives (speed).
+  report::Figure trade_chart(bool speed) const;
+  report::Table copy_table() const;
+};
+
+}  // namespace pq::lab

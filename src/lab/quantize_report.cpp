@@ -1,0 +1,191 @@
+#include "lab/quantize_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/file_kind.h"
+#include "base/progress.h"
+#include "base/version.h"
+#include "lab/compare_rows.h"
+#include "pipeline/plan.h"
+#include "program/shell_quote.h"
+#include "report/number.h"
+
+namespace pq::lab {
+namespace {
+
+constexpr double none = std::numeric_limits<double>::quiet_NaN();
+
+double median_of(std::vector<float> values) {
+  if (values.empty()) return none;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// "q_proj" of "self_attn.q_proj".
+std::string short_name(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
+
+report::QuantizationReport::Tuning tuning_of(const quant::Tuning& tuning, std::string name, std::string loss) {
+  report::QuantizationReport::Tuning one{std::move(name),  std::move(loss), tuning.start_loss, tuning.end_loss, {}, {},
+                                         tuning.kept_start};
+  for (const quant::EpochLoss& epoch : tuning.epochs) {
+    one.training.push_back(epoch.tuning);
+    one.validation.push_back(epoch.validation);
+  }
+  return one;
+}
+
+/// As --set takes it.
+std::string setting_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+bool is_hub_name(const std::string& model) {
+  std::error_code code;
+  const std::size_t slash = model.find('/');
+  const bool two_parts = slash != std::string::npos && slash > 0 && slash + 1 < model.size() &&
+                         model.find('/', slash + 1) == std::string::npos;
+  return two_parts && model.front() != '.' && !std::filesystem::exists(model, code);
+}
+
+/// "org/name" where that is known.
+std::string base_model_of(const quant::Preparation& preparation, const std::string& model) {
+  if (is_hub_name(model)) return model;
+  return hub_repository(preparation.checkpoint().path()).value_or("");
+}
+
+report::HubFacts facts_of(const quant::Preparation& preparation) {
+  const TextFiles& texts = preparation.checkpoint().texts();
+  try {
+    return texts.has("README.md") ? report::hub_facts(texts.read("README.md")) : report::HubFacts{};
+  } catch (const Error&) {
+    return {};  // a README that is none says nothing
+  }
+}
+
+/// Without the directories that lead there.
+std::string last_name(const std::string& path) {
+  const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
+}
+
+}  // namespace
+
+void WatchingSink::block(std::int64_t index, QuantizedBlock block) {
+  auto& weights = seen_.weight_scales.emplace_back();
+  auto& scales = seen_.site_scales.emplace_back();
+  auto& clips = seen_.site_clips.emplace_back();
+  for (const LinearId id : all_linears) weights.push_back(median_of(block.linears[id].scales));
+  for (const Site site : quantized_sites) {
+    const QuantizerFormat& format = recipe_.format_of(site);
+    const std::vector<float>& scale = block.sites[site].scale;
+    scales.push_back(scale.empty() ? none : static_cast<double>(*std::max_element(scale.begin(), scale.end())));
+    clips.push_back(format.enabled() && !format.is_static() ? static_cast<double>(block.sites[site].clip[0]) : none);
+  }
+  next_.block(index, std::move(block));
+}
+
+report::QuantizationReport quantization_report(quant::Preparation& preparation, const QuantizeOutcome& outcome,
+                                               const SeenBlocks& seen) {
+  const Recipe& recipe = outcome.recipe;
+  report::QuantizationReport report;
+  report.model = last_name(outcome.model);
+  report.recipe = recipe.name;
+  report.precision = precision_name(recipe);
+  report.recipe_in_words = quant::recipe_in_words(recipe);
+  if (!outcome.prefix.empty()) report.prefix_text = outcome.prefix_text;
+  report.prefix_token_ids = outcome.prefix;
+  report.calibration = preparation.calibration_name();
+  for (const RecipeField& field : recipe_fields())
+    report.settings.emplace_back(field.key, setting_text(field.get(recipe)));
+  for (const LinearId id : all_linears) report.linears.push_back(short_name(tensor_names::linear_in_block(id)));
+  for (const Site site : quantized_sites) report.sites.emplace_back(site_name(site));
+  report.weight_scales = seen.weight_scales;
+  report.site_scales = seen.site_scales;
+  report.site_clips = seen.site_clips;
+
+  const std::string loss = recipe.finetune.loss == TuningLoss::mse ? "mean squared error" : "relative squared error";
+  for (std::size_t i = 0; i < outcome.summary.tuning.size(); ++i)
+    report.tuning.push_back(tuning_of(outcome.summary.tuning[i], fmt::format("block {}", i), loss));
+  if (outcome.summary.end_to_end)
+    report.tuning.push_back(tuning_of(*outcome.summary.end_to_end, "end to end", "negative log-likelihood (nats)"));
+
+  report.block_seconds = outcome.summary.block_seconds;
+  double rest = outcome.seconds - outcome.summary.seconds;
+  if (quant::needs_outliers(recipe.prefix)) {
+    const double seconds = preparation.outliers(recipe).seconds;
+    report.steps.push_back({"outliers and prefix", seconds});
+    rest -= seconds;
+  }
+  double tuning = outcome.summary.end_to_end ? outcome.summary.end_to_end->seconds : 0;
+  for (const quant::Tuning& one : outcome.summary.tuning) tuning += one.seconds;
+  // A run that was resumed tuned some of it before.
+  const bool told_apart = tuning > 0 && tuning < outcome.summary.seconds;
+  report.steps.push_back(
+      {told_apart ? "search and rounding" : "quantizing", outcome.summary.seconds - (told_apart ? tuning : 0)});
+  if (told_apart) report.steps.push_back({"fine-tuning", tuning});
+  report.steps.push_back({"calibration text, reading, writing", std::max(0.0, rest)});
+  report.seconds = outcome.seconds;
+  report.memory_bytes = outcome.memory_bytes;
+  report.checkpoint_bytes = outcome.tensor_bytes;
+  if (outcome.summary.outliers_measured) {
+    const quant::RemainingOutliers& remaining = outcome.summary.remaining;
+    report.remaining = {remaining.per_sequence, remaining.sequence_share, remaining.max_ratio};
+  }
+  return report;
+}
+
+std::string recipe_flags(const Recipe& recipe) {
+  const std::vector<std::string> names = recipe_names();
+  const bool named = std::find(names.begin(), names.end(), recipe.name) != names.end();
+  const Recipe start = named ? named_recipe(recipe.name) : Recipe{};
+  std::string flags = named ? "--recipe " + recipe.name : "";
+  for (const RecipeField& field : recipe_fields()) {
+    const Json value = field.get(recipe);
+    if (value == field.get(start)) continue;
+    flags += fmt::format("{}--set {}", flags.empty() ? "" : " ", shell_word(field.key + "=" + setting_text(value)));
+  }
+  return flags;
+}
+
+report::ModelCard model_card(quant::Preparation& preparation, const QuantizeOutcome& outcome) {
+  const Recipe& recipe = outcome.recipe;
+  report::ModelCard card;
+  card.name = last_name(outcome.out.string());
+  card.base_model = base_model_of(preparation, outcome.model);
+  card.base = facts_of(preparation);
+  card.program = fmt::format("prefixquant {}", version());
+  card.recipe = recipe.name;
+  card.precision = precision_name(recipe);
+  card.recipe_in_words = quant::recipe_in_words(recipe);
+  if (!outcome.prefix.empty()) card.prefix_text = outcome.prefix_text;
+  card.prefix_token_ids = outcome.prefix;
+  card.calibration = preparation.calibration_name();
+  const std::string base = shell_word(card.base_model.empty() ? last_name(outcome.model) : card.base_model);
+  const std::string self = shell_word(card.name);
+  const std::string calibration = card.calibration == "self" ? "" : " --calibration " + shell_word(card.calibration);
+  card.command = fmt::format("pq quantize {} -o {} {}{}", base, self, recipe_flags(outcome.asked), calibration);
+
+  const double bits = bits_per_weight(preparation.checkpoint().spec(), recipe);
+  card.sizes = {"", {"what", "size"}, {}};
+  card.sizes.rows.push_back({"all tensors", format_bytes(static_cast<double>(outcome.tensor_bytes))});
+  card.sizes.rows.push_back({"a weight of the linear layers, with its share of scales and zero points",
+                             fmt::format("{} bits", report::short_number(bits))});
+  card.measured = {"", {"measure", "value"}, {}};
+  if (outcome.summary.outliers_measured) {
+    const quant::RemainingOutliers& remaining = outcome.summary.remaining;
+    card.measured.rows.push_back({"outlier tokens a sequence at the input of down_proj, the worst block",
+                                  report::number(remaining.per_sequence, 3)});
+    card.measured.rows.push_back({"sequences with one (%)", report::number(100 * remaining.sequence_share, 3)});
+    card.measured.rows.push_back(
+        {"largest magnitude of a token over the median", report::number(remaining.max_ratio, 3)});
+  }
+  card.commands = {fmt::format("pq run {} --prompt 'Once upon a time'", self), fmt::format("pq chat {}", self),
+                   fmt::format("pq eval {} --text FILE --against {}", self, base), fmt::format("pq verify {}", self)};
+  return card;
+}
+
+}  // namespace pq::lab
