@@ -43,8 +43,8 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"nn", {"io"}},
     {"quant", {"nn"}},
     {"tuning", {"quant"}},
-    {"pipeline", {"tuning", "tokenizer"}},
-    {"cli", {"program", "generation", "verify", "measure", "tasks", "exchange"}},
+    {"pipeline", {"tuning", "eval", "tokenizer"}},
+    {"cli", {"program", "report", "generation", "verify", "measure", "tasks", "exchange"}},
     {"lab", {"program", "report", "pipeline", "tasks"}},
 };
 const std::set<std::string> libtorch_folders{"nn", "quant", "tuning", "pipeline", "lab"};

@@ -23,6 +23,7 @@
 #include "model/format_override.h"
 #include "model/site_transform.h"
 #include "program/output.h"
+#include "report/report_record.h"
 #include "tokenizer/tokenizer.h"
 
 namespace pq::cli {
@@ -31,6 +32,8 @@ namespace {
 struct Options {
   std::string model;
   bool tensors = false;
+  bool report = false;
+  bool force = false;
 };
 
 /// "name  value" lines, the values aligned.
@@ -216,6 +219,21 @@ void add_provenance(Facts& facts, const Json& provenance) {
   }
 }
 
+/// Makes page and model card again from what the checkpoint keeps; their paths.
+std::vector<std::string> remake_reports(const std::filesystem::path& checkpoint, bool replace) {
+  const std::filesystem::path path = checkpoint / io::report_record_file;
+  std::error_code code;
+  if (!std::filesystem::exists(path, code)) {
+    throw InputError(path.string(), "no such file: this checkpoint keeps nothing to make a report of",
+                     "quantize again with this version of the program");
+  }
+  const report::ReportRecord record = report::record_from_json(read_json_file(path), path.string());
+  const std::string page = report::to_html(report::to_page(record.report));
+  io::replace_text(checkpoint, "report.html", page, replace);
+  io::replace_text(checkpoint, "README.md", report::to_markdown(record.card), replace);
+  return {(checkpoint / "report.html").string(), (checkpoint / "README.md").string()};
+}
+
 void inspect_quantized(const Options& options, const CommonOptions& common) {
   const auto checkpoint = io::QuantizedCheckpoint::open(options.model);
   const Recipe& recipe = checkpoint.recipe();
@@ -226,6 +244,8 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   const double bits = bits_per_weight(sizes, checkpoint.spec());
   const CheckpointScales scales =
       scales_of(checkpoint.spec(), recipe, [&](std::int64_t i) { return checkpoint.block_without_weights(i); });
+  std::vector<std::string> reports;
+  if (options.report) reports = remake_reports(checkpoint.directory(), options.force);
   if (common.json) {
     Json json{{"model", options.model},
               {"quantized", true},
@@ -243,6 +263,7 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
               {"scales", {{"sites", spreads_json(scales.sites)}, {"weights", spreads_json(scales.weights)}}},
               {"provenance", checkpoint.provenance()}};
     if (options.tensors) json["tensors"] = tensors_json(tensors);
+    if (options.report) json["reports"] = reports;
     print_json(json);
     return;
   }
@@ -263,6 +284,7 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   if (!scales.sites.empty()) print_result("\n" + spreads_text(scales.sites, "quantizer, over all blocks"));
   if (!scales.weights.empty()) print_result("\n" + spreads_text(scales.weights, "weight, over all blocks"));
   if (options.tensors) print_result("\n" + tensors_text(tensors));
+  for (const std::string& path : reports) print_result(fmt::format("report: {}\n", path));
 }
 
 /// "compressed-tensors (pack-quantized)", "gptq", "gptq (gptq_v2)"
@@ -349,10 +371,16 @@ Verb inspect_verb() {
                    "A quantized checkpoint or a model: a directory, a GGUF file, or org/name in the Hugging Face cache")
                 ->required();
             app.add_flag("--tensors", options->tensors, "List every tensor too");
+            app.add_flag("--report", options->report,
+                         "Write report.html and README.md (a model card) into a quantized checkpoint again");
+            app.add_flag("--force", options->force, "With --report: replace them where they were changed, too");
             return [options, &common] {
               const std::filesystem::path path = io::resolve_model(options->model);
               if (io::is_quantized_checkpoint(path)) {
                 inspect_quantized(*options, common);
+              } else if (options->report) {
+                throw InputError(options->model, "is no checkpoint that this program quantized: it has no report",
+                                 "pq analyze shows an unquantized model");
               } else if (io::is_foreign_checkpoint(path)) {
                 inspect_foreign(*options, common);
               } else {

@@ -78,6 +78,8 @@ class QuantizedCheckpointWriter {
   /// A text for people beside the tensors, "README.md" or "report.html", at any time before commit(). A comment at its
   /// end seals it: an OUT whose text was changed since, or is another's, is not replaced.
   void add_text(std::string_view name, std::string_view text);
+  /// What such texts can be made of again, report.json, at any time before commit().
+  void add_report_record(const Json& record);
   /// Throws std::logic_error when something was not written.
   void commit();
 
@@ -93,6 +95,13 @@ class QuantizedCheckpointWriter {
   std::unique_ptr<OutputDirectory> directory_;
   std::optional<ShardedWriter> tensors_;
 };
+
+inline constexpr std::string_view report_record_file = "report.json";
+inline constexpr std::string_view report_record_key = "prefixquant_report";  ///< that its object has
+/// The texts of QuantizedCheckpointWriter::add_text, put into a finished checkpoint: both whole files or an error.
+/// Throws InputError where one of that name was changed since it was written, or is another's, and `replace` is not
+/// set.
+void replace_text(const std::filesystem::path& checkpoint, std::string_view name, std::string_view text, bool replace);
 
 /// One line of a listing of tensors.
 struct TensorSummary {

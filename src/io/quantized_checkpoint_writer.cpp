@@ -42,6 +42,17 @@ bool is_sealed_text(const fs::path& path) {
   return seal != std::string::npos && text.substr(seal) == seal_of(std::string_view(text).substr(0, seal));
 }
 
+bool is_report_record(const fs::path& path) {
+  std::error_code code;
+  if (path.filename() != report_record_file || !fs::is_regular_file(fs::symlink_status(path, code))) return false;
+  try {
+    const Json record = read_json_file(path);
+    return record.is_object() && record.contains(report_record_key);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 std::uint64_t companion_bytes(const TextFiles& texts) {
   std::uint64_t sum = 0;
   for (const char* name : companion_files) sum += texts.has(name) ? texts.read(name).size() : 0;
@@ -67,7 +78,7 @@ void refuse_replacing_others(const fs::path& out) {
   }
   std::error_code code;
   for (fs::directory_iterator entry(out, code), end; !code && entry != end; entry.increment(code)) {
-    if (is_own_file(entry->path()) || is_sealed_text(entry->path())) continue;
+    if (is_own_file(entry->path()) || is_sealed_text(entry->path()) || is_report_record(entry->path())) continue;
     throw InputError(entry->path().string(), "is no part of a checkpoint, and would be lost",
                      "move it away, or choose another -o");
   }
@@ -245,6 +256,20 @@ void QuantizedCheckpointWriter::add_text(std::string_view name, std::string_view
     throw std::logic_error(fmt::format("'{}' is no text of a checkpoint", name));
   const std::string sealed = std::string(text) + seal_of(text);
   write_whole_file(directory_->partial() / name, std::as_bytes(std::span(sealed)));
+}
+
+void QuantizedCheckpointWriter::add_report_record(const Json& record) {
+  write_json(directory_->partial() / report_record_file, record);
+}
+
+void replace_text(const fs::path& checkpoint, std::string_view name, std::string_view text, bool replace) {
+  const fs::path path = checkpoint / name;
+  std::error_code code;
+  if (!replace && fs::exists(fs::symlink_status(path, code)) && !is_sealed_text(path)) {
+    throw InputError(path.string(), "was changed since it was written, or is another's",
+                     "move it away, or --force to replace it");
+  }
+  write_file_atomically(path, std::string(text) + seal_of(text));
 }
 
 void QuantizedCheckpointWriter::commit() {

@@ -28,6 +28,7 @@
 #include "program/shell_quote.h"
 #include "quant/recipe_transforms.h"
 #include "quant/transform.h"
+#include "report/report_record.h"
 
 namespace pq::lab {
 namespace {
@@ -211,13 +212,15 @@ int quantize(const Options& options, const CommonOptions& common) {
       {destination.journal.get(), {options.stream_dir, destination.scratch}});
   if (!processes.is_root()) return 0;
   const double seconds = stopwatch.seconds();
+  const QuantizeOutcome outcome{
+      options.model, destination.out, asked,   recipe,         prefix,
+      prefix_text,   summary,         seconds, memory.bytes(), destination.writer->tensor_bytes()};
+  const report::ReportRecord record{quantization_report(preparation, outcome, watched->seen()),
+                                    model_card(preparation, outcome)};
+  destination.writer->add_report_record(report::to_json(record));
   if (!options.no_report) {
-    const QuantizeOutcome outcome{
-        options.model, destination.out, asked,   recipe,         prefix,
-        prefix_text,   summary,         seconds, memory.bytes(), destination.writer->tensor_bytes()};
-    destination.writer->add_text(
-        "report.html", report::to_html(report::to_page(quantization_report(preparation, outcome, watched->seen()))));
-    destination.writer->add_text("README.md", report::to_markdown(model_card(preparation, outcome)));
+    destination.writer->add_text("report.html", report::to_html(report::to_page(record.report)));
+    destination.writer->add_text("README.md", report::to_markdown(record.card));
   }
   destination.writer->commit();
 

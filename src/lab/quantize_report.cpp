@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file_kind.h"
 #include "base/progress.h"
 #include "base/version.h"
-#include "lab/compare_rows.h"
+#include "io/block_tensors.h"
+#include "model/block_formats.h"
+#include "model/format_override.h"
+#include "pipeline/mending.h"
 #include "pipeline/plan.h"
 #include "program/shell_quote.h"
 #include "report/number.h"
@@ -26,9 +30,6 @@ double median_of(std::vector<float> values) {
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
 }
-
-/// "q_proj" of "self_attn.q_proj".
-std::string short_name(std::string_view name) { return std::string(name.substr(name.rfind('.') + 1)); }
 
 report::QuantizationReport::Tuning tuning_of(const quant::Tuning& tuning, std::string name, std::string loss) {
   report::QuantizationReport::Tuning one{std::move(name),  std::move(loss), tuning.start_loss, tuning.end_loss, {}, {},
@@ -66,12 +67,6 @@ report::HubFacts facts_of(const quant::Preparation& preparation) {
   }
 }
 
-/// Without the directories that lead there.
-std::string last_name(const std::string& path) {
-  const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
-  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
-}
-
 }  // namespace
 
 void WatchingSink::block(std::int64_t index, QuantizedBlock block) {
@@ -88,6 +83,27 @@ void WatchingSink::block(std::int64_t index, QuantizedBlock block) {
   next_.block(index, std::move(block));
 }
 
+std::string last_name(const std::string& path) {
+  const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
+}
+
+void set_layer_errors(const std::vector<quant::LayerErrors>& errors, std::vector<std::string>& linears,
+                      std::vector<std::vector<double>>& linear_errors, std::vector<std::vector<double>>& linear_costs,
+                      std::vector<double>& block_errors) {
+  linears.clear();
+  for (const LinearId id : all_linears) linears.emplace_back(linear_name(id));
+  for (const quant::LayerErrors& block : errors) {
+    block_errors.push_back(block.block);
+    std::vector<double>& own = linear_errors.emplace_back();
+    std::vector<double>& cost = linear_costs.emplace_back();
+    for (const quant::LinearError& error : block.linears) {
+      own.push_back(error.output);
+      cost.push_back(error.propagated);
+    }
+  }
+}
+
 report::QuantizationReport quantization_report(quant::Preparation& preparation, const QuantizeOutcome& outcome,
                                                const SeenBlocks& seen) {
   const Recipe& recipe = outcome.recipe;
@@ -101,7 +117,17 @@ report::QuantizationReport quantization_report(quant::Preparation& preparation, 
   report.calibration = preparation.calibration_name();
   for (const RecipeField& field : recipe_fields())
     report.settings.emplace_back(field.key, setting_text(field.get(recipe)));
-  for (const LinearId id : all_linears) report.linears.push_back(short_name(tensor_names::linear_in_block(id)));
+  for (const FormatOverride& override : recipe.overrides)
+    report.settings.emplace_back(override_key(override), override.value);
+  const ModelSpec& spec = preparation.checkpoint().spec();
+  set_layer_errors(outcome.summary.errors, report.linears, report.linear_errors, report.linear_costs,
+                   report.block_errors);
+  for (quant::RankedLinear& one : quant::worst_linears(spec, recipe, outcome.summary.errors)) {
+    report.worst.push_back({static_cast<std::size_t>(one.block), std::string(linear_name(one.linear)),
+                            one.error.propagated, one.error.output, one.error.weights, one.error.inputs,
+                            std::move(one.mended.settings), one.mended.bits_per_weight});
+  }
+  report.bits_per_weight = io::bits_per_weight(spec, recipe);
   for (const Site site : quantized_sites) report.sites.emplace_back(site_name(site));
   report.weight_scales = seen.weight_scales;
   report.site_scales = seen.site_scales;
@@ -120,13 +146,16 @@ report::QuantizationReport quantization_report(quant::Preparation& preparation, 
     report.steps.push_back({"outliers and prefix", seconds});
     rest -= seconds;
   }
-  double tuning = outcome.summary.end_to_end ? outcome.summary.end_to_end->seconds : 0;
-  for (const quant::Tuning& one : outcome.summary.tuning) tuning += one.seconds;
-  // A run that was resumed tuned some of it before.
-  const bool told_apart = tuning > 0 && tuning < outcome.summary.seconds;
-  report.steps.push_back(
-      {told_apart ? "search and rounding" : "quantizing", outcome.summary.seconds - (told_apart ? tuning : 0)});
-  if (told_apart) report.steps.push_back({"fine-tuning", tuning});
+  double known = 0;
+  for (const quant::StepCost& step : outcome.summary.steps) {
+    report.steps.push_back({step.name, step.seconds, step.private_bytes});
+    known += step.seconds;
+  }
+  if (outcome.summary.end_to_end) {
+    report.steps.push_back({"fine-tuning end to end", outcome.summary.end_to_end->seconds});
+    known += outcome.summary.end_to_end->seconds;
+  }
+  rest += outcome.summary.seconds - known;
   report.steps.push_back({"calibration text, reading, writing", std::max(0.0, rest)});
   report.seconds = outcome.seconds;
   report.memory_bytes = outcome.memory_bytes;

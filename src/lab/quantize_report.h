@@ -55,6 +55,14 @@ struct QuantizeOutcome {
   std::uint64_t tensor_bytes = 0;
 };
 
+/// The names of the linear layers, and the errors as pages have them: of the layers themselves and in their blocks'
+/// outputs, [blocks][linears], and of the blocks.
+void set_layer_errors(const std::vector<quant::LayerErrors>& errors, std::vector<std::string>& linears,
+                      std::vector<std::vector<double>>& linear_errors, std::vector<std::vector<double>>& linear_costs,
+                      std::vector<double>& block_errors);
+/// The last name of a path, without the directories that lead there.
+std::string last_name(const std::string& path);
+
 report::QuantizationReport quantization_report(quant::Preparation& preparation, const QuantizeOutcome& outcome,
                                                const SeenBlocks& seen);
 /// Names no directory of this machine.

@@ -248,12 +248,17 @@ at::Tensor gate_up_input(const Block& block, const BlockContext& context, const 
 }
 
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap) {
-  at::Tensor product = apply(block[LinearId::gate], h);
+  return gated_product(block, context, h, h, tap);
+}
+
+at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& gate_input,
+                         const at::Tensor& up_input, const Tap& tap) {
+  at::Tensor product = apply(block[LinearId::gate], gate_input);
   const Activation activation = context.spec->activation;
   if (may_overwrite() && activation == Activation::silu) {
-    at::silu_(product).mul_(apply(block[LinearId::up], h));
+    at::silu_(product).mul_(apply(block[LinearId::up], up_input));
   } else {
-    product = activated(activation, product) * apply(block[LinearId::up], h);
+    product = activated(activation, product) * apply(block[LinearId::up], up_input);
   }
   product = tapped(tap, Site::down_product, std::move(product));
   return transformed(context, Site::down_input, product);

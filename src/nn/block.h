@@ -121,6 +121,9 @@ at::Tensor attention_output(const Block& block, const BlockContext& context, con
 at::Tensor gate_up_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
 /// activation(gate) * up (tapped down_product), transformed: what down_proj reads, before its quantizer.
 at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& h, const Tap& tap);
+/// The same where gate and up read two versions of their input.
+at::Tensor gated_product(const Block& block, const BlockContext& context, const at::Tensor& gate_input,
+                         const at::Tensor& up_input, const Tap& tap);
 /// down_proj (its input tapped down_input), through the norm that the model has behind it, added to the residual stream
 /// x; taps block_output.
 at::Tensor mlp_output(const Block& block, const BlockContext& context, const at::Tensor& x, const at::Tensor& product,

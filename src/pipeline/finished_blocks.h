@@ -6,6 +6,7 @@
 #include "base/communicator.h"
 #include "io/resume_journal.h"
 #include "model/recipe.h"
+#include "quant/layer_errors.h"
 #include "tuning/tuning_loop.h"
 
 namespace pq::quant {
@@ -20,7 +21,10 @@ class FinishedBlocks {
   QuantizedBlock block(std::int64_t index) const;
   /// What tuning block `index` did; nothing in a run that tunes no blocks.
   std::optional<Tuning> tuning(std::int64_t index) const;
-  void save(std::int64_t index, const QuantizedBlock& block, const std::optional<Tuning>& tuning) const;
+  /// The errors that were measured of block `index`, on the root process; NaN where the journal has none.
+  std::optional<LayerErrors> errors(std::int64_t index) const;
+  void save(std::int64_t index, const QuantizedBlock& block, const std::optional<Tuning>& tuning,
+            const std::optional<LayerErrors>& errors) const;
 
  private:
   io::ResumeJournal* journal_;

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/memory_usage.h"
 #include "base/phase_timer.h"
 #include "base/progress.h"
+#include "base/stopwatch.h"
+#include "pipeline/error_stream.h"
 #include "pipeline/finished_blocks.h"
 #include "pipeline/prefix_stream.h"
 #include "pipeline/search_stream.h"
@@ -27,6 +30,25 @@ struct Task {
   const StreamDirectories& directories;
 };
 
+/// Adds up what the steps of each block take; a step ends where the next begins.
+class StepCosts {
+ public:
+  explicit StepCosts(std::vector<StepCost>& steps) : steps_(steps) {}
+  /// The time since the last call (or since begin()) was this step's.
+  void end(const char* name) {
+    auto step = std::find_if(steps_.begin(), steps_.end(), [&](const StepCost& one) { return one.name == name; });
+    if (step == steps_.end()) step = steps_.insert(step, StepCost{name});
+    step->seconds += stopwatch_.seconds();
+    step->private_bytes = std::max(step->private_bytes, private_bytes());
+    begin();
+  }
+  void begin() { stopwatch_ = Stopwatch(); }
+
+ private:
+  std::vector<StepCost>& steps_;
+  Stopwatch stopwatch_;
+};
+
 /// The block as its checkpoint will hold it, the same on every process.
 QuantizedBlock rounded_block(const BlockStart& start, const ModelSpec& spec, const TuningRun& run, std::int64_t index) {
   QuantizedBlock rounded = round_block(start, run.recipe, index);
@@ -43,9 +65,12 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
   SearchStream search(task.model, recipe, task.data, task.directories);
   BlockTuning tuning(task.model, task.contexts, task.data, task.run, task.directories);
   const FinishedBlocks finished(task.run.journal, task.run.processes, spec, recipe);
+  ErrorStream measured(task.model, task.data);
+  StepCosts costs(summary.steps);
   Progress progress("quantize", static_cast<std::size_t>(spec.block_count));
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
     const Stopwatch stopwatch;
+    costs.begin();
     // 1. The block, its norms fused and its weights transformed.
     SiteTransforms online;
     nn::Block block = task.model.block(index, online);
@@ -55,35 +80,46 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     if (done) quantized = finished.block(index);
     block.key_mean = done ? restore_unquantized(quantized, spec, task.model.options()).key_mean
                           : search.key_mean(index, block, task.contexts.block(index), prefix.length());
+    costs.end("loading and transforms");
     // 2. Its prefix.
     const nn::KeyValue* pinned = prefix.advance(block, index);
     const nn::BlockContext context = task.contexts.block(index, pinned);
     // 3. The ranges of what has a static scale.
     const SiteStatistics ranges = statistics.advance(index, block, context);
     tuning.advance_target(block, context, !done);
+    costs.end("prefix, ranges, targets");
     std::optional<Tuning> tuned;
     if (done) {
       quantized.transforms = online;
       tuned = finished.tuning(index);
     } else {
       // 4. Start values of all quantizers.
-      BlockStart start = search.find_start(index, std::move(block), context, ranges);
+      BlockStart start = search.find_start(index, block, context, ranges);
+      costs.end("search");
       // 5. Fine-tuning.
       tuned = tuning.tune(index, start, pinned);
+      if (tuned) costs.end("fine-tuning");
       // 6. Rounding.
       quantized = rounded_block(start, spec, task.run, index);
       quantized.transforms = online;
-      finished.save(index, quantized, tuned);
     }
     if (tuned) summary.tuning.push_back(*tuned);
+    const nn::Block restored = restore_block(quantized, spec, recipe, index, task.model.options());
+    const nn::Tap tap = restore_tap(quantized, recipe, index, task.model.options());
+    costs.end("rounding");
+    const std::optional<LayerErrors> errors =
+        done ? finished.errors(index) : measured.measure(block, restored, tap, context);
+    if (done) measured.advance(restored, tap, context);
+    if (errors) summary.errors.push_back(*errors);
     block = {};
+    costs.end("errors of the layers");
+    if (!done) finished.save(index, quantized, tuned, errors);
     if (index + 1 < spec.block_count) {
-      const nn::Block restored = restore_block(quantized, spec, recipe, index, task.model.options());
-      const nn::Tap tap = restore_tap(quantized, recipe, index, task.model.options());
       search.advance(restored, context, tap);
       tuning.advance(restored, context, tap);
     }
     receive(index, std::move(quantized));
+    costs.end("on to the next block, writing");
     summary.block_seconds.push_back(stopwatch.seconds());
     progress.advance(1, fmt::format("{:.1f}s a block", summary.block_seconds.back()));
   }
@@ -104,6 +140,15 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
   if (!summary.tuning.empty()) {
     json["finetune"] = Json::array();
     for (const Tuning& tuning : summary.tuning) json["finetune"].push_back(tuning_to_json(tuning));
+  }
+  if (!summary.errors.empty()) {
+    json["layer_errors"] = Json::array();
+    for (const LayerErrors& errors : summary.errors) json["layer_errors"].push_back(layer_errors_to_json(errors));
+  }
+  json["steps"] = Json::array();
+  for (const StepCost& step : summary.steps) {
+    json["steps"].push_back(
+        {{"name", step.name}, {"seconds", step.seconds}, {"private_memory_bytes", step.private_bytes}});
   }
   if (summary.end_to_end) json["e2e"] = tuning_to_json(*summary.end_to_end);
   return json;

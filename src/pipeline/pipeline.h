@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/json.h"
@@ -13,10 +14,18 @@
 #include "pipeline/block_tuning.h"
 #include "pipeline/calibration.h"
 #include "pipeline/statistics_stream.h"
+#include "quant/layer_errors.h"
 #include "quant/quantized_model.h"
 #include "tuning/tuning_loop.h"
 
 namespace pq::quant {
+
+/// A step of quantizing, over all blocks.
+struct StepCost {
+  std::string name;
+  double seconds = 0;
+  std::uint64_t private_bytes = 0;  ///< anonymous memory at its end, in the block that had most
+};
 
 /// What quantizing a model took and left behind.
 struct QuantizeSummary {
@@ -26,6 +35,8 @@ struct QuantizeSummary {
   RemainingOutliers remaining;
   std::vector<Tuning> tuning;        ///< one a block, with fine-tuning
   std::optional<Tuning> end_to_end;  ///< with the second phase
+  std::vector<LayerErrors> errors;   ///< one a block, before the second phase; on the root process
+  std::vector<StepCost> steps;       ///< of this run; in a resumed one without the finished blocks' search and tuning
 };
 Json quantize_summary_to_json(const QuantizeSummary& summary);
 

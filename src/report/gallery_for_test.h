@@ -197,7 +197,9 @@ inline QuantizationReport sample_quantization(int blocks) {
   for (int b = 0; b < blocks; ++b) {
     std::vector<double>& errors = report.linear_errors.emplace_back();
     std::vector<double>& scales = report.weight_scales.emplace_back();
+    std::vector<double>& costs = report.linear_costs.emplace_back();
     for (int l = 0; l < 7; ++l) {
+      costs.push_back(b == 11 && l == 6 ? 0.1 : 0.001 * std::exp(std::sin(b * 1.7 + l)));
       errors.push_back(b == 11 && l == 6 ? 0.5 : 0.004 * std::exp(std::sin(b * 1.7 + l)));
       scales.push_back(0.01 + 0.001 * l);
     }
@@ -215,9 +217,19 @@ inline QuantizationReport sample_quantization(int blocks) {
   }
   report.tuning.push_back({"end to end", "negative log-likelihood (nats)", 2.9, 2.8, {2.85, 2.81}, {2.84, 2.8}, false});
   report.steps = {{"outliers and prefix", 6},
-                  {"search and rounding", 140},
+                  {"search and rounding", 140, 700'000'000},
                   {"fine-tuning", 900},
                   {"calibration text, reading, writing", 12}};
+  report.worst = {{11,
+                   "down_proj",
+                   0.1,
+                   0.5,
+                   0.01,
+                   0.49,
+                   {"blocks.11.linear.down_proj.weight.bits=8", "blocks.11.linear.down_proj.activation.bits=8"},
+                   4.3},
+                  {3, "o_proj", 0.01, 0.1, 0.1, 0.001, {"blocks.3.linear.o_proj.weight.bits=8"}, 4.28}};
+  report.bits_per_weight = 4.27;
   report.seconds = 1058;
   report.checkpoint_bytes = 97'000'000;
   report.memory_bytes = 900'000'000;

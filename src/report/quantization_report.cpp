@@ -7,47 +7,11 @@
 #include <cmath>
 
 #include "base/progress.h"
+#include "report/blocks_figures.h"
 #include "report/number.h"
 
 namespace pq::report {
 namespace {
-
-std::vector<std::string> block_names(std::size_t count) {
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < count; ++i) names.push_back(std::to_string(i));
-  return names;
-}
-
-HeatMap blocks_by(const std::vector<std::vector<double>>& values, std::vector<std::string> columns,
-                  std::string column_label, std::string value_label) {
-  HeatMap map;
-  map.row_label = "block";
-  map.column_label = std::move(column_label);
-  map.rows = block_names(values.size());
-  map.columns = std::move(columns);
-  for (const std::vector<double>& row : values) map.values.insert(map.values.end(), row.begin(), row.end());
-  map.value_label = std::move(value_label);
-  map.scale = Scale::log;
-  return map;
-}
-
-bool any_number(const std::vector<std::vector<double>>& values) {
-  return std::any_of(values.begin(), values.end(), [](const auto& row) {
-    return std::any_of(row.begin(), row.end(), [](double value) { return std::isfinite(value); });
-  });
-}
-
-std::vector<Point> over_blocks(const std::vector<double>& values) {
-  std::vector<Point> points;
-  for (std::size_t i = 0; i < values.size(); ++i) points.push_back({static_cast<double>(i), values[i]});
-  return points;
-}
-
-Axis block_axis() {
-  Axis axis{"block", ""};
-  axis.whole = true;
-  return axis;
-}
 
 std::string finding(const QuantizationReport& report) {
   std::string text = fmt::format(
@@ -64,35 +28,26 @@ std::string finding(const QuantizationReport& report) {
             : fmt::format("; no outlier token is left (largest ratio to the median: {})",
                           short_number(report.remaining->max_ratio, 3));
   }
-  if (const auto worst = worst_linears(report, 1); !worst.empty())
-    text += fmt::format("; block {}'s {} has the largest error, {}", worst[0].block, worst[0].linear,
-                        short_number(worst[0].error, 3));
+  if (!report.worst.empty()) {
+    const WorstLinear& worst = report.worst.front();
+    text += fmt::format("; block {}'s {} hurts most: alone it leaves an error of {} in the block's output", worst.block,
+                        worst.linear, short_number(worst.cost, 3));
+  }
   return text + ".";
 }
 
 Section errors_section(const QuantizationReport& report) {
   Section section{"layers", "Which layers hurt", {}};
-  if (any_number(report.linear_errors)) {
-    const std::vector<WorstLinear> worst = worst_linears(report);
-    HeatMap map = blocks_by(report.linear_errors, report.linears, "linear", "relative output error");
-    map.caption = {"linear-errors",
-                   fmt::format("Block {}'s {} has the largest error: {}", worst[0].block, worst[0].linear,
-                               short_number(worst[0].error, 3)),
-                   "Squared error of each linear layer's output over the square of what it should be, with this layer "
-                   "quantized alone."};
-    section.items.emplace_back(draw(map));
-    Table table{"The worst, and the setting that would keep each at 8 bits",
-                {"block", "linear", "relative output error", "setting"},
-                {}};
-    std::string settings;
-    for (const WorstLinear& one : worst) {
-      table.rows.push_back(
-          {whole(static_cast<std::int64_t>(one.block)), one.linear, number(one.error), "--set " + one.setting});
-      settings += fmt::format("{}--set {}", settings.empty() ? "" : " ", one.setting);
-    }
-    section.items.emplace_back(std::move(table));
-    section.items.emplace_back(Code{std::move(settings)});
-  }
+  add_linear_map(
+      section, "linear-costs", report.linear_costs, report.linears, "error in the block's output",
+      "Squared error of the block's output over its square, mean over tokens, with this layer quantized alone. By this "
+      "the worst are ranked: what reaches the residual stream goes on through the model.");
+  if (!report.worst.empty()) section.items.emplace_back(worst_table(report.worst, "error in the block's output"));
+  if (!report.worst.empty()) section.items.emplace_back(Code{worst_flags(report.worst, 3)});
+  add_linear_map(
+      section, "linear-errors", report.linear_errors, report.linears, "output error",
+      "Squared error of each linear layer's own output over the square of what it should be, with this layer quantized "
+      "alone.");
   if (!report.block_errors.empty()) {
     const auto largest = std::max_element(report.block_errors.begin(), report.block_errors.end());
     LineChart chart{{"block-errors",
@@ -195,6 +150,12 @@ Section cost_section(const QuantizationReport& report) {
                                           [](const auto& a, const auto& b) { return a.seconds < b.seconds; });
     chart.caption.title = fmt::format("The longest step: {}, {}", longest->name, format_duration(longest->seconds));
     section.items.emplace_back(draw(chart));
+    Table memory{"Private memory at the end of each step", {"step", "bytes"}, {}};
+    for (const QuantizationReport::Step& step : report.steps) {
+      if (step.memory_bytes > 0)
+        memory.rows.push_back({step.name, whole(static_cast<std::int64_t>(step.memory_bytes))});
+    }
+    if (!memory.rows.empty()) section.items.emplace_back(std::move(memory));
   }
   if (!report.block_seconds.empty()) {
     std::vector<double> sorted = report.block_seconds;
@@ -228,19 +189,32 @@ Section recipe_section(const QuantizationReport& report) {
 
 }  // namespace
 
-std::vector<WorstLinear> worst_linears(const QuantizationReport& report, std::size_t most) {
-  std::vector<WorstLinear> all;
-  for (std::size_t b = 0; b < report.linear_errors.size(); ++b) {
-    for (std::size_t l = 0; l < report.linears.size(); ++l) {
-      const double error = report.linear_errors[b][l];
-      if (std::isfinite(error))
-        all.push_back(
-            {b, report.linears[l], error, fmt::format("blocks.{}.linear.{}.weight.bits=8", b, report.linears[l])});
+std::string set_flags(const std::vector<std::string>& settings) {
+  std::string text;
+  for (const std::string& setting : settings) text += fmt::format("{}--set {}", text.empty() ? "" : " ", setting);
+  return text;
+}
+
+Table worst_table(const std::vector<WorstLinear>& worst, const std::string& cost) {
+  Table table{"The worst, and what would mend each",
+              {"block", "linear", cost, "output error", "of weights", "of inputs", "setting", "bits a weight with it"},
+              {}};
+  for (const WorstLinear& one : worst) {
+    table.rows.push_back({whole(static_cast<std::int64_t>(one.block)), one.linear, number(one.cost, 3),
+                          number(one.error, 3), number(one.weights, 3), number(one.inputs, 3),
+                          one.settings.empty() ? "-" : set_flags(one.settings), fixed(one.bits_per_weight, 3)});
+  }
+  return table;
+}
+
+std::string worst_flags(const std::vector<WorstLinear>& worst, std::size_t most) {
+  std::vector<std::string> settings;
+  for (std::size_t i = 0; i < std::min(most, worst.size()); ++i) {
+    for (const std::string& setting : worst[i].settings) {
+      if (std::find(settings.begin(), settings.end(), setting) == settings.end()) settings.push_back(setting);
     }
   }
-  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.error > b.error; });
-  all.resize(std::min(all.size(), most));
-  return all;
+  return set_flags(settings);
 }
 
 Page to_page(const QuantizationReport& report) {

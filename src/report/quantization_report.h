@@ -10,6 +10,24 @@
 
 namespace pq::report {
 
+/// A linear layer that quantizing hurts, and what would mend it.
+struct WorstLinear {
+  std::size_t block = 0;
+  std::string linear;
+  double cost = 0;                         ///< what it is ranked by
+  double error = 0;                        ///< ||y - y'||^2 over ||y||^2, this layer quantized alone
+  double weights = 0;                      ///< the part of its weights
+  double inputs = 0;                       ///< and of what it reads
+  std::vector<std::string> settings = {};  ///< "blocks.11.linear.down_proj.weight.bits=8"; empty: nothing mends it
+  double bits_per_weight = 0;              ///< of the model with them
+};
+/// "--set A --set B"
+std::string set_flags(const std::vector<std::string>& settings);
+/// A row each; `cost` says what they are ranked by.
+Table worst_table(const std::vector<WorstLinear>& worst, const std::string& cost);
+/// The flags that mend the first so many, each once.
+std::string worst_flags(const std::vector<WorstLinear>& worst, std::size_t most);
+
 /// What a run of quantizing knows of itself, for its page. Whatever is empty was not measured and is left out.
 struct QuantizationReport {
   std::string model;
@@ -24,6 +42,11 @@ struct QuantizationReport {
   std::vector<std::string> linears;                ///< "q_proj", ...: columns of what follows
   std::vector<std::vector<double>> linear_errors;  ///< [blocks][linears]: ||y - y'||^2 over ||y||^2, quantized alone
   std::vector<double> block_errors;                ///< [blocks]: the same of the block's output
+  /// [blocks][linears]: squared error of the block's output over its square, mean over tokens, this linear quantized
+  /// alone
+  std::vector<std::vector<double>> linear_costs;
+  std::vector<WorstLinear> worst;                  ///< those of the largest costs, the largest first
+  double bits_per_weight = 0;                      ///< of the linear layers, scales included
   std::vector<std::vector<double>> weight_scales;  ///< [blocks][linears]: the median scale
   std::vector<std::string> sites;                  ///< "mlp.down_input", ...
   std::vector<std::vector<double>> site_scales;    ///< [blocks][sites]: static scales (the largest of several)
@@ -45,6 +68,7 @@ struct QuantizationReport {
   struct Step {
     std::string name;
     double seconds = 0;
+    std::uint64_t memory_bytes = 0;  ///< private, at its end; 0: not known
   };
   std::vector<Step> steps;
   double seconds = 0;
@@ -60,15 +84,5 @@ struct QuantizationReport {
 };
 
 Page to_page(const QuantizationReport& report);
-
-/// The linears with the largest errors, the largest first, each with the setting that would keep it at 8 bits:
-/// "blocks.11.linear.down_proj.weight.bits=8".
-struct WorstLinear {
-  std::size_t block = 0;
-  std::string linear;
-  double error = 0;
-  std::string setting;
-};
-std::vector<WorstLinear> worst_linears(const QuantizationReport& report, std::size_t most = 10);
 
 }  // namespace pq::report
