@@ -42,7 +42,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"nn", {"io"}},
     {"quant", {"nn"}},
     {"tuning", {"quant"}},
-    {"pipeline", {"tuning", "tokenizer"}},
+    {"pipeline", {"tuning", "tokenizer", "report"}},
     {"cli", {"program", "generation", "verify", "measure", "tasks"}},
     {"lab", {"program", "pipeline", "tasks"}},
 };
