@@ -43,7 +43,7 @@ const std::map<std::string, std::set<std::string>> direct_dependencies{
     {"nn", {"io"}},
     {"quant", {"nn"}},
     {"tuning", {"quant"}},
-    {"pipeline", {"tuning", "eval", "tokenizer"}},
+    {"pipeline", {"tuning", "eval", "tokenizer", "report"}},
     {"cli", {"program", "report", "generation", "verify", "measure", "tasks", "exchange"}},
     {"lab", {"program", "report", "pipeline", "tasks"}},
 };

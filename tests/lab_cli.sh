@@ -173,6 +173,22 @@ checks=$((checks + 1))
 [ -s runtime.txt ] && cmp -s runtime.txt reference.txt || complain "tasks of runtime and reference: $(cat runtime.txt reference.txt)"
 accepted analyze "$model" --calibration "$prose" --set calibration.samples=4 --set calibration.length=128
 grep -q "prefix: " stdout.txt || complain "analyze shows no prefix: $(cat stdout.txt)"
+accepted analyze "$model" --calibration "$prose" --set calibration.samples=2 --set calibration.length=64 --blocks 1-2 --generate 1 -o page.html --svg figures --json
+for key in '"conditions":[{"condition":"original"' '{"condition":"rotated"' '{"condition":"prefixed"' '"prefix_attention":[[' '"generated":{"sequences":1'; do
+  grep -qF "$key" stdout.txt || complain "analyze --json has no $key: $(cut -c1-2000 stdout.txt)"
+done
+checks=$((checks + 1))
+grep -q 'id="magnitudes-1-original"' page.html && ! grep -q 'id="magnitudes-0-original"' page.html && [ -f figures/maxima-down-input-prefixed.svg ] ||
+  complain "analyze drew other blocks than were asked for"
+refused "page.html: already exists" analyze "$model" --calibration "$prose" -o page.html
+refused "outlier-counts.svg: already exists" analyze "$model" --calibration "$prose" --svg figures
+refused "nowhere is no directory" analyze "$model" --calibration "$prose" -o nowhere/page.html
+refused "the report's name is empty" analyze "$model" --calibration "$prose" -o ""
+refused "the model has blocks 0 to 5" analyze "$model" --calibration "$prose" --blocks 3-6
+refused "is no range of blocks" analyze "$model" --calibration "$prose" --blocks x
+refused "too short to tell outliers" analyze "$model" --calibration "$prose" --set calibration.length=8
+refused "too short to tell outliers" analyze "$model" --calibration short.txt
+refused "is a quantized checkpoint" analyze one
 
 echo "$((checks - failures)) of $checks checks passed"
 [ "$failures" -eq 0 ]

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <set>
 
 #include "base/phase_timer.h"
 #include "base/progress.h"
 #include "nn/batches.h"
 #include "nn/model_context.h"
 #include "nn/transformer.h"
+#include "numerics/outlier_tokens.h"
 #include "pipeline/streams.h"
 
 namespace pq::quant {
@@ -20,6 +19,11 @@ Json to_json(const SiteOutliers& site) {
           {"lower_per_sequence", site.mean_lower},
           {"max_ratio", site.max_ratio},
           {"max_inverse_ratio", site.max_inverse_ratio}};
+}
+
+/// Whether OutlierDetection::add looks at the site.
+bool detects(Site site) {
+  return site == Site::down_product || site == Site::block_output || site == Site::query || site == Site::key;
 }
 
 }  // namespace
@@ -41,68 +45,93 @@ Json outlier_report_to_json(const OutlierReport& report) {
   return json;
 }
 
+OutlierDetection::OutlierDetection(const CalibrationSet& set, const PrefixSettings& settings, std::int64_t prefix)
+    : set_(set), settings_(settings), prefix_(prefix), positions_(static_cast<std::size_t>(prefix + set.length())) {}
+
+void OutlierDetection::begin_block() { blocks_.emplace_back(); }
+
+void OutlierDetection::record(std::int64_t sequence, std::int64_t index) {
+  const std::int64_t position = prefix_ + index;
+  ++positions_[static_cast<std::size_t>(position)];
+  if (position == 0) return;
+  const std::int32_t id = set_.sequences[static_cast<std::size_t>(sequence)][static_cast<std::size_t>(index)];
+  ++counts_[id];
+  sequences_of_[id].insert(sequence);
+}
+
+void OutlierDetection::add(Site site, const at::Tensor& maxima, std::int64_t first) {
+  Sums& sums = blocks_.back();
+  const std::int64_t count = maxima.size(0);
+  if (site == Site::down_product) {
+    const auto on_upper = [&](std::int64_t s, std::int64_t index) { record(first + s, index); };
+    sums.down.add(measure_outliers(maxima, settings_, on_upper), count);
+  } else if (site == Site::block_output) {
+    sums.output.add(measure_outliers(maxima, settings_), count);
+  } else if (site == Site::query) {
+    sums.query.add(measure_outliers(maxima, settings_), count);
+  } else if (site == Site::key) {
+    sums.key.add(measure_outliers(maxima, settings_), count);
+  }
+}
+
+void OutlierDetection::add_prefix(const at::Tensor& prefix_maxima, const at::Tensor& maxima) {
+  const auto length = static_cast<std::size_t>(maxima.size(1));
+  for (std::int64_t s = 0; s < maxima.size(0); ++s) {
+    const double middle = median({maxima.data_ptr<float>() + s * maxima.size(1), length});
+    for (std::int64_t i = 0; i < prefix_maxima.size(1); ++i) {
+      if (prefix_maxima.data_ptr<float>()[i] > settings_.upper_threshold * middle) {
+        ++positions_[static_cast<std::size_t>(i)];
+      }
+    }
+  }
+}
+
+OutlierReport OutlierDetection::report() const {
+  OutlierReport report;
+  report.sequences = set_.samples();
+  double most = 0;
+  for (const Sums& sums : blocks_) {
+    report.blocks.push_back({sums.down.mean(), sums.output.mean(), sums.query.mean(), sums.key.mean()});
+    most = std::max(most, report.blocks.back().down_product.mean_upper);
+  }
+  report.outlier_count = static_cast<std::int64_t>(std::ceil(most - 1e-9));
+  for (const auto& [id, count] : counts_) {
+    const auto sequences = static_cast<double>(sequences_of_.at(id).size());
+    report.tokens.push_back({id, count, sequences / static_cast<double>(set_.samples())});
+  }
+  std::stable_sort(report.tokens.begin(), report.tokens.end(),
+                   [](const OutlierToken& a, const OutlierToken& b) { return a.count > b.count; });
+  report.position_counts = positions_;
+  while (!report.position_counts.empty() && report.position_counts.back() == 0) report.position_counts.pop_back();
+  return report;
+}
+
 OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set,
                             const PrefixSettings& settings, const at::TensorOptions& options) {
   const at::NoGradGuard no_grad;
   const PhaseTimer timer("find outliers");
   const ModelSpec& spec = checkpoint.spec();
   const std::int64_t samples = set.samples();
-  const std::int64_t length = set.length();
-  const std::int64_t batch = nn::sequences_together(length);
-  const nn::ModelContext model(spec, {}, length, options);
+  const std::int64_t batch = nn::sequences_together(set.length());
+  const nn::ModelContext model(spec, {}, set.length(), options);
   at::Tensor stream = nn::embed(checkpoint, to_token_tensor(set, options.device()), options);
-
-  OutlierReport report;
-  report.sequences = samples;
-  std::map<std::int32_t, std::int64_t> counts;
-  std::map<std::int32_t, std::set<std::int64_t>> sequences_of;
-  std::vector<std::int64_t> positions(static_cast<std::size_t>(length));
+  OutlierDetection detection(set, settings);
   Progress progress("find prefix", static_cast<std::size_t>(spec.block_count));
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
     const nn::Block block = nn::load_block(checkpoint, index, options);
     const nn::BlockContext context = model.block(index);
-    SiteSum down;
-    SiteSum output;
-    SiteSum query;
-    SiteSum key;
+    detection.begin_block();
     for (std::int64_t begin = 0; begin < samples; begin += batch) {
-      const std::int64_t count = std::min(batch, samples - begin);
       const auto tap = [&](Site site, const at::Tensor& x) {
-        if (site == Site::down_product) {
-          const auto record = [&](std::int64_t s, std::int64_t position) {
-            ++positions[static_cast<std::size_t>(position)];
-            if (position == 0) return;
-            const std::int32_t id =
-                set.sequences[static_cast<std::size_t>(begin + s)][static_cast<std::size_t>(position)];
-            ++counts[id];
-            sequences_of[id].insert(begin + s);
-          };
-          down.add(measure_outliers(token_maxima(x), settings, record), count);
-        } else if (site == Site::block_output) {
-          output.add(measure_outliers(token_maxima(x), settings), count);
-        } else if (site == Site::query) {
-          query.add(measure_outliers(token_maxima(x), settings), count);
-        } else if (site == Site::key) {
-          key.add(measure_outliers(token_maxima(x), settings), count);
-        }
+        if (detects(site)) detection.add(site, token_maxima(x), begin);
         return x;
       };
-      at::Tensor rows = stream.narrow(0, begin, count);
+      at::Tensor rows = stream.narrow(0, begin, std::min(batch, samples - begin));
       rows.copy_(nn::forward(block, context, rows, tap));
     }
-    report.blocks.push_back({down.mean(), output.mean(), query.mean(), key.mean()});
     progress.advance();
   }
-  double most = 0;
-  for (const BlockOutliers& block : report.blocks) most = std::max(most, block.down_product.mean_upper);
-  report.outlier_count = static_cast<std::int64_t>(std::ceil(most - 1e-9));
-  for (const auto& [id, count] : counts) {
-    report.tokens.push_back({id, count, static_cast<double>(sequences_of[id].size()) / static_cast<double>(samples)});
-  }
-  std::stable_sort(report.tokens.begin(), report.tokens.end(),
-                   [](const OutlierToken& a, const OutlierToken& b) { return a.count > b.count; });
-  while (!positions.empty() && positions.back() == 0) positions.pop_back();
-  report.position_counts = std::move(positions);
+  OutlierReport report = detection.report();
   report.seconds = timer.seconds();
   return report;
 }

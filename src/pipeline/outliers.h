@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <vector>
 
 #include "base/json.h"
@@ -39,6 +41,38 @@ struct OutlierReport {
   double seconds = 0;
 };
 Json outlier_report_to_json(const OutlierReport& report);
+
+/// Counts outlier tokens block by block, while whoever drives it takes the sequences through the model.
+class OutlierDetection {
+ public:
+  /// `set` and `settings` are borrowed. `prefix`: tokens that stand before every sequence. The very first token that
+  /// the model sees is an outlier whatever it says, so that it counts among the positions and not among the tokens.
+  OutlierDetection(const CalibrationSet& set, const PrefixSettings& settings, std::int64_t prefix = 0);
+
+  void begin_block();
+  /// Token maxima [batch, tokens] of the sequences `first` and on at down_product, block_output, query or key; other
+  /// sites are passed over. Each sequence comes once a block.
+  void add(Site site, const at::Tensor& maxima, std::int64_t first);
+  /// The prefix's own token maxima [1, tokens] at down_product, held against the medians of sequences whose maxima are
+  /// [batch, tokens]: its outliers count among the positions, once a sequence.
+  void add_prefix(const at::Tensor& prefix_maxima, const at::Tensor& maxima);
+  /// What was found up to now, without `seconds`.
+  OutlierReport report() const;
+
+ private:
+  struct Sums {
+    SiteSum down, output, query, key;
+  };
+  void record(std::int64_t sequence, std::int64_t index);
+
+  const CalibrationSet& set_;
+  const PrefixSettings& settings_;
+  std::int64_t prefix_;
+  std::vector<Sums> blocks_;
+  std::map<std::int32_t, std::int64_t> counts_;
+  std::map<std::int32_t, std::set<std::int64_t>> sequences_of_;
+  std::vector<std::int64_t> positions_;
+};
 
 /// One forward pass over `set`, one block in memory at a time, unquantized, without a prefix.
 OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set,

@@ -14,10 +14,10 @@ PrefixStream::PrefixStream(const TransformedModel& model, const nn::ModelContext
   stream_ = model.embed(to_token_tensor({{ids}}, model.options().device()));
 }
 
-const nn::KeyValue* PrefixStream::advance(const nn::Block& block, std::int64_t index) {
+const nn::KeyValue* PrefixStream::advance(const nn::Block& block, std::int64_t index, const nn::Tap& tap) {
   if (empty()) return nullptr;
   nn::KeyValue computed;
-  stream_ = nn::forward(block, contexts_.block(index), stream_, {}, &computed);
+  stream_ = nn::forward(block, contexts_.block(index), stream_, tap, &computed);
   constexpr std::string_view without_prefix = "quantize without a prefix (--prefix none)";
   in_half(computed.key, "the prefix's keys", without_prefix);
   in_half(computed.value, "the prefix's values", without_prefix);

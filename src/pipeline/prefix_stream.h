@@ -20,9 +20,9 @@ class PrefixStream {
 
   bool empty() const { return !stream_.defined(); }
   std::int64_t length() const { return prefix_.length; }
-  /// Goes through block `index`. The block's prefix, valid until the next call; null without one. Throws
-  /// UnsupportedError for values beyond the range of binary16.
-  const nn::KeyValue* advance(const nn::Block& block, std::int64_t index);
+  /// Goes through block `index`, watched by `tap`. The block's prefix, valid until the next call; null without one.
+  /// Throws UnsupportedError for values beyond the range of binary16.
+  const nn::KeyValue* advance(const nn::Block& block, std::int64_t index, const nn::Tap& tap = {});
   /// The prefixes of the blocks that it has gone through, one each; none without a prefix.
   std::vector<nn::KeyValue> key_values() const;
   const Prefix& prefix() const { return prefix_; }

@@ -14,7 +14,7 @@ const std::vector<VerbRow>& verbs() {
       {"quantize", "Quantize a model: find the prefix, rotate, search scales, write a checkpoint", true, true},
       {"compare", "Measure each step of the method on one model, as a table", true, true},
       {"eval", "Perplexity of a model or a quantized checkpoint, and its distance from another", false, true},
-      {"analyze", "Show a model's outlier tokens and the prefix they call for", true},
+      {"analyze", "Show a model's outlier tokens, the prefix they call for and what it does", true},
       {"bench", "Measure speed beside the machine's own limits", false},
       {"verify", "Compare the runtime with the reference arithmetic on this machine", false},
       {"export", "Write a quantized checkpoint in the form of another program: a GGUF file for llama.cpp", false},

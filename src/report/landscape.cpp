@@ -36,13 +36,20 @@ std::vector<Peak> peaks_of(const Landscape& landscape) {
   return peaks;
 }
 
+/// The channel, or those that were pooled: "12-15".
+Cell channel_of(const Peak& peak, const Landscape& landscape) {
+  const std::size_t first = peak.channel * landscape.pooled;
+  if (landscape.pooled == 1) return whole(static_cast<std::int64_t>(first));
+  return fmt::format("{}-{}", first, first + landscape.pooled - 1);
+}
+
 Table numbers_of(const std::vector<Peak>& peaks, const Landscape& landscape) {
   Table table{
       "Tokens with the largest " + landscape.value_label, {"position", "token", "channel", landscape.value_label}, {}};
   for (std::size_t i = 0; i < std::min<std::size_t>(10, peaks.size()); ++i) {
     const Peak& peak = peaks[i];
     table.rows.push_back({whole(static_cast<std::int64_t>(peak.token)), token(landscape.tokens[peak.token]),
-                          whole(static_cast<std::int64_t>(peak.channel)), number(peak.magnitude)});
+                          channel_of(peak, landscape), number(peak.magnitude)});
   }
   if (!peaks.empty()) table.rows.push_back({"median token", "", "", number(peaks[peaks.size() / 2].magnitude)});
   return table;
@@ -86,7 +93,7 @@ Figure draw(const Landscape& landscape) {
     if (y < bottom) body += text_at(left - 7, y + 4, "t", Anchor::end, tick.label);
   }
   Axis channels = positions;
-  channels.to = static_cast<double>(landscape.channels);
+  channels.to = static_cast<double>(landscape.channels * landscape.pooled);
   const PlacedAxis across{
       axis_span(channels, {}, 8), left,
       left + cell * static_cast<double>(landscape.channels) /
