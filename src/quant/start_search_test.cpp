@@ -31,8 +31,8 @@ class StartSearchTest : public testing::Test {
   }
   double distance(const BlockStart& start, const Recipe& recipe) const {
     const QuantizedBlock rounded = round_block(start, recipe, 0);
-    const at::Tensor out = nn::forward(restore_block(rounded, spec, recipe, at::kFloat), context, x,
-                                       restore_tap(rounded, recipe, at::kFloat));
+    const at::Tensor out = nn::forward(restore_block(rounded, spec, recipe, 0, at::kFloat), context, x,
+                                       restore_tap(rounded, recipe, 0, at::kFloat));
     return (out - nn::forward(block, context, x)).square().sum(at::kDouble).item<double>();
   }
   const at::NoGradGuard no_grad;
@@ -50,8 +50,8 @@ TEST_F(StartSearchTest, TakesTheStreamThroughTheBlockAsACheckpointHoldsIt) {
     at::Tensor stream = x.clone();
     const StartSearch found = run(recipe, stream);
     const QuantizedBlock rounded = round_block(found.start, recipe, 0);
-    const at::Tensor expected = nn::forward(restore_block(rounded, spec, recipe, at::kFloat), context, x,
-                                            restore_tap(rounded, recipe, at::kFloat));
+    const at::Tensor expected = nn::forward(restore_block(rounded, spec, recipe, 0, at::kFloat), context, x,
+                                            restore_tap(rounded, recipe, 0, at::kFloat));
     EXPECT_TRUE(stream.equal(expected)) << name;
     at::Tensor untouched = x.clone();
     const StartSearch again = run(recipe, untouched, 6, false);

@@ -118,12 +118,12 @@ struct Landscape {
   Caption caption;
   std::vector<std::string> tokens;  ///< as they are to be read: visible_token
   std::size_t channels = 0;
-  std::size_t pooled = 1;           ///< how many neighbouring channels of the tensor one of these stands for
   std::vector<float> magnitudes;    ///< [tokens x channels], row by row, none below zero
   Scale scale = Scale::log;         ///< of the colours
   std::optional<double> from = {};  ///< beginning and end of the colours, the same in pictures that are compared;
   std::optional<double> to = {};    ///< else the values decide
   std::string value_label = "magnitude";
+  std::size_t pooled = 1;  ///< how many neighbouring channels of the tensor one of these stands for
 };
 Figure draw(const Landscape& landscape);
 

@@ -50,7 +50,7 @@ TEST(TunableBlock, IsTheBlockOfTheCheckpointBitForBit) {
   const at::NoGradGuard no_grad;
   for_each_case([](const TuningSample& sample) {
     const QuantizedBlock rounded = round_block(sample.start, sample.recipe, 0);
-    const nn::Block restored = restore_block(rounded, sample.spec(), sample.recipe, sample.options);
+    const nn::Block restored = restore_block(rounded, sample.spec(), sample.recipe, 0, sample.options);
     const TunableBlock tunable(sample.start, sample.recipe, 0, at::kFloat, sample.options);
     const QuantizedWeights weights = tunable.quantized_weights();
     for (const LinearId i : all_linears) {
@@ -61,7 +61,7 @@ TEST(TunableBlock, IsTheBlockOfTheCheckpointBitForBit) {
           << tensor_names::linear_in_block(i);
     }
     const at::Tensor ours = nn::forward(restored, sample.context, sample.streams.input, tunable.tap());
-    const nn::Tap tap = restore_tap(rounded, sample.recipe, sample.options);
+    const nn::Tap tap = restore_tap(rounded, sample.recipe, 0, sample.options);
     EXPECT_TRUE(at::equal(ours, nn::forward(restored, sample.context, sample.streams.input, tap)));
     EXPECT_EQ(static_cast<bool>(tunable.tap()), static_cast<bool>(tap));
     if (tap) {
