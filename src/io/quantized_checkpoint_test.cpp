@@ -105,6 +105,7 @@ class Quantized : public ::testing::Test {
         source, out_, checkpoint_header(source.spec(), recipe, contents.prefix.token_ids, "the text", provenance),
         replace, max_shard_bytes);
     write_all(writer, contents);
+    for (const auto& [name, text] : texts_) writer.add_text(name, text);
     EXPECT_FALSE(fs::exists(out_ / "config.json") && !replace);
     writer.commit();
     EXPECT_FALSE(fs::exists(out_.string() + ".partial"));
@@ -145,6 +146,7 @@ class Quantized : public ::testing::Test {
   TemporaryDirectory directory_;
   fs::path source_ = directory_.path() / "source";
   fs::path out_ = directory_.path() / "deep" / "out";
+  std::vector<std::pair<std::string, std::string>> texts_;  ///< what write() adds
 };
 
 std::vector<std::uint16_t> halves(const TensorView& view) {
@@ -435,6 +437,27 @@ TEST_F(Quantized, RefusesToReplaceWhatItShouldNot) {
   write_bytes(out_ / "thesis.txt", "x");
   EXPECT_THAT(open(out_, true), HasSubstr("out/thesis.txt: is no part of a checkpoint"));
   EXPECT_FALSE(fs::exists(source_.string() + ".partial"));
+}
+
+TEST_F(Quantized, ReplacesItsOwnTextsAndNoOthers) {
+  texts_ = {{"README.md", "# A card\n"}, {"report.html", "<html></html>\n"}};
+  const Recipe recipe = recipe_with("w4a4kv4-static");
+  write(recipe, 0);
+  const std::string card = read_bytes(out_ / "README.md");
+  EXPECT_THAT(card, testing::MatchesRegex("# A card\n<!-- prefixquant [0-9a-f]+ -->\n"));
+  EXPECT_NO_THROW(QuantizedCheckpoint::open(out_.string()));
+  write(recipe, 0, default_shard_bytes, true);
+  EXPECT_EQ(read_bytes(out_ / "README.md"), card);
+  const HfCheckpoint source = HfCheckpoint::open(source_.string());
+  for (const std::string& other : {"# My card\n" + card.substr(card.find("<!--")), card + "One line more.\n",
+                                   std::string("# A card\n"), std::string()}) {
+    write_bytes(out_ / "README.md", other);
+    EXPECT_THAT(message_of<InputError>([&] { QuantizedCheckpointWriter::check_output(source, out_, true); }),
+                HasSubstr("out/README.md: is no part of a checkpoint"));
+  }
+  fs::remove_all(out_);
+  texts_ = {{"thesis.txt", "x"}};
+  EXPECT_THROW(write(recipe, 0), std::logic_error);
 }
 
 TEST_F(Quantized, ALeftWriterLeavesNothing) {

@@ -223,7 +223,7 @@ Verb compare_verb() {
                        "Quantize every row with so many seeds, from the recipe's on; means and standard deviations")
             ->check(CLI::Range(1, 100))
             ->option_text("N (default 1)");
-        app.add_option("-o,--output", options->output, "Write a page with charts, and the table to copy, too")
+        app.add_option("-o,--report", options->output, "Write a page with charts, and the table to copy, too")
             ->option_text("FILE.html");
         app.add_option("--bench", options->bench,
                        "What `pq bench OUT.. --json` wrote: tokens a second of the recipes, for table and page")

@@ -16,6 +16,7 @@
 #include "model/format_override.h"
 #include "pipeline/mending.h"
 #include "pipeline/plan.h"
+#include "pipeline/prefix.h"
 #include "program/shell_quote.h"
 #include "report/number.h"
 

@@ -102,12 +102,15 @@ HubFacts hub_facts(std::string_view readme) {
 
 std::string to_markdown(const ModelCard& card) {
   std::string out = front_matter(card);
-  const std::string of = card.base_model.empty()
-                             ? "a model"
-                             : fmt::format("[{0}](https://huggingface.co/{0})", escape_markdown(card.base_model));
+  const std::size_t slash = card.base_model.find('/');
+  const bool links = slash != std::string::npos && is_plain(std::string_view(card.base_model).substr(0, slash), 100) &&
+                     is_plain(std::string_view(card.base_model).substr(slash + 1), 100);
+  const std::string base = card.base_model.empty() ? "A model" : escape_markdown(card.base_model);
+  const std::string of = links ? fmt::format("[{}](https://huggingface.co/{})", base, card.base_model) : base;
   out += fmt::format("\n# {}\n\n{} quantized to {} by {}.\n", escape_markdown(card.name), of,
                      escape_markdown(card.precision), escape_markdown(card.program));
-  out += fmt::format("\n## Recipe\n\n`{}`: {}.\n\n", card.recipe, escape_markdown(card.recipe_in_words));
+  out += fmt::format("\n## Recipe\n\n**{}**: {}.\n\n", escape_markdown(card.recipe),
+                     escape_markdown(card.recipe_in_words));
   if (card.prefix_text.empty()) {
     out += "No prefix.\n";
   } else {

@@ -54,7 +54,7 @@ TEST(ModelCard, IsWrittenForTheHub) {
             "base_model_relation: quantized\nlibrary_name: prefixquant\npipeline_tag: text-generation\ntags:\n"
             "- prefixquant\n- quantized\n- \"w4a4kv4-static\"\n---\n\n"
             "# tiny\\_w4\n\n[org/tiny](https://huggingface.co/org/tiny) quantized to W4A4KV4 by prefixquant 0.1.0.\n\n"
-            "## Recipe\n\n`w4a4kv4-static`: 4-bit weights, static scales.\n\n"
+            "## Recipe\n\n**w4a4kv4-static**: 4-bit weights, static scales.\n\n"
             "Every sequence begins with a fixed prefix, whose keys and values are stored with the model (token ids 1, "
             "13):\n\n"
             "````text\n<s>.\\n```\n````\n\nCalibrated on c4.jsonl.\n\nMade with:\n\n"
@@ -75,6 +75,8 @@ TEST(ModelCard, HostileTextsStayText) {
   EXPECT_THAT(text, HasSubstr("`````text\n\\u{202e}````\\n# heading\n`````\n"));
   EXPECT_THAT(text, Not(HasSubstr("\nevil")));
   EXPECT_THAT(text, Not(HasSubstr("<img")));
+  EXPECT_THAT(text, Not(HasSubstr("huggingface.co")));
+  EXPECT_THAT(text, HasSubstr("**r\\\\n- \"y\"**"));
   std::size_t fences = 0;
   for (std::size_t at = 0; (at = text.find("\n---\n", at)) != std::string::npos; ++at) ++fences;
   EXPECT_EQ(fences, 1U);  // that which closes the block

@@ -96,7 +96,7 @@ Section tuning_section(const QuantizationReport& report) {
   Picker picker{"Tuned", {}};
   for (std::size_t i = 0; i < report.tuning.size(); ++i) {
     const QuantizationReport::Tuning& one = report.tuning[i];
-    LineChart chart{{fmt::format("tuning-{}", i),
+    LineChart chart{{fmt::format("curve-{}", i),
                      fmt::format("{}: from {} to {}{}", one.name, short_number(one.start, 3), short_number(one.end, 3),
                                  one.kept_start ? "; it ended worse, so the start values stay" : ""),
                      ""},
