@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "exchange/uniform_formats.h"
 #include "io/block_tensors.h"
 #include "io/foreign_layout.h"
 
@@ -215,7 +216,10 @@ std::string_view torch_dtype(io::DType real) {
   return real == io::DType::bf16 ? "bfloat16" : real == io::DType::f16 ? "float16" : "float32";
 }
 
-CtPlan plan_compressed_tensors(const io::QuantizedCheckpoint& checkpoint) { return Planner(checkpoint).plan(); }
+CtPlan plan_compressed_tensors(const io::QuantizedCheckpoint& checkpoint) {
+  refuse_mixed_formats(checkpoint.spec(), checkpoint.recipe(), true, checkpoint.directory().string());
+  return Planner(checkpoint).plan();
+}
 
 std::vector<CtModule> ct_modules(const ModelSpec& spec, std::int64_t block) {
   std::vector<CtModule> modules;

@@ -15,8 +15,8 @@
 #include "exchange/gguf_plan.h"
 #include "exchange/gguf_tokens.h"
 #include "exchange/gguf_writer.h"
+#include "exchange/uniform_formats.h"
 #include "io/gguf_metadata.h"
-#include "model/block_formats.h"
 #include "model/block_layout.h"
 
 namespace pq::exchange {
@@ -115,20 +115,6 @@ class Writing {
   ScaleRounding rounding_;
 };
 
-/// One block type is written for all linear layers.
-void refuse_mixed_weights(const ModelSpec& spec, const Recipe& recipe, const std::string& where) {
-  for (std::int64_t block = 0; block < spec.block_count; ++block) {
-    const BlockFormats formats = block_formats(recipe, block);
-    for (const LinearId id : all_linears) {
-      if (formats.weight[id] == recipe.weight) continue;
-      throw UnsupportedError(
-          fmt::format("{}: {}", where, tensor_names::linear(block, id)),
-          "has another weight format than the recipe's; a GGUF file is exported with one for all linear layers",
-          "quantize without --set blocks. and linear. settings of weights");
-    }
-  }
-}
-
 }  // namespace
 
 void check_gguf_target(const fs::path& path, bool replace) {
@@ -158,7 +144,7 @@ GgufExport export_gguf(const io::QuantizedCheckpoint& checkpoint, const fs::path
   const ModelSpec& spec = checkpoint.spec();
   const io::GgufArchitecture& architecture = architecture_for(spec, where);
   refuse_online_transforms(checkpoint.site_transforms(), where);
-  refuse_mixed_weights(spec, checkpoint.recipe(), where);
+  refuse_mixed_formats(spec, checkpoint.recipe(), false, where);
   const io::DType weights = weight_type(checkpoint.recipe().weight, spec, where);
 
   GgufKeys keys;
