@@ -228,10 +228,10 @@ std::vector<std::string> remake_reports(const std::filesystem::path& checkpoint,
                      "quantize again with this version of the program");
   }
   const report::ReportRecord record = report::record_from_json(read_json_file(path), path.string());
-  const std::string page = report::to_html(report::to_page(record.report));
-  io::replace_text(checkpoint, "report.html", page, replace);
-  io::replace_text(checkpoint, "README.md", report::to_markdown(record.card), replace);
-  return {(checkpoint / "report.html").string(), (checkpoint / "README.md").string()};
+  const std::array<io::CheckpointText, 2> texts{{{"report.html", report::to_html(report::to_page(record.report))},
+                                                 {"README.md", report::to_markdown(record.card)}}};
+  io::replace_texts(checkpoint, texts, replace);
+  return {(checkpoint / texts[0].name).string(), (checkpoint / texts[1].name).string()};
 }
 
 void inspect_quantized(const Options& options, const CommonOptions& common) {

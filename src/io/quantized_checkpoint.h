@@ -98,10 +98,14 @@ class QuantizedCheckpointWriter {
 
 inline constexpr std::string_view report_record_file = "report.json";
 inline constexpr std::string_view report_record_key = "prefixquant_report";  ///< that its object has
-/// The texts of QuantizedCheckpointWriter::add_text, put into a finished checkpoint: both whole files or an error.
-/// Throws InputError where one of that name was changed since it was written, or is another's, and `replace` is not
+struct CheckpointText {
+  std::string_view name;
+  std::string text;
+};
+/// Puts the texts of QuantizedCheckpointWriter::add_text into a finished checkpoint. Throws InputError, before the
+/// first is written, where one of that name was changed since it was written, or is another's, and `replace` is not
 /// set.
-void replace_text(const std::filesystem::path& checkpoint, std::string_view name, std::string_view text, bool replace);
+void replace_texts(const std::filesystem::path& checkpoint, std::span<const CheckpointText> texts, bool replace);
 
 /// One line of a listing of tensors.
 struct TensorSummary {

@@ -262,14 +262,17 @@ void QuantizedCheckpointWriter::add_report_record(const Json& record) {
   write_json(directory_->partial() / report_record_file, record);
 }
 
-void replace_text(const fs::path& checkpoint, std::string_view name, std::string_view text, bool replace) {
-  const fs::path path = checkpoint / name;
-  std::error_code code;
-  if (!replace && fs::exists(fs::symlink_status(path, code)) && !is_sealed_text(path)) {
-    throw InputError(path.string(), "was changed since it was written, or is another's",
-                     "move it away, or --force to replace it");
+void replace_texts(const fs::path& checkpoint, std::span<const CheckpointText> texts, bool replace) {
+  for (const CheckpointText& text : texts) {
+    const fs::path path = checkpoint / text.name;
+    std::error_code code;
+    if (!replace && fs::exists(fs::symlink_status(path, code)) && !is_sealed_text(path)) {
+      throw InputError(path.string(), "was changed since it was written, or is another's",
+                       "move it away, or --force to replace it");
+    }
   }
-  write_file_atomically(path, std::string(text) + seal_of(text));
+  for (const CheckpointText& text : texts)
+    write_file_atomically(checkpoint / text.name, text.text + seal_of(text.text));
 }
 
 void QuantizedCheckpointWriter::commit() {

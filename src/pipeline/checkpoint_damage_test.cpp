@@ -140,7 +140,8 @@ TEST_F(Damage, IsThatOfModelsPutTogetherByHand) {
     const LinearDamage& one = damage.linears[i];
     EXPECT_GT(one.kl, 0);
     EXPECT_LT(one.kl, damage.all);
-    if (i > 0) EXPECT_GE(damage.linears[i - 1].kl, one.kl);
+    if (i == 0) continue;
+    EXPECT_GE(damage.linears[i - 1].kl, one.kl);
   }
   EXPECT_GT(damage.quantized_perplexity, damage.perplexity);
   for (const double kl : damage.kinds) EXPECT_GT(kl, 0);
@@ -155,7 +156,7 @@ TEST_F(Damage, ARunOfQuantizeMeasuresEveryBlock) {
       EXPECT_GT(error.weights, 0);
       EXPECT_GT(error.inputs, 0);
       EXPECT_GT(error.propagated, 0);
-      EXPECT_LT(error.output, 0.5);
+      EXPECT_LT(error.output, 1);
     }
   }
   const Json json = quantize_summary_to_json(summary);

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "io/block_tensors.h"
 #include "model/spec_for_test.h"
 
@@ -12,7 +14,7 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-const ModelSpec spec = small_spec(32, 64, 4, 2, 8);
+const ModelSpec spec = small_spec(256, 512, 4, 2, 64);
 
 LinearError error(double weights, double inputs, double propagated = 1) {
   return {weights + inputs, weights, inputs, propagated};
@@ -35,7 +37,7 @@ TEST(Mending, NamesWhatHurts) {
 TEST(Mending, CountsTheBitsThatItCosts) {
   const Recipe recipe = named_recipe("w4a4kv4-static");
   const double before = io::bits_per_weight(spec, recipe);
-  const double share = static_cast<double>(32 * 64) / static_cast<double>(block_parameters(spec) * spec.block_count);
+  const double share = static_cast<double>(256 * 512) / static_cast<double>(block_parameters(spec) * spec.block_count);
   EXPECT_NEAR(mend(spec, recipe, 0, LinearId::down, error(1, 1)).bits_per_weight, before + 4 * share, 1e-9);
   EXPECT_EQ(mend(spec, recipe, 0, LinearId::down, error(0, 1)).bits_per_weight, before);
 }

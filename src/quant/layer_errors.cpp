@@ -8,15 +8,15 @@
 namespace pq::quant {
 namespace {
 
-double square(const at::Tensor& x) { return x.square().sum(at::kDouble).item<double>(); }
+double squares(const at::Tensor& x) { return x.square().sum(at::kDouble).item<double>(); }
 
 LinearError linear_error(const nn::Linear& whole, const nn::Linear& rounded, const at::Tensor& x,
                          const at::Tensor& quantized) {
   const at::Tensor y = nn::apply(whole, x);
   const at::Tensor of_inputs = nn::apply(whole, quantized);
   const at::Tensor both = nn::apply(rounded, quantized);
-  const double size = square(y);
-  return {square(both - y) / size, square(both - of_inputs) / size, square(of_inputs - y) / size, 0};
+  const double size = squares(y);
+  return {squares(both - y) / size, squares(both - of_inputs) / size, squares(of_inputs - y) / size, 0};
 }
 
 double number(const Json& json, const char* key) {
@@ -77,7 +77,7 @@ LayerErrors layer_errors(const nn::Block& whole, const nn::Block& rounded, const
     errors.linears[id].propagated = token_error(expected, forward_with(whole, rounded, tap, alone, context, x));
   }
   output = nn::forward(rounded, context, x, tap);
-  errors.block = square(output - expected) / square(expected);
+  errors.block = squares(output - expected) / squares(expected);
   errors.block_propagated = token_error(expected, output);
   return errors;
 }
