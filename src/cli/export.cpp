@@ -63,6 +63,12 @@ Verb export_verb() {
                 ->required()
                 ->option_text("PATH");
             app.add_flag("--force", options->request.force, "Replace an earlier export at PATH");
+            add_help_text(app,
+                          "Examples:\n"
+                          "  pq quantize MODEL -o OUT --for llama.cpp\n"
+                          "  pq export OUT --to gguf -o model.gguf\n"
+                          "  pq export OUT --to gguf --prefix-only --beside other.gguf -o prefix.state\n"
+                          "  pq export OUT --to compressed-tensors -o DIR");
             return [options, &common] { return run_export(*options, common); };
           }};
 }
