@@ -17,7 +17,7 @@ const std::vector<VerbRow>& verbs() {
       {"analyze", "Show a model's outlier tokens, the prefix they call for and what it does", true},
       {"bench", "Measure speed beside the machine's own limits", false},
       {"verify", "Compare the runtime with the reference arithmetic on this machine", false},
-      {"export", "Write a quantized checkpoint in the form of another program: llama.cpp (GGUF), vLLM (compressed-tensors)", false},
+      {"export", "Write a checkpoint in another program's form: GGUF (llama.cpp), compressed-tensors (vLLM)", false},
       {"inspect", "Show what a checkpoint holds: recipe, tensors, sizes, prefix, scales", false},
       {"tokenize", "Turn text into token ids: JSON strings on stdin, JSON arrays on stdout", false},
   };
