@@ -157,11 +157,14 @@ echo mine >there.html
 ladder=(compare "$model" --text "$prose" --length 128 --max-chunks 2 --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1)
 refused "there.html: already exists" "${ladder[@]}" -o there.html
 refused "is no directory" "${ladder[@]}" -o nowhere/ladder.html
+refused "nowhere/figures: cannot be made" "${ladder[@]}" --svg nowhere/figures
+refused "-o: the report's name is empty" "${ladder[@]}" -o ''
 refused "not_speeds.json: holds no rows" "${ladder[@]}" --bench not_speeds.json
-accepted "${ladder[@]}" --seeds 2 --bench speeds.json -o there.html --force --json
+accepted "${ladder[@]}" --seeds 2 --bench speeds.json -o there.html --svg figures --force --json
 for key in '"seeds":[{"seed":0,' '"perplexity_deviation":' '"tokens_per_second":50' '"bits_per_weight":16' '"report":"there.html"'; do
   grep -qF "$key" stdout.txt || complain "compare --seeds --json has no $key: $(cat stdout.txt)"
 done
+grep -q '<svg xmlns=' figures/steps-perplexity.svg || complain "compare --svg wrote no figure: $(ls figures)"
 for part in 'id="steps-perplexity"' 'id="size"' 'id="speed"' '\begin{tabular}' 'standard deviation over 2 seeds'; do
   grep -qF -- "$part" there.html || complain "the page of compare has no $part"
 done

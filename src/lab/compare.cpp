@@ -3,11 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/communicator.h"
 #include "base/error.h"
+#include "base/file_kind.h"
 #include "base/log.h"
 #include "base/memory_usage.h"
 #include "base/stopwatch.h"
@@ -37,7 +40,8 @@ struct Options {
   std::vector<std::string> precisions{"w4a8kv4", "w4a4kv4"};
   int draws = 3;
   int seeds = 1;
-  std::string output;
+  std::optional<std::string> output;
+  std::optional<std::string> svg;
   std::string bench;
   bool force = false;
   eval::EvaluationText text;
@@ -79,17 +83,22 @@ class Comparison {
     const std::string record = tasks_.write_record(options_.model, Json{{"kernels", "LibTorch, float32"}});
     const CompareReport report{options_.model, preparation_.calibration_name(), options_.text, tasks_, rows_,
                                options_.seeds, !options_.ablate.empty(),        speed_test};
-    if (!options_.output.empty() && Communicator::world().is_root())
-      report::write_report(options_.output, report::to_html(report.page()), options_.force);
+    if ((options_.output || options_.svg) && Communicator::world().is_root()) {
+      const report::Page page = report.page();
+      if (options_.output) report::write_report(*options_.output, report::to_html(page), options_.force);
+      if (options_.svg) report::write_figures(*options_.svg, report::figures_of(page), options_.force);
+    }
     if (common_.json) {
       Json json = report.json(record);
-      if (!options_.output.empty()) json["report"] = options_.output;
+      if (options_.output) json["report"] = *options_.output;
+      if (options_.svg) json["figures"] = *options_.svg;
       print_json(json);
       return 0;
     }
     print_result(report.table() + tasks_.footnote());
     if (!record.empty()) print_result(fmt::format("record: {}\n", record));
-    if (!options_.output.empty()) print_result(fmt::format("report: {}\n", options_.output));
+    if (options_.output) print_result(fmt::format("report: {}\n", *options_.output));
+    if (options_.svg) print_result(fmt::format("figures: {}\n", *options_.svg));
     return 0;
   }
 
@@ -196,6 +205,16 @@ class Comparison {
   std::vector<ComparedRow> rows_;
 };
 
+/// Refuses names that cannot be written to before there is work to lose.
+void check_outputs(const Options& options) {
+  if (options.output) report::check_report_path(*options.output, options.force);
+  if (!options.svg) return;
+  report::check_figure_directory(*options.svg);
+  const char* one = options.ablate.empty() ? "steps-perplexity.svg" : "prefix-perplexity.svg";  // of every page
+  const std::filesystem::path path = std::filesystem::path(*options.svg) / one;
+  if (exists_or_dangles(path)) report::check_report_path(path, options.force);
+}
+
 }  // namespace
 
 Verb compare_verb() {
@@ -225,10 +244,13 @@ Verb compare_verb() {
             ->option_text("N (default 1)");
         app.add_option("-o,--report", options->output, "Write a page with charts, and the table to copy, too")
             ->option_text("FILE.html");
+        app.add_option("--svg", options->svg, "Write every figure of that page into this directory")
+            ->option_text("DIR");
         app.add_option("--bench", options->bench,
                        "What `pq bench OUT.. --json` wrote: tokens a second of the recipes, for table and page")
             ->option_text("FILE");
-        app.add_flag("--force", options->force, "Replace the file that -o names");
+        app.add_flag("--force", options->force,
+                     "Replace the file that -o names, and figures in the directory of --svg");
         add_recipe_options(app, options->recipe);
         add_help_text(
             app,
@@ -240,7 +262,7 @@ Verb compare_verb() {
             "  pq compare MODEL --text wiki.test.raw --ablate prefix");
         return [options, &common] {
           options->text.require();
-          if (!options->output.empty()) report::check_report_path(options->output, options->force);
+          check_outputs(*options);
           if (!options->bench.empty() && !options->ablate.empty())
             throw InputError("--bench", "has no use with --ablate, whose rows are all as fast", "leave it out");
           return Comparison(*options, common).run();

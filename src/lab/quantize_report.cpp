@@ -174,6 +174,7 @@ std::string recipe_flags(const Recipe& recipe) {
   const Recipe start = named ? named_recipe(recipe.name) : Recipe{};
   std::string flags = named ? "--recipe " + recipe.name : "";
   for (const RecipeField& field : recipe_fields()) {
+    if (field.key == "name" || field.key == "calibration.source") continue;  // said otherwise
     const Json value = field.get(recipe);
     if (value == field.get(start)) continue;
     flags += fmt::format("{}--set {}", flags.empty() ? "" : " ", shell_word(field.key + "=" + setting_text(value)));
