@@ -444,7 +444,7 @@ TEST_F(Quantized, ReplacesItsOwnTextsAndNoOthers) {
   const Recipe recipe = recipe_with("w4a4kv4-static");
   write(recipe, 0);
   const std::string card = read_bytes(out_ / "README.md");
-  EXPECT_THAT(card, testing::MatchesRegex("# A card\n<!-- prefixquant [0-9a-f]+ -->\n"));
+  EXPECT_THAT(card, ::testing::MatchesRegex("# A card\n<!-- prefixquant [0-9a-f]+ -->\n"));
   EXPECT_NO_THROW(QuantizedCheckpoint::open(out_.string()));
   write(recipe, 0, default_shard_bytes, true);
   EXPECT_EQ(read_bytes(out_ / "README.md"), card);

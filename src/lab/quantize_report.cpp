@@ -74,9 +74,10 @@ void WatchingSink::block(std::int64_t index, QuantizedBlock block) {
   auto& weights = seen_.weight_scales.emplace_back();
   auto& scales = seen_.site_scales.emplace_back();
   auto& clips = seen_.site_clips.emplace_back();
+  const BlockFormats formats = block_formats(recipe_, index);
   for (const LinearId id : all_linears) weights.push_back(median_of(block.linears[id].scales));
   for (const Site site : quantized_sites) {
-    const QuantizerFormat& format = recipe_.format_of(site);
+    const QuantizerFormat& format = formats.site[site];
     const std::vector<float>& scale = block.sites[site].scale;
     scales.push_back(scale.empty() ? none : static_cast<double>(*std::max_element(scale.begin(), scale.end())));
     clips.push_back(format.enabled() && !format.is_static() ? static_cast<double>(block.sites[site].clip[0]) : none);
@@ -200,7 +201,7 @@ report::ModelCard model_card(quant::Preparation& preparation, const QuantizeOutc
   const std::string calibration = card.calibration == "self" ? "" : " --calibration " + shell_word(card.calibration);
   card.command = fmt::format("pq quantize {} -o {} {}{}", base, self, recipe_flags(outcome.asked), calibration);
 
-  const double bits = bits_per_weight(preparation.checkpoint().spec(), recipe);
+  const double bits = io::bits_per_weight(preparation.checkpoint().spec(), recipe);
   card.sizes = {"", {"what", "size"}, {}};
   card.sizes.rows.push_back({"all tensors", format_bytes(static_cast<double>(outcome.tensor_bytes))});
   card.sizes.rows.push_back({"a weight of the linear layers, with its share of scales and zero points",
