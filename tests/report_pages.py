@@ -101,7 +101,7 @@ class Browser:
         message, self.pending = self.pending.split(b'\0', 1)
         return json.loads(message)
 
-    def call(self, method, seconds=60, **parameters):
+    def call(self, method, seconds=240, **parameters):
         self.number += 1
         message = {'id': self.number, 'method': method, 'params': parameters}
         if self.session:
@@ -124,7 +124,7 @@ class Browser:
             self.call(domain + '.enable')
         self.events.clear()
         self.call('Page.navigate', url=path.as_uri())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not any(e.get('method') == 'Page.loadEventFired' for e in self.events):
             self.events.append(self.read(deadline))
 
