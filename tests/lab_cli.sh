@@ -41,7 +41,7 @@ cp -r "$model" untokenized && rm untokenized/tokenizer.json
 refused "did you mean 'w4a4kv4-static'?" quantize "$model" -o out --recipe w4a4kv4-statik
 refused "did you mean 'weight.bits'?" quantize "$model" -o out --set weight.bit=3
 refused "did you mean 'down_proj'?" quantize "$model" -o out --set linear.down_prj.weight.bits=8
-refused "'1..2' is no range of blocks" quantize "$model" -o out --set blocks.1..2.weight.bits=8
+refused "'1-2-3' is no range of blocks" quantize "$model" -o out --set blocks.1-2-3.weight.bits=8
 refused "there is no block 9: the model has 6" quantize "$model" -o out --set blocks.2-9.weight.bits=8
 refused "there is no block 9: the model has 6" quantize "$model" -o out --set blocks.2-9.weight.bits=8 --dry-run
 refused "there is no block 9: the model has 6" compare "$model" --text "$prose" --set blocks.2-9.weight.bits=8
@@ -176,22 +176,21 @@ checks=$((checks + 1))
 [ -s runtime.txt ] && cmp -s runtime.txt reference.txt || complain "tasks of runtime and reference: $(cat runtime.txt reference.txt)"
 accepted analyze "$model" --calibration "$prose" --set calibration.samples=4 --set calibration.length=128
 grep -q "prefix: " stdout.txt || complain "analyze shows no prefix: $(cat stdout.txt)"
-accepted analyze "$model" --calibration "$prose" --set calibration.samples=2 --set calibration.length=64 --blocks 1-2 --generate 1 -o page.html --svg figures --json
+accepted analyze "$model" --calibration "$prose" --set calibration.samples=2 --set calibration.length=64 --blocks 1-2 --generate 1 -o analysis.html --svg figures --json
 for key in '"conditions":[{"condition":"original"' '{"condition":"rotated"' '{"condition":"prefixed"' '"prefix_attention":[[' '"generated":{"sequences":1'; do
   grep -qF "$key" stdout.txt || complain "analyze --json has no $key: $(cut -c1-2000 stdout.txt)"
 done
 checks=$((checks + 1))
-grep -q 'id="magnitudes-1-original"' page.html && ! grep -q 'id="magnitudes-0-original"' page.html && [ -f figures/maxima-down-input-prefixed.svg ] ||
+grep -q 'id="magnitudes-1-original"' analysis.html && ! grep -q 'id="magnitudes-0-original"' analysis.html && [ -f figures/maxima-down-input-prefixed.svg ] ||
   complain "analyze drew other blocks than were asked for"
-refused "page.html: already exists" analyze "$model" --calibration "$prose" -o page.html
+refused "analysis.html: already exists" analyze "$model" --calibration "$prose" -o analysis.html
 refused "outlier-counts.svg: already exists" analyze "$model" --calibration "$prose" --svg figures
-refused "nowhere is no directory" analyze "$model" --calibration "$prose" -o nowhere/page.html
+refused "nowhere is no directory" analyze "$model" --calibration "$prose" -o nowhere/analysis.html
 refused "the report's name is empty" analyze "$model" --calibration "$prose" -o ""
 refused "the model has blocks 0 to 5" analyze "$model" --calibration "$prose" --blocks 3-6
 refused "is no range of blocks" analyze "$model" --calibration "$prose" --blocks x
 refused "too short to tell outliers" analyze "$model" --calibration "$prose" --set calibration.length=8
 refused "too short to tell outliers" analyze "$model" --calibration short.txt
-refused "is a quantized checkpoint" analyze one
 
 echo "$((checks - failures)) of $checks checks passed"
 [ "$failures" -eq 0 ]

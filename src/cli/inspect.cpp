@@ -379,7 +379,7 @@ Verb inspect_verb() {
               if (io::is_quantized_checkpoint(path)) {
                 inspect_quantized(*options, common);
               } else if (options->report) {
-                throw InputError(options->model, "is no checkpoint that this program quantized: it has no report",
+                throw InputError(options->model, "is no quantized checkpoint: it has no report",
                                  "pq analyze shows an unquantized model");
               } else if (io::is_foreign_checkpoint(path)) {
                 inspect_foreign(*options, common);

@@ -1,15 +1,12 @@
 #include "model/recipe.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "base/error.h"
 #include "base/suggest.h"
-#include "model/block_formats.h"
-#include "model/format_override.h"
 
 namespace pq {
 namespace {
@@ -145,152 +142,9 @@ const RecipeField* find_recipe_field(std::string_view key) {
   return nullptr;
 }
 
-namespace {
-
-constexpr const char* overrides_key = "overrides";
-
-std::string field_suggestion(std::string_view key) {
-  std::vector<std::string> keys;
-  for (const RecipeField& field : recipe_fields()) keys.push_back(field.key);
-  return did_you_mean(key, keys);
-}
-
-void visit_leaves(const Json& json, const std::string& path,
-                  const std::function<void(const std::string&, const Json&)>& visit) {
-  for (const auto& [key, value] : json.items()) {
-    if (path.empty() && key == overrides_key) continue;
-    const std::string name = path.empty() ? key : path + "." + key;
-    if (value.is_object()) {
-      visit_leaves(value, name, visit);
-    } else {
-      visit(name, value);
-    }
-  }
-}
-
-}  // namespace
-
-void apply_setting(Recipe& recipe, std::string_view assignment) {
-  const auto equals = assignment.find('=');
-  if (equals == std::string_view::npos) {
-    throw InputError(fmt::format("--set {}", assignment), "is not of the form key=value",
-                     "for example --set weight.bits=3");
-  }
-  const std::string_view key = assignment.substr(0, equals);
-  if (is_scoped(key)) {
-    add_override(recipe.overrides, parse_override(key, assignment.substr(equals + 1)));
-    return;
-  }
-  const RecipeField* field = find_recipe_field(key);
-  if (field == nullptr) {
-    throw InputError(fmt::format("recipe field '{}'", key), "there is no such field", field_suggestion(key));
-  }
-  field->set(recipe, assignment.substr(equals + 1));
-}
-
-namespace {
-
-/// Where a format that contradicts itself stands; nothing for the whole model's.
-std::string format_field(std::string_view field, std::string_view place) {
-  return place.empty() ? fmt::format("recipe field {}", field) : fmt::format("recipe field {} ({})", field, place);
-}
-
-void validate_weight(const QuantizerFormat& weight, std::string_view place) {
-  if (weight.enabled() && weight.granularity == Granularity::group && weight.group < 1) {
-    throw InputError(format_field("weight.group", place), "grouped weights need a group size",
-                     "for example --set weight.group=128");
-  }
-  if (!weight.two_level) return;
-  const bool allowed = weight.bits == 4 && !weight.symmetric && weight.granularity == Granularity::group &&
-                       (weight.group == 32 || weight.group == 64 || weight.group == 128);
-  if (!allowed) {
-    throw InputError(format_field("weight.two_level", place),
-                     "two-level scales are for asymmetric 4-bit weights in groups of 32, 64 or 128",
-                     "set weight.bits=4, weight.symmetric=false, weight.granularity=group and weight.group, or "
-                     "weight.two_level=false");
-  }
-  if (weight.scale_type != ScaleType::float32) {
-    throw InputError(format_field("weight.scale_type", place), "two-level scales are float32",
-                     "set weight.scale_type=float32, or weight.two_level=false");
-  }
-}
-
-void validate_activation(const QuantizerFormat& activation, std::string_view place) {
-  if (activation.enabled() && activation.is_static() && activation.granularity != Granularity::tensor) {
-    throw InputError(format_field("activation.granularity", place), "static activation scales are per tensor",
-                     "set activation.granularity=tensor or activation.mode=dynamic");
-  }
-}
-
-void validate_kv(const QuantizerFormat& kv, std::string_view place) {
-  if (!kv.enabled()) return;
-  if (kv.is_static() && kv.granularity != Granularity::head) {
-    throw InputError(format_field("kv.granularity", place), "static KV scales are per head",
-                     "set kv.granularity=head or kv.mode=dynamic");
-  }
-  if (!kv.is_static() && kv.granularity == Granularity::head) {
-    throw InputError(format_field("kv.granularity", place), "dynamic KV scales are per token or group",
-                     "set kv.granularity=group (of head_dim: one a head and token)");
-  }
-}
-
-/// Linear layers that read the same tensor have to agree on its format.
-void validate_readers(const LinearFormats& formats, std::int64_t block) {
-  for (const LinearId linear : all_linears) {
-    const std::span<const LinearId> readers = readers_of(input_site(linear));
-    const LinearId first = readers.front();
-    if (formats.activation[linear] == formats.activation[first]) continue;
-    std::vector<std::string_view> names;
-    for (const LinearId reader : readers) names.push_back(linear_name(reader));
-    throw InputError(
-        format_field("activation", fmt::format("block {}", block)),
-        fmt::format("{} and {} read the same numbers, which cannot have two formats", linear_name(first),
-                    linear_name(linear)),
-        fmt::format("set the same linear.NAME.activation for {}, or blocks.N.activation", fmt::join(names, ", ")));
-  }
-}
-
-void validate_formats(const Recipe& recipe) {
-  for (const std::int64_t block : first_blocks_of_kinds(recipe)) {
-    const LinearFormats formats = linear_formats(recipe, block);
-    const bool mixed = !recipe.overrides.empty();
-    for (const LinearId linear : all_linears) {
-      const std::string place = mixed ? fmt::format("block {}, {}", block, linear_name(linear)) : std::string();
-      validate_weight(formats.weight[linear], place);
-      validate_activation(formats.activation[linear], place);
-    }
-    validate_kv(formats.kv, mixed ? fmt::format("block {}", block) : std::string());
-    validate_readers(formats, block);
-  }
-}
-
-}  // namespace
-
-void validate_recipe(const Recipe& recipe) {
-  validate_formats(recipe);
-  if (recipe.finetune.e2e_epochs > 0 && !quantizes_weights(recipe)) {
-    throw InputError("recipe field finetune.e2e_epochs", "tunes weight scales, and the weights are not quantized",
-                     "set weight.bits, or finetune.e2e_epochs=0");
-  }
-}
-
-void validate_recipe(const Recipe& recipe, const ModelSpec& spec) {
-  for (const FormatOverride& override : recipe.overrides) {
-    if (!override.blocks || override.blocks->last < spec.block_count) continue;
-    throw InputError(fmt::format("recipe field {}", override_key(override)),
-                     fmt::format("there is no block {}: the model has {}", override.blocks->last, spec.block_count),
-                     fmt::format("they count from 0 to {}", spec.block_count - 1));
-  }
-  validate_recipe(recipe);
-}
-
 std::int64_t recommended_epochs(const Recipe& recipe) {
   if (!recipe.activation.enabled()) return 2;
   return recipe.activation.bits <= 4 ? 20 : 10;
-}
-
-bool quantizes(const Recipe& recipe) {
-  return quantizes_weights(recipe) || quantizes_activations(recipe) || quantizes_kv(recipe);
 }
 
 std::string precision_name(const Recipe& recipe) {
@@ -299,59 +153,6 @@ std::string precision_name(const Recipe& recipe) {
   if (recipe.weight.granularity == Granularity::group) name += fmt::format("g{}", recipe.weight.group);
   if (!recipe.overrides.empty()) name += " mixed";
   return name;
-}
-
-Json recipe_to_json(const Recipe& recipe) {
-  Json json = Json::object();
-  for (const RecipeField& field : recipe_fields()) {
-    const auto dot = field.key.find('.');
-    if (dot == std::string::npos) {
-      json[field.key] = field.get(recipe);
-    } else {
-      json[field.key.substr(0, dot)][field.key.substr(dot + 1)] = field.get(recipe);
-    }
-  }
-  // Left out where there is none: whoever knows of no overrides can read all other recipes.
-  for (const FormatOverride& override : recipe.overrides) json[overrides_key].push_back(override_setting(override));
-  return json;
-}
-
-Recipe recipe_from_json(const Json& json, std::string_view where) {
-  if (!json.is_object()) throw FormatError(where, "the recipe is not a JSON object", "quantize the model again");
-  Recipe recipe;
-  if (json.contains(overrides_key)) {
-    const Json& overrides = json[overrides_key];
-    const auto wrong = [&](std::string_view what) {
-      throw FormatError(where, fmt::format("recipe field {}: {}", overrides_key, what), "quantize the model again");
-    };
-    constexpr std::size_t most = 16384;
-    if (!overrides.is_array()) wrong("is not a list");
-    if (overrides.size() > most) wrong(fmt::format("has {} entries, more than {}", overrides.size(), most));
-    for (const Json& entry : overrides) {
-      const std::string setting = entry.is_string() ? entry.get<std::string>() : std::string();
-      if (!is_scoped(setting) || setting.find('=') == std::string::npos) {
-        wrong(fmt::format("{} is no setting of some blocks or linear layers", entry.dump()));
-      }
-      try {
-        apply_setting(recipe, setting);
-      } catch (const InputError& error) {
-        throw FormatError(where, error.what());
-      }
-    }
-  }
-  visit_leaves(json, "", [&](const std::string& key, const Json& value) {
-    const RecipeField* field = find_recipe_field(key);
-    if (field == nullptr) {
-      throw FormatError(where, fmt::format("unknown recipe field '{}'", key),
-                        "it was written by a newer version, or edited");
-    }
-    try {
-      field->set(recipe, value.is_string() ? value.get<std::string>() : value.dump());
-    } catch (const InputError& error) {
-      throw FormatError(where, error.what());
-    }
-  });
-  return recipe;
 }
 
 }  // namespace pq

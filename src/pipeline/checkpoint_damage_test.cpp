@@ -95,6 +95,7 @@ class Damage : public testing::Test {
       const QuantizedBlock block = quantized->block(i);
       SiteTransforms online;
       parts.blocks.push_back(whole->block(i, online));
+      parts.blocks.back().key_mean = restore_unquantized(block, parts.spec, floats).key_mean;  // as the prefix has it
       if (rounded(i)) parts.blocks.back() = restore_block(block, parts.spec, recipe, i, floats);
       taps->push_back(rounded(i) ? restore_tap(block, recipe, i, floats) : nn::Tap{});
       parts.transforms.push_back(block.transforms);

@@ -82,6 +82,7 @@ TEST(CommandLine, MistakesAreOneLineWithExitCodeTwo) {
       {{"inspct"}, "error: pq: unknown verb 'inspct'; did you mean 'inspect'?\n"},
       {{"xyzzyxyzzy"},
        "error: pq: unknown verb 'xyzzyxyzzy'; one of: run, chat, quantize, compare, eval, analyze, bench, verify, "
+       "export, "
        "inspect, tokenize\n"},
       {{"--jsn"}, "error: pq: unknown flag '--jsn'; the verb comes first; see pq --help\n"},
       {{"inspect", "m", "--sise=3"}, "error: pq inspect: unknown flag '--sise'; did you mean '--size'?\n"},
