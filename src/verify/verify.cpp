@@ -113,7 +113,9 @@ void Verification::check_norm(const std::string& tensor, std::span<const float> 
 void Verification::check_input(const std::string& tensor, Site site, const LinearInput& input,
                                const SiteQuantizer& parameters, const RowBuffer& floats) {
   const std::int64_t columns = input.plan.columns;
-  const SiteCodes reference = quantize_site(site, formats_.site[site], parameters, spec().head_dim, expected_);
+  const QuantizerFormat& format =
+      site == Site::block_output ? input.format : formats_.site[site];  // lm_head's, or this
+  const SiteCodes reference = quantize_site(site, format, parameters, spec().head_dim, expected_);
   if (auto* kept = decisions_.find(site)) *kept = reference.steps;
   input_ = reference.values;
   floats_ = reference.values;
