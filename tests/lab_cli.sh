@@ -125,6 +125,7 @@ grep -q 'w4a4kv4-static' one/README.md && grep -q '^license: unknown$' one/READM
 cp -r one changed && echo mine >>changed/README.md
 "$pq" quantize "$model" -o changed --force "${quick[@]}" --prefix ids:8142,13,1 >stdout.txt 2>stderr.txt
 [ $? -eq 2 ] && grep -q 'changed/README.md' stderr.txt && tail -1 changed/README.md | grep -qx mine || complain "a card that was changed was replaced: $(cat stderr.txt)"
+grep -q -- '--set linear.down_proj.weight.bits=8 --set blocks.0-1.activation.bits=8' mixed/README.md || complain "the card's command has no formats of layers: $(cat mixed/README.md)"
 # Which layers hurt, from a run, from what it keeps, and measured in the model.
 for part in 'id="linear-costs"' 'id="linear-errors"' 'id="block-errors"' '.weight.bits=8'; do
   grep -qF -- "$part" one/report.html || complain "the page of quantize has no $part"

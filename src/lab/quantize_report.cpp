@@ -174,12 +174,16 @@ std::string recipe_flags(const Recipe& recipe) {
   const bool named = std::find(names.begin(), names.end(), recipe.name) != names.end();
   const Recipe start = named ? named_recipe(recipe.name) : Recipe{};
   std::string flags = named ? "--recipe " + recipe.name : "";
+  const auto add = [&](const std::string& setting) {
+    flags += fmt::format("{}--set {}", flags.empty() ? "" : " ", shell_word(setting));
+  };
   for (const RecipeField& field : recipe_fields()) {
     if (field.key == "name" || field.key == "calibration.source") continue;  // said otherwise
     const Json value = field.get(recipe);
     if (value == field.get(start)) continue;
-    flags += fmt::format("{}--set {}", flags.empty() ? "" : " ", shell_word(field.key + "=" + setting_text(value)));
+    add(field.key + "=" + setting_text(value));
   }
+  for (const FormatOverride& override : recipe.overrides) add(override_setting(override));
   return flags;
 }
 
