@@ -60,10 +60,10 @@ class Exporter {
       : checkpoint_(checkpoint), spec_(checkpoint.spec()), recipe_(checkpoint.recipe()), options_(options) {
     made_.plan = plan_compressed_tensors(checkpoint);
     if (!made_.plan.scales_fit && !options.round_scales) {
-      throw UnsupportedError(
-          fmt::format("{}: recipe field weight.scale_type", checkpoint.directory().string()),
-          "its scales are float32, and the format's 16-bit numbers",
-          "quantize again with --set weight.scale_type=f16, which keeps every weight, or round them: --round-weight-scales");
+      throw UnsupportedError(fmt::format("{}: recipe field weight.scale_type", checkpoint.directory().string()),
+                             "its scales are float32, and the format's 16-bit numbers",
+                             "quantize again with --set weight.scale_type=f16, which keeps every weight, or round "
+                             "them: --round-weight-scales");
     }
     directory_.emplace(std::move(out), OutputKind("config.json", refuse_others), options.replace);
   }
