@@ -7,9 +7,6 @@
 #include <numeric>
 #include <utility>
 
-#include "io/quantized_checkpoint.h"
-#include "model/block_layout.h"
-
 namespace pq::lab {
 namespace {
 
@@ -85,21 +82,6 @@ void repeat_over_seeds(std::vector<ComparedRow>& rows, int seeds) {
       row.runs.push_back({std::move(recipe)});
     }
   }
-}
-
-double bits_per_weight(const ModelSpec& spec, const Recipe& recipe) {
-  if (!recipe.weight.enabled()) return 16;
-  std::uint64_t bytes = 0;
-  QuantizedBlock empty;
-  for (std::int64_t block = 0; block < spec.block_count; ++block) {
-    io::visit_block(spec, recipe, block, std::as_const(empty), [&](const io::TensorDeclaration& tensor, const auto&) {
-      const bool of_linear = std::any_of(all_linears.begin(), all_linears.end(), [&](LinearId id) {
-        return tensor.name.starts_with(tensor_names::linear(block, id) + ".");
-      });
-      if (of_linear && !tensor.name.ends_with(".bias")) bytes += tensor.byte_count();
-    });
-  }
-  return 8.0 * static_cast<double>(bytes) / static_cast<double>(block_parameters(spec) * spec.block_count);
 }
 
 OverSeeds over_seeds(const std::vector<double>& values) {

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "eval/perplexity.h"
-#include "model/model_spec.h"
 #include "model/recipe.h"
 #include "program/recipe_options.h"
 
@@ -46,10 +45,6 @@ std::vector<ComparedRow> baseline_rows(const Recipe& recipe);
 std::vector<ComparedRow> ladder_rows(const RecipeOptions& options, const std::string& precision);
 /// Every quantized row, and the unquantized one behind a prefix that is searched, once more for each further seed.
 void repeat_over_seeds(std::vector<ComparedRow>& rows, int seeds);
-
-/// Bits that one weight of the linear layers takes in a checkpoint of this recipe, with its share of scales and zero
-/// points; 16 where nothing is quantized.
-double bits_per_weight(const ModelSpec& spec, const Recipe& recipe);
 
 /// Mean over seeds, and the sample standard deviation (0 for one seed).
 struct OverSeeds {

@@ -86,8 +86,7 @@ Section tuning_section(const QuantizationReport& report) {
                      short_number(100 * std::exp(gains / static_cast<double>(blocks)), 3)),
          kept == 0
              ? "On the sequences held back."
-             : fmt::format("On the sequences held back. {} ended worse than they began and keep their start values.",
-                           kept)},
+             : fmt::format("On the sequences held back. Of {} the loss grew, so that the start values stay.", kept)},
         block_axis(),
         loss,
         {before, after}};
