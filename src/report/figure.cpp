@@ -22,7 +22,7 @@ std::string opening(const Figure& figure, int height, std::string_view more_attr
 
 /// The title in lines that fit into the picture.
 std::vector<std::string> title_lines(const std::string& title, double pixels) {
-  constexpr double size = 15.5;
+  constexpr double size = 17;  // 15 pixels, bold
   std::vector<std::string> lines(1);
   std::string_view rest = title;
   while (!rest.empty()) {
