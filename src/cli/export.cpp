@@ -63,6 +63,9 @@ Verb export_verb() {
                 ->required()
                 ->option_text("PATH");
             app.add_flag("--force", options->request.force, "Replace an earlier export at PATH");
+            app.add_flag(
+                "--round-scales", options->request.round_scales,
+                "Round scales that are no 16-bit numbers, which moves the weights; without it that is an error");
             add_help_text(app,
                           "Examples:\n"
                           "  pq quantize MODEL -o OUT --for llama.cpp\n"

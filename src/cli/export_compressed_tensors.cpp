@@ -21,7 +21,6 @@ namespace {
 constexpr const char* group = "--to compressed-tensors";
 
 struct Options {
-  bool round_scales = false;
   bool no_prefix = false;
   std::string measure;
 };
@@ -57,7 +56,7 @@ std::string prefix_text(const io::QuantizedCheckpoint& checkpoint, const exchang
 ExportOutcome run(const io::QuantizedCheckpoint& checkpoint, const ExportRequest& request, const Options& options) {
   const exchange::CtExport made = exchange::export_compressed_tensors(
       checkpoint, request.out,
-      {.replace = request.force, .round_scales = options.round_scales, .prefix = !options.no_prefix});
+      {.replace = request.force, .round_scales = request.round_scales, .prefix = !options.no_prefix});
   const std::string_view format = io::foreign_layout_row(made.plan.layout).name;
   ExportOutcome outcome;
   outcome.json = {{"scheme", made.plan.scheme},
@@ -92,10 +91,6 @@ ExportTarget compressed_tensors_target() {
   return {"compressed-tensors", "a directory for vLLM and transformers, with the prefix as tokens of its tokenizer",
           [](CLI::App& app) -> Export {
             auto options = std::make_shared<Options>();
-            app.add_flag(
-                   "--round-weight-scales", options->round_scales,
-                   "Round scales that are no 16-bit numbers, which moves the weights; without it that is an error")
-                ->group(group);
             app.add_flag("--no-prefix", options->no_prefix, "Leave the prefix out")->group(group);
             app.add_option("--measure", options->measure,
                            "Compare the export with OUT on this text: perplexity of both, KL divergence")

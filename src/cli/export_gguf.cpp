@@ -23,7 +23,6 @@ constexpr const char* group = "--to gguf";
 
 struct Options {
   std::string name;
-  bool round_scales = false;
   bool prefix_only = false;
   bool no_prefix_state = false;
   std::string beside;
@@ -67,7 +66,7 @@ ExportOutcome export_model(const io::QuantizedCheckpoint& checkpoint, const Expo
   if (with_state) exchange::check_state_target(state, request.force);
   exchange::GgufOptions of_model{
       .replace = request.force,
-      .scales = options.round_scales ? exchange::ScaleRounding::round : exchange::ScaleRounding::refuse,
+      .scales = request.round_scales ? exchange::ScaleRounding::round : exchange::ScaleRounding::refuse,
       .name = options.name};
   const exchange::GgufExport made = exchange::export_gguf(checkpoint, request.out, of_model);
   ExportOutcome outcome;
@@ -114,9 +113,6 @@ ExportTarget gguf_target() {
         auto options = std::make_shared<Options>();
         app.add_option("--name", options->name, "general.name of the file; without it the checkpoint's")
             ->option_text("TEXT")
-            ->group(group);
-        app.add_flag("--round-scales", options->round_scales,
-                     "Round scales that are no 16-bit numbers, which moves the weights; without it that is an error")
             ->group(group);
         app.add_flag("--no-prefix-state", options->no_prefix_state, "Without PATH's .prefix.state")->group(group);
         app.add_flag("--prefix-only", options->prefix_only, "Write the sequence state alone, to PATH")->group(group);

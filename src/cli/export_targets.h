@@ -20,6 +20,7 @@ struct ExportRequest {
   std::string model;          ///< as it stands on the command line
   std::filesystem::path out;  ///< -o
   bool force = false;
+  bool round_scales = false;  ///< scales that the form cannot hold are rounded instead of refused
 };
 
 /// What was made: the object of --json, and the same for people.

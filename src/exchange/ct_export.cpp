@@ -63,7 +63,7 @@ class Exporter {
       throw UnsupportedError(fmt::format("{}: recipe field weight.scale_type", checkpoint.directory().string()),
                              "its scales are float32, and the format's 16-bit numbers",
                              "quantize again with --set weight.scale_type=f16, which keeps every weight, or round "
-                             "them: --round-weight-scales");
+                             "them: --round-scales");
     }
     directory_.emplace(std::move(out), OutputKind("config.json", refuse_others), options.replace);
   }
