@@ -56,7 +56,7 @@ float in_type(float value, io::DType type) {
 
 class Exporter {
  public:
-  Exporter(const io::QuantizedCheckpoint& checkpoint, fs::path out, const CtOptions& options)
+  Exporter(const io::QuantizedCheckpoint& checkpoint, const fs::path& out, const CtOptions& options)
       : checkpoint_(checkpoint), spec_(checkpoint.spec()), recipe_(checkpoint.recipe()), options_(options) {
     made_.plan = plan_compressed_tensors(checkpoint);
     if (!made_.plan.scales_fit && !options.round_scales) {
@@ -65,7 +65,7 @@ class Exporter {
                              "quantize again with --set weight.scale_type=f16, which keeps every weight, or round "
                              "them: --round-scales");
     }
-    directory_.emplace(std::move(out), OutputKind("config.json", refuse_others), options.replace);
+    directory_.emplace(out, OutputKind("config.json", refuse_others), options.replace);
   }
 
   CtExport run() {

@@ -365,8 +365,8 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
     const GroupSums of_groups = sums_of(gemm.weights);
     const GroupSums of_up_groups = gemm.up != nullptr ? sums_of(*gemm.up) : GroupSums{};
     for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      for_each_row_tile<4>(
-          rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups, of_up_groups); });
+      for_each_row_tile<4>(rows,
+                           [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups, of_up_groups); });
     }
     return;
   }
