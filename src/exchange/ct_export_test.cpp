@@ -228,8 +228,7 @@ TEST(CtExport, RefusesWhatTheFormatCannotHoldWithACommand) {
 
   const auto odd = [](QuantizedBlock& block) { block.linears[LinearId::up].scales[3] = 0.1F; };
   const Quantized scales(recipe_of("w4a16g128", with({"weight.group=32"})), odd);
-  EXPECT_THAT(scales.refusal<UnsupportedError>(),
-              AllOf(HasSubstr("weight.scale_type"), HasSubstr("--round-scales")));
+  EXPECT_THAT(scales.refusal<UnsupportedError>(), AllOf(HasSubstr("weight.scale_type"), HasSubstr("--round-scales")));
   const double change = scales.exported({.round_scales = true}).largest_scale_change;
   EXPECT_GT(change, 0);
   EXPECT_LT(change, 1.0 / 2048);
