@@ -233,7 +233,7 @@ inline QuantizationReport sample_quantization(int blocks) {
   report.seconds = 1058;
   report.checkpoint_bytes = 97'000'000;
   report.memory_bytes = 900'000'000;
-  report.remaining = QuantizationReport::Outliers{0.02, 0.016, 66.2};
+  report.remaining = RemainingOutliers{0.02, 0.016, 66.2};
   return report;
 }
 

@@ -28,6 +28,13 @@ Table worst_table(const std::vector<WorstLinear>& worst, const std::string& cost
 /// The flags that mend the first so many, each once.
 std::string worst_flags(const std::vector<WorstLinear>& worst, std::size_t most);
 
+/// Outlier tokens behind the prefix.
+struct RemainingOutliers {
+  double per_sequence = 0;
+  double sequence_share = 0;
+  double max_ratio = 0;
+};
+
 /// What a run of quantizing knows of itself, for its page. Whatever is empty was not measured and is left out.
 struct QuantizationReport {
   std::string model;
@@ -75,12 +82,7 @@ struct QuantizationReport {
   std::uint64_t checkpoint_bytes = 0;
   std::uint64_t memory_bytes = 0;  ///< private, at the peak
 
-  struct Outliers {
-    double per_sequence = 0;
-    double sequence_share = 0;
-    double max_ratio = 0;
-  };
-  std::optional<Outliers> remaining;  ///< with the prefix in place
+  std::optional<RemainingOutliers> remaining;  ///< with the prefix in place
 };
 
 Page to_page(const QuantizationReport& report);

@@ -37,7 +37,7 @@ void fields(T& x, const Visit& visit) {
 }
 
 template <typename T, typename Visit>
-requires std::is_same_v<std::remove_const_t<T>, QuantizationReport::Outliers>
+requires std::is_same_v<std::remove_const_t<T>, RemainingOutliers>
 void fields(T& x, const Visit& visit) {
   visit("per_sequence", x.per_sequence), visit("sequence_share", x.sequence_share), visit("max_ratio", x.max_ratio);
 }
