@@ -5,8 +5,8 @@
 #include <limits>
 #include <utility>
 
-#include "base/version.h"
 #include "lab/compare_report.h"
+#include "lab/quantize_report.h"
 #include "report/number.h"
 
 namespace pq::lab {
@@ -53,7 +53,7 @@ std::string CompareReport::finding() const {
     }
   }
   if (best == nullptr) return fmt::format("The unquantized model has a perplexity of {}.", short_number(unquantized));
-  return fmt::format("{}: perplexity {} with {}, {} with {} ({}); the unquantized model has {}.",
+  return fmt::format("{}: perplexity {} by {}, at best {} ({}, {}); the unquantized model has {}.",
                      precision_name(best->recipe()), short_number(first_perplexity), first->name,
                      short_number(best_perplexity), best->name, best->activation, short_number(unquantized));
 }
@@ -95,7 +95,7 @@ report::Figure CompareReport::steps_chart(std::string id, const Axis& axis, Meas
     before = &row;
   }
   chart.caption.title = widest_step > 1 ? largest_step : axis.label + " after each step";
-  chart.caption.description = fmt::format("{} after each step, at {} tokens.", axis.label, text.lengths.back());
+  chart.caption.description = fmt::format("The {} after each step, at {} tokens.", axis.label, text.lengths.back());
   if (seeds > 1) chart.caption.description += fmt::format(" Bars: standard deviation over {} seeds.", seeds);
   if (with_unquantized) {
     chart.references.push_back({measure(rows.front(), pass, what).mean, "FP16"});
@@ -133,7 +133,7 @@ report::Figure CompareReport::ablation_chart(std::string id, const Axis& axis, M
 
 report::Figure CompareReport::trade_chart(bool speed) const {
   const std::size_t pass = text.lengths.size() - 1;
-  const Axis x = speed ? Axis{speed_test, "tokens/s"} : Axis{"weights", "bits a weight"};
+  const Axis x = speed ? Axis{"speed, " + speed_test, "tokens/s"} : Axis{"size", "bits a weight"};
   report::LineChart chart{{speed ? "speed" : "size", "", ""}, x, {"perplexity", ""}, {}};
   report::Series all{"recipes", {}, Drawing::points};
   for (const ComparedRow& row : rows) {
@@ -159,9 +159,9 @@ report::Figure CompareReport::trade_chart(bool speed) const {
     const auto named = std::find_if(all.points.begin(), all.points.end(), [&](const auto& point) {
       return point.x == cheapest->x && point.y == cheapest->y;
     });
-    chart.caption.title = fmt::format("{} {} is {}, with a perplexity of {} at {} {}", speed ? "Fastest" : "Smallest",
-                                      "of those that none beats in both", named->label, short_number(cheapest->y),
-                                      short_number(cheapest->x), x.unit);
+    chart.caption.title =
+        fmt::format("{} of those that none beats in both: {}, perplexity {} at {} {}", speed ? "Fastest" : "Smallest",
+                    named->label, short_number(cheapest->y), short_number(cheapest->x), x.unit);
   }
   chart.caption.description =
       speed ? "Perplexity against speed on the integer runtime, of whole recipes; bars: its spread and that over seeds."
@@ -170,14 +170,18 @@ report::Figure CompareReport::trade_chart(bool speed) const {
   const auto [least, largest] =
       std::minmax_element(all.points.begin(), all.points.end(), [](const auto& a, const auto& b) { return a.y < b.y; });
   if (!all.points.empty()) chart.y.scale = scale_for(least->y, largest->y);
-  chart.series = {std::move(all), std::move(front)};
+  const bool joined = front.points.size() > 1;
+  chart.series.push_back(std::move(all));
+  if (joined) chart.series.push_back(std::move(front));
   Figure figure = draw(chart);
   std::erase_if(figure.numbers.rows, [](const auto& row) { return row.front().text == "none is better in both"; });
   return figure;
 }
 
 report::Table CompareReport::copy_table() const {
-  report::Table table{fmt::format("{}: {}", model, described()), {"recipe", "step", "activation", "prefix"}, {}};
+  report::Table table{fmt::format("{}: {}", last_name(model), described(last_name(text.path))),
+                      {"recipe", "step", "activation", "prefix"},
+                      {}};
   const bool spread = seeds > 1;
   const auto column = [&](const std::string& name) {
     table.header.push_back(name);
@@ -212,10 +216,10 @@ report::Table CompareReport::copy_table() const {
 report::Page CompareReport::page() const {
   const Axis perplexity{"perplexity", ""};
   const Axis divergence{"KL divergence", "nats"};
-  report::Page page{
-      fmt::format("{}: {}", model, ablates_prefix ? "number and content of the prefix" : "the price of each step"),
-      finding(),
-      {}};
+  report::Page page{fmt::format("{}: {}", last_name(model),
+                                ablates_prefix ? "number and content of the prefix" : "the price of each step"),
+                    finding(),
+                    {}};
   if (ablates_prefix) {
     page.sections.push_back({"prefix",
                              "The prefix",

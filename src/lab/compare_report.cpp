@@ -93,9 +93,11 @@ Json CompareReport::json(const std::string& record) const {
   return json;
 }
 
-std::string CompareReport::described() const {
+std::string CompareReport::described(const std::string& text_name) const {
+  eval::EvaluationText named = text;
+  named.path = text_name;
   std::string words = fmt::format("{}; calibration: {}; distances from FP16{}; seconds to quantize",
-                                  eval::describe_passes(text, rows.front().runs.front().results), calibration,
+                                  eval::describe_passes(named, rows.front().runs.front().results), calibration,
                                   text.lengths.size() == 1 ? "" : fmt::format(" at {}", text.lengths.back()));
   if (seeds > 1) words += fmt::format("; mean ± standard deviation over {} seeds", seeds);
   return words;
@@ -137,7 +139,7 @@ std::string CompareReport::table() const {
     cells.push_back(fmt::format("{:.1f}", quantize_seconds(row).mean));
     lines.add_row(std::move(cells));
   }
-  return lines.text() + described() + "\n";
+  return lines.text() + described(text.path) + "\n";
 }
 
 }  // namespace pq::lab

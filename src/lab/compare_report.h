@@ -36,7 +36,8 @@ struct CompareReport {
   std::vector<OverSeeds> task_figures(const ComparedRow& row) const;
   Json row_json(const ComparedRow& row, std::size_t pass) const;
   Json pass_json(std::size_t pass) const;
-  std::string described() const;
+  /// What was measured, on `text_name`.
+  std::string described(const std::string& text_name) const;
 
   std::string finding() const;
   report::Figure steps_chart(std::string id, const report::Axis& axis, Measure what, bool with_unquantized) const;

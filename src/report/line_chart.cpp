@@ -202,7 +202,7 @@ class LinePicture {
                         chart_.y.unit.empty() ? "" : " ", chart_.y.unit)};
   }
 
-  std::string error_bars(std::size_t index, const Point& point) const {
+  std::string error_bars(std::size_t index, const Point& point, LabelRoom& room) const {
     const Place p = place(point);
     const auto bounded = [](const PlacedAxis& axis, double value) {
       const double to = std::clamp(axis.span.scale == Scale::log && value <= 0 ? axis.span.from : value, axis.span.from,
@@ -213,12 +213,14 @@ class LinePicture {
     if (point.spread_y > 0) {
       const double low = bounded(y_, point.y - point.spread_y);
       const double high = bounded(y_, point.y + point.spread_y);
+      room.occupy({p.x - 4, high, p.x + 4, low});
       d += fmt::format("M{0} {2}V{3}M{1} {2}h8M{1} {3}h8", coordinate(p.x), coordinate(p.x - 4), coordinate(low),
                        coordinate(high));
     }
     if (point.spread_x > 0) {
       const double low = bounded(x_, point.x - point.spread_x);
       const double high = bounded(x_, point.x + point.spread_x);
+      room.occupy({low, p.y - 4, high, p.y + 4});
       d += fmt::format("M{2} {0}H{3}M{2} {1}v8M{3} {1}v8", coordinate(p.y), coordinate(p.y - 4), coordinate(low),
                        coordinate(high));
     }
@@ -229,7 +231,7 @@ class LinePicture {
     const Series& series = chart_.series[index];
     for (const Point& point : series.points) {
       if (!has_place_for(point)) continue;
-      body_ += error_bars(index, point);
+      body_ += error_bars(index, point, room);
       if (series.drawing == Drawing::line && !point.marked) continue;
       const Place p = place(point);
       const double size = point.marked ? 10 : points_ > most_tooltips ? 5 : 7;
