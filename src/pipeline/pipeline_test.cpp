@@ -99,7 +99,8 @@ const std::vector<const char*> mixed{
 TEST_F(Pipeline, MixedBlocksLoadBackWhetherSearchedExhaustivelyOrNotAtAll) {
   for (const std::vector<const char*>& search : std::vector<std::vector<const char*>>{
            {},
-           {"search.exhaustive=true", "search.samples=1", "search.length=16"},
+           {"search.exhaustive=true", "search.activation=false", "search.kv=false", "search.samples=1",
+            "search.length=16"},
            {"search.weight=false", "search.activation=false", "search.kv=false", "search.gptq=false"}}) {
     Recipe recipe = quick("w4a4kv4-static");
     for (const char* setting : mixed) apply_setting(recipe, setting);
@@ -149,6 +150,23 @@ TEST_F(Pipeline, MoreBitsForSomeBlocksAreNearerToTheModel) {
   };
   const double uniform = distance({});
   EXPECT_LT(distance({"blocks.0-1.weight.bits=8", "blocks.0-1.activation.bits=8"}), 0.9 * uniform);
+}
+
+TEST_F(Pipeline, FormatsOfAllBlocksAreTheWholeModels) {
+  const auto bytes = [&](const std::vector<const char*>& settings, const std::string& name) {
+    Recipe recipe = quick("w4a4kv4-static");
+    for (const char* setting : settings) apply_setting(recipe, setting);
+    return read_whole_file(fs::path(write(recipe, {13, 1}, name)) / "model.safetensors");
+  };
+  const std::string whole = bytes({"weight.bits=3", "activation.bits=8", "kv.symmetric=false"}, "pq_whole");
+  const std::string scoped =
+      bytes({"blocks.0-3.weight.bits=3", "blocks.4-5.weight.bits=3", "linear.q_proj.activation.bits=8",
+             "linear.k_proj.activation.bits=8", "linear.v_proj.activation.bits=8", "linear.o_proj.activation.bits=8",
+             "linear.gate_proj.activation.bits=8", "linear.up_proj.activation.bits=8",
+             "linear.down_proj.activation.bits=8", "blocks.0-5.kv.symmetric=false"},
+            "pq_scoped");
+  EXPECT_TRUE(whole == scoped);
+  EXPECT_FALSE(whole == bytes({"blocks.0-4.weight.bits=3", "activation.bits=8", "kv.symmetric=false"}, "pq_less"));
 }
 
 TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
