@@ -17,13 +17,14 @@ namespace {
 
 /// A model whose keys or values are around `bias` in its last block, beyond binary16 where that is.
 std::shared_ptr<const Model> biased_model(LinearId which, float bias, int kv_bits, const kernels::KernelTable& table,
-                                          std::int64_t blocks = 1) {
+                                          std::int64_t blocks = 1, const char* setting = nullptr) {
   ModelSpec spec = small_spec(32, 48, 4, 2, 8);
   spec.family = find_family("qwen2");
   spec.qkv_bias = true;
   spec.block_count = blocks;
   Recipe unquantized;
   unquantized.rotate = {ResidualRotation::none, false, false, false};
+  if (setting != nullptr) apply_setting(unquantized, setting);
   ModelSource source = random_source(spec, unquantized, 0);
   source.block = [source, which, bias, blocks](std::int64_t index) {
     BlockSource block = source.block(index);
@@ -75,6 +76,25 @@ TEST(KvRange, WhatWasStoredBeforeComesAlong) {
   for (std::size_t first = 0; first < tokens.size(); first += 5) {
     const std::vector<float> got = logits_after(narrow, std::span(tokens).subspan(first, 5));
     const std::vector<float> expected = logits_after(wide, std::span(tokens).subspan(first, 5));
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      EXPECT_NEAR(got[i], expected[i], 0.02 * (1 + std::fabs(expected[i]))) << first;
+    }
+  }
+}
+
+// Codes of a block whose cache is quantized are not touched, and come along.
+TEST(KvRange, ABlockOfCodesStaysAsItIs) {
+  const kernels::KernelTable& table = *kernels::kernel_tables().front();
+  const std::vector<std::int32_t> tokens = some_tokens(40);
+  const auto model = biased_model(LinearId::v, 65519.5F, 0, table, 2, "blocks.0.kv.bits=4");
+  const auto other = biased_model(LinearId::v, 65519.5F, 0, table, 2);
+  Session steps(model, 64);
+  for (std::size_t first = 0; first < tokens.size(); first += 5) {
+    const std::vector<float> got = logits_after(steps, std::span(tokens).subspan(first, 5));
+    Session whole(model, 64);
+    const std::vector<float> expected = logits_after(whole, std::span(tokens).first(first + 5));
+    Session plain(other, 64);
+    EXPECT_NE(logits_after(plain, std::span(tokens).first(first + 5)), expected);
     for (std::size_t i = 0; i < got.size(); ++i) {
       EXPECT_NEAR(got[i], expected[i], 0.02 * (1 + std::fabs(expected[i]))) << first;
     }

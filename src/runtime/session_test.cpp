@@ -325,6 +325,40 @@ TEST(Session, GoesOnAfterSavingAndLoading) {
   }
 }
 
+// Each block's cache in a format of its own.
+TEST(Session, MixedCachesForkTruncateSaveAndLoad) {
+  const std::vector<std::vector<std::string>> mixtures{
+      {"blocks.0.kv.bits=16"},
+      {"blocks.1.kv.bits=8"},
+      {"blocks.0.kv.mode=dynamic", "blocks.0.kv.granularity=token", "blocks.1.kv.symmetric=false"},
+      {"blocks.1.kv.mode=dynamic", "blocks.1.kv.granularity=group", "blocks.1.kv.group=8"}};
+  const TemporaryFile file;
+  const auto uniform = small_model("w4a8kv4-static", scalar());
+  for (const std::vector<std::string>& settings : mixtures) {
+    SCOPED_TRACE(settings[0]);
+    const auto model = small_model("w4a8kv4-static", scalar(), 0, settings);
+    Session session(model, 100);
+    session.append(tokens_of(40, 1));
+    session.save(file.path);
+    Session loaded = Session::load(model, file.path);
+    Session fork = session.fork();
+    Session steps(model, 100);
+    for (const std::int32_t token : tokens_of(40, 1)) steps.append({&token, 1});
+    for (Session* other : {&loaded, &fork, &steps}) EXPECT_EQ(logits_of(*other), logits_of(session));
+    Session plain(uniform, 100);
+    plain.append(tokens_of(40, 1));
+    EXPECT_NE(logits_of(plain), logits_of(session));
+    session.append(tokens_of(30, 2));
+    for (Session* other : {&loaded, &fork, &steps}) {
+      other->append(tokens_of(7, 3));
+      other->truncate(40);
+      other->append(tokens_of(30, 2));
+      EXPECT_EQ(logits_of(*other), logits_of(session));
+    }
+    EXPECT_THAT(message_of<InputError>([&] { Session::load(uniform, file.path); }), HasSubstr("KV format"));
+  }
+}
+
 TEST(Session, ADamagedFileIsRefusedOrHarmless) {
   const auto model = small_model("w4a4kv4-dynamic", scalar());
   const TemporaryFile file;
