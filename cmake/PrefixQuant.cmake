@@ -34,12 +34,24 @@ function(pq_add_tests name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(NOT TARGET pq_own_temporary_directory)
     add_library(pq_own_temporary_directory OBJECT ${PQ_ROOT}/tests/own_temporary_directory.cpp)
-    target_link_libraries(pq_own_temporary_directory PRIVATE pq_flags)
+    target_link_libraries(pq_own_temporary_directory PRIVATE pq_flags fmt::fmt GTest::gmock)
+    # The precompiled header that test programs share; a third of what compiling them takes.
+    target_precompile_headers(pq_own_temporary_directory PRIVATE <gmock/gmock.h> <gtest/gtest.h> <fmt/format.h> <nlohmann/json.hpp> <filesystem> <fstream>
+      <functional> <string> <vector>)
+    target_compile_options(pq_own_temporary_directory PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
   endif()
   add_executable(${name}_test ${ARG_SOURCES} $<TARGET_OBJECTS:pq_own_temporary_directory>)
   target_link_libraries(${name}_test PRIVATE ${ARG_DEPENDS} pq_flags GTest::gmock GTest::gtest_main)
-  # Tests are compiled far more often than they run; those with LibTorch share its precompiled header, and so its optimization.
-  target_compile_options(${name}_test PRIVATE $<$<AND:$<CONFIG:RelWithDebInfo>,$<NOT:$<BOOL:$<TARGET_PROPERTY:PQ_USES_TORCH>>>>:-O1>)
+  # Tests are compiled more often than they run. Those with LibTorch share its precompiled header instead, and so its optimization.
+  set(of_torch $<BOOL:$<TARGET_PROPERTY:PQ_USES_TORCH>>)
+  target_compile_options(${name}_test PRIVATE $<$<AND:$<CONFIG:RelWithDebInfo>,$<NOT:${of_torch}>>:-O1>)
+  list(FILTER ARG_DEPENDS INCLUDE REGEX "^pq_(nn|quant|tuning|pipeline|lab)$")
+  if(NOT ARG_DEPENDS)
+    # Libraries are compiled with -fPIC; a program's -fPIE would not match.
+    set_target_properties(${name}_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${name}_test PRIVATE -fPIC)
+    target_precompile_headers(${name}_test REUSE_FROM pq_own_temporary_directory)
+  endif()
   target_compile_definitions(${name}_test PRIVATE PQ_SOURCE_DIR="${PQ_ROOT}"
     PQ_SHARED_DIR="${PQ_ROOT}/../shared" PQ_BINARY_DIR="${CMAKE_BINARY_DIR}/bin")
   set(labels fast)
