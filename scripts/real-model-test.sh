@@ -62,7 +62,7 @@ for recipe in ${PQ_REAL_RECIPES:-w8a8kv8-dynamic w4a8kv4-dynamic w4a4kv4-static}
   out=$work/$recipe
   check "$recipe quantize" "$pq" quantize "$model" -o "$out" --recipe "$recipe" --calibration "${PQ_REAL_CALIBRATION:-self}"
   [ -d "$out" ] || continue
-  check "$recipe has a prefix: $("$pq" inspect "$out" | sed -n 's/^prefix  *//p')" \
+  check "$recipe has a prefix: $("$pq" inspect "$out" | sed -n 's/^prefix  *//p' | head -n 1)" \
     sh -c '"$1" inspect "$2" --json | grep -Eq "\"prefix_length\": *[1-9]"' - "$pq" "$out"
   check "$recipe verify" "$pq" verify "$out"
   figure=$(perplexity "$out")
