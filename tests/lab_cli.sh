@@ -171,6 +171,15 @@ grep -q '<svg xmlns=' figures/steps-perplexity.svg || complain "compare --svg wr
 for part in 'id="steps-perplexity"' 'id="size"' 'id="speed"' '\begin{tabular}' 'standard deviation over 2 seeds'; do
   grep -qF -- "$part" there.html || complain "the page of compare has no $part"
 done
+accepted compare "$model" --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 "${tasks[@]}" -o tasks.html --json
+! grep -q '"perplexity":\|"text":' stdout.txt && grep -q '"average_stderr":' stdout.txt || complain "compare of tasks alone: $(cat stdout.txt)"
+for part in 'id="accuracy"' 'id="size-accuracy"' 'average accuracy on 5 tasks'; do
+  grep -qF -- "$part" tasks.html || complain "the page of compare --tasks has no $part"
+done
+! grep -q 'perplexity' tasks.html || complain "a page without a text speaks of perplexity"
+refused "give the text to evaluate on, or --tasks" compare "$model"
+accepted compare "$model" --text "$prose" --length 128 --max-chunks 2 --ablate prefix --draws 1 "${quick[@]}" --prefix ids:1 -o ablated.html
+grep -q 'without a prefix' ablated.html && ! grep -q 'first 0 of' ablated.html stdout.txt || complain "no prefix, said badly: $(grep -o '<p[^/]*/p>' ablated.html | head -1)"
 refused "did you mean 'piqa'?" compare "$model" --text "$prose" --tasks piqqa --tasks-dir nowhere
 # Runtime and reference choose alike.
 accepted eval "$model" "${tasks[@]}" --json && grep -o '"tasks":.*"average"' stdout.txt | grep -o '"acc[a-z_]*":[0-9.]*' >runtime.txt
