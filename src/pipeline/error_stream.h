@@ -16,8 +16,8 @@ namespace pq::quant {
 /// A few tokens of the search's sequences that come through the quantized blocks, on which the errors of every block
 /// and linear layer are measured once it is rounded, and what each kind of numbers costs in the logits. It is the root
 /// process's; the others measure nothing.
-/// So few (2 sequences of 64 tokens), because this takes 22 forward passes of the block: some 9% of the products of a
-/// run that searches on 8 x 1024 tokens. `pq analyze OUT` measures on more.
+/// So few (2 sequences of 64 tokens), because this takes 22 forward passes of the block: some 13% of the time of a run
+/// that searches on 8 x 1024 tokens. `pq analyze OUT` measures on more.
 class ErrorStream {
  public:
   ErrorStream(const TransformedModel& model, const Recipe& recipe, const CalibrationData& data);
