@@ -127,7 +127,7 @@ cp -r one changed && echo mine >>changed/README.md
 [ $? -eq 2 ] && grep -q 'changed/README.md' stderr.txt && tail -1 changed/README.md | grep -qx mine || complain "a card that was changed was replaced: $(cat stderr.txt)"
 grep -q -- '--set linear.down_proj.weight.bits=8 --set blocks.0-1.activation.bits=8' mixed/README.md || complain "the card's command has no formats of layers: $(cat mixed/README.md)"
 # Which layers hurt, from a run, from what it keeps, and measured in the model.
-for part in 'id="linear-costs"' 'id="linear-errors"' 'id="block-errors"' '.weight.bits=8'; do
+for part in 'id="linear-costs"' 'id="linear-errors"' 'id="block-errors"' '.weight.bits=8' 'id="kind-kl"' 'pq quantize sample-model -o one-mended'; do
   grep -qF -- "$part" one/report.html || complain "the page of quantize has no $part"
 done
 cp one/report.html page.html && cp one/README.md card.md && rm one/report.html
@@ -139,17 +139,19 @@ accepted inspect changed --report --force
 refused "is no quantized checkpoint: it has no report" inspect "$model" --report
 cp -r one unkept && rm unkept/report.json
 refused "unkept/report.json: no such file" inspect unkept --report
-echo '{"prefixquant_report": 1, "report": {"model": 3}}' >unkept/report.json
+echo '{"prefixquant_report": 2, "report": {"model": 3}}' >unkept/report.json
 refused "unkept/report.json" inspect unkept --report
 refused "--against MODEL" analyze one --calibration "$prose" --tokens 64
 refused "page.html: already exists" analyze one --against "$model" --calibration "$prose" --tokens 64 -o page.html
 accepted analyze one --against "$model" --calibration "$prose" --tokens 128 --linears 3 -o layers.html --json
-for key in '"block_kl":[' '"kinds":[{"name":"q_proj",' '"worst":[{"block":' '.bits=8"' '"report":"layers.html"'; do
+for key in '"block_kl":[' '"kinds":[{"name":"' '"proposal":{"names":["' '"worst":[{"block":' '.bits=8"' '"report":"layers.html"'; do
   grep -qF -- "$key" stdout.txt || complain "analyze of a checkpoint --json has no $key: $(cat stdout.txt)"
 done
 grep -q 'id="block-kl"' layers.html || complain "no picture of the blocks in layers.html"
 accepted analyze one --against "$model" --calibration "$prose" --tokens 64 --linears 3
-grep -q 'the three worst: --set blocks' stdout.txt || complain "analyze proposes nothing: $(cat stdout.txt)"
+grep -q '^to mend first: ' stdout.txt || complain "analyze proposes nothing: $(cat stdout.txt)"
+mending=$(sed -n 's/^  pq quantize .* -o one-mended //p' stdout.txt)
+accepted quantize "$model" -o mended $mending --dry-run
 accepted quantize "$model" -o one --force --no-report "${quick[@]}" --prefix ids:8142,13,1
 [ ! -e one/README.md ] && [ ! -e one/report.html ] || complain "--no-report left a report"
 printf '{"rows": [{"recipe": "w4a4kv4-static", "test": "tg128", "tokens_per_second": 50, "spread": 0.02}]}' >speeds.json
@@ -169,6 +171,15 @@ grep -q '<svg xmlns=' figures/steps-perplexity.svg || complain "compare --svg wr
 for part in 'id="steps-perplexity"' 'id="size"' 'id="speed"' '\begin{tabular}' 'standard deviation over 2 seeds'; do
   grep -qF -- "$part" there.html || complain "the page of compare has no $part"
 done
+accepted compare "$model" --precisions w4a4kv4 "${quick[@]}" --prefix ids:8142,13,1 "${tasks[@]}" -o tasks.html --json
+! grep -q '"perplexity":\|"text":' stdout.txt && grep -q '"average_stderr":' stdout.txt || complain "compare of tasks alone: $(cat stdout.txt)"
+for part in 'id="accuracy"' 'id="size-accuracy"' 'average accuracy on 5 tasks'; do
+  grep -qF -- "$part" tasks.html || complain "the page of compare --tasks has no $part"
+done
+! grep -q 'perplexity' tasks.html || complain "a page without a text speaks of perplexity"
+refused "give the text to evaluate on, or --tasks" compare "$model"
+accepted compare "$model" --text "$prose" --length 128 --max-chunks 2 --ablate prefix --draws 1 "${quick[@]}" --prefix ids:1 -o ablated.html
+grep -q 'without a prefix' ablated.html && ! grep -q 'first 0 of' ablated.html stdout.txt || complain "no prefix, said badly: $(grep -o '<p[^/]*/p>' ablated.html | head -1)"
 refused "did you mean 'piqa'?" compare "$model" --text "$prose" --tasks piqqa --tasks-dir nowhere
 # Runtime and reference choose alike.
 accepted eval "$model" "${tasks[@]}" --json && grep -o '"tasks":.*"average"' stdout.txt | grep -o '"acc[a-z_]*":[0-9.]*' >runtime.txt

@@ -165,14 +165,16 @@ Verb analyze_verb() {
         add_damage_options(app, options->damage);
         add_calibration_option(app, options->calibration);
         add_recipe_options(app, options->recipe);
-        add_help_text(app,
-                      "Ratios are the largest token-wise maximum over the sequence's median; for Q and K the "
-                      "median over the least. With an arrow: the original model -> rotated, behind the prefix.\n\n"
-                      "Of a quantized checkpoint: what quantizing each block, each kind of linear layer and the "
-                      "likeliest single layers costs\nin KL divergence, and the --set that mends each. With n blocks "
-                      "it takes n^2/2 passes of a block over the text for the\nblocks, 23 n for kinds and errors, "
-                      "n/2 for each single layer.\n\n"
-                      "  pq analyze OUT --against MODEL --calibration TEXT -o report.html");
+        add_help_text(
+            app,
+            "Ratios are the largest token-wise maximum over the sequence's median; for Q and K the "
+            "median over the least. With an arrow: the original model -> rotated, behind the prefix.\n\n"
+            "Of a quantized checkpoint: what quantizing each kind of numbers (weights and inputs of linear layers), "
+            "each block and\nthe likeliest single layers costs in KL divergence, the --set that mends each, "
+            "and the command that mends first what\nbrings most for what it takes. With n blocks it takes "
+            "24 n passes of a block over the text for kinds and errors,\nn^2/2 for the blocks, n/2 for each "
+            "single layer.\n\n"
+            "  pq analyze OUT --against MODEL --calibration TEXT -o report.html");
         return [options, &common] { return analyze(*options, common); };
       }};
 }

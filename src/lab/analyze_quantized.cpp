@@ -83,19 +83,7 @@ report::DamageReport report_of(const quant::CheckpointDamage& damage, const io::
   report.bits_per_weight = io::bits_per_weight(spec, recipe);
   set_layer_errors(damage.errors, report.linears, report.linear_errors, report.linear_costs, report.block_errors);
   report.block_kl = damage.blocks;
-  for (const LinearId id : all_linears) {
-    quant::LinearError mean;  // over the blocks: what its errors are made of
-    for (const quant::LayerErrors& errors : damage.errors) {
-      mean.output += errors.linears[id].output;
-      mean.weights += errors.linears[id].weights;
-      mean.inputs += errors.linears[id].inputs;
-    }
-    quant::Mend mended = quant::mend(spec, recipe, std::nullopt, id, mean);
-    report.kinds.push_back(
-        {std::string(linear_name(id)), damage.kinds[id], std::move(mended.settings), mended.bits_per_weight});
-  }
-  quant::Mend caches = quant::mend_caches(spec, recipe, std::nullopt);
-  report.kinds.push_back({"K and V", damage.caches, std::move(caches.settings), caches.bits_per_weight});
+  set_kinds(spec, recipe, damage.kinds, damage.errors, report.kinds, report.proposal);
   for (const quant::LinearDamage& one : damage.linears) {
     if (report.worst.size() == 10) break;
     const quant::LinearError& error = damage.errors[static_cast<std::size_t>(one.block)].linears[one.linear];
@@ -108,18 +96,18 @@ report::DamageReport report_of(const quant::CheckpointDamage& damage, const io::
 }
 
 Json json_of(const report::DamageReport& report, const quant::CheckpointDamage& damage) {
-  Json json{{"perplexity", report.perplexity}, {"quantized_perplexity", report.quantized_perplexity},
-            {"kl_divergence", report.kl},      {"bits_per_weight", report.bits_per_weight},
-            {"sequences", report.sequences},   {"length", report.length},
-            {"block_kl", report.block_kl},     {"kinds", Json::array()},
-            {"worst", Json::array()},          {"linear_kl", Json::array()},
+  Json json{{"perplexity", report.perplexity},
+            {"quantized_perplexity", report.quantized_perplexity},
+            {"kl_divergence", report.kl},
+            {"bits_per_weight", report.bits_per_weight},
+            {"sequences", report.sequences},
+            {"length", report.length},
+            {"block_kl", report.block_kl},
+            {"kinds", kinds_json(report.kinds)},
+            {"proposal", proposal_json(report.proposal)},
+            {"worst", Json::array()},
+            {"linear_kl", Json::array()},
             {"layer_errors", Json::array()}};
-  for (const auto& kind : report.kinds) {
-    json["kinds"].push_back({{"name", kind.name},
-                             {"kl_divergence", kind.kl},
-                             {"settings", kind.settings},
-                             {"bits_per_weight", kind.bits_per_weight}});
-  }
   for (const report::WorstLinear& one : report.worst) {
     json["worst"].push_back({{"block", one.block},
                              {"linear", one.linear},
@@ -143,6 +131,17 @@ void print_tables(const report::DamageReport& report) {
                   "divergence {:.4f}\n\n",
                   report.recipe, report.precision, report.bits_per_weight, report.quantized_perplexity,
                   report.perplexity, report.kl));
+  Table kinds({"kind", "KL alone", "bits", "what mends it"});
+  for (const report::KindCost& kind : report.kinds) {
+    kinds.add_row({kind.name, fmt::format("{:.5f}", kind.kl), fmt::format("{:.3f}", kind.bits_per_weight),
+                   report::set_flags(kind.settings)});
+  }
+  print_result(kinds.text());
+  if (!report.proposal.names.empty()) {
+    print_result(fmt::format("\nto mend first: {}; the model then has {:.3f} bits a weight\n  {}\n",
+                             report::named_together(report.proposal), report.proposal.bits_per_weight,
+                             report.proposal.command));
+  }
   Table worst({"block", "linear", "KL alone", "error", "of weights", "of inputs", "bits", "what mends it"});
   for (const report::WorstLinear& one : report.worst) {
     worst.add_row({std::to_string(one.block), one.linear, fmt::format("{:.5f}", one.cost),
@@ -150,21 +149,13 @@ void print_tables(const report::DamageReport& report) {
                    fmt::format("{:.4f}", one.inputs), fmt::format("{:.3f}", one.bits_per_weight),
                    report::set_flags(one.settings)});
   }
-  print_result(worst.text());
-  Table kinds({"kind", "KL alone", "bits", "what mends it"});
-  for (const auto& kind : report.kinds) {
-    kinds.add_row({kind.name, fmt::format("{:.5f}", kind.kl), fmt::format("{:.3f}", kind.bits_per_weight),
-                   report::set_flags(kind.settings)});
-  }
-  print_result("\n" + kinds.text());
+  if (!report.worst.empty()) print_result("\n" + worst.text());
   Table blocks({"block", "KL alone", "error"});
   for (std::size_t b = 0; b < report.block_kl.size(); ++b) {
     blocks.add_row(
         {std::to_string(b), fmt::format("{:.5f}", report.block_kl[b]), fmt::format("{:.5f}", report.block_errors[b])});
   }
   print_result("\n" + blocks.text());
-  if (const std::string flags = report::worst_flags(report.worst, 3); !flags.empty())
-    print_result(fmt::format("\nthe three worst: {}\n", flags));
 }
 
 }  // namespace
@@ -199,7 +190,15 @@ int analyze_quantized(const DamageOptions& options, const CommonOptions& common)
   report.model = last_name(options.model);
   report.against = last_name(against);
   report.text = preparation.calibration_name();
+  const std::string calibration = checkpoint.provenance().value("calibration", "self");
+  const auto command = [&](const std::string& model, const std::string& made_of, const std::string& text) {
+    return quantize_command(made_of, model + "-mended", recipe, report.proposal.settings, text);
+  };
+  report.proposal.command = command(report.model, report.against, calibration);
   if (options.output) report::write_report(*options.output, report::to_html(report::to_page(report)), options.force);
+  // The page names no directory of this machine; here the command runs as it is.
+  report.proposal.command = command(options.model, against,
+                                    last_name(options.calibration) == calibration ? options.calibration : calibration);
   if (!common.json) {
     print_tables(report);
     return 0;

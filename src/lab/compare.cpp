@@ -59,7 +59,12 @@ class Comparison {
 
   int run() {
     const at::NoGradGuard no_grad;
-    const auto stream = options_.text.load(preparation_.tokenizer(), preparation_.checkpoint().spec());
+    std::vector<std::int32_t> stream;
+    if (options_.text.path.empty()) {
+      options_.text.lengths.clear();  // no passes over a text
+    } else {
+      stream = options_.text.load(preparation_.tokenizer(), preparation_.checkpoint().spec());
+    }
     tasks_.tokenize(preparation_.tokenizer(), preparation_.checkpoint().spec());
     std::string speed_test;
     if (options_.ablate.empty()) {
@@ -121,7 +126,7 @@ class Comparison {
     for (std::int64_t n = 0; n <= count; ++n) {
       Recipe recipe = base;
       recipe.prefix.count = n;
-      rows_.push_back(quantized_row(fmt::format("first {} of the prefix", n), recipe));
+      rows_.push_back(quantized_row(n == 0 ? "no prefix" : fmt::format("first {} of the prefix", n), recipe));
     }
     const std::int64_t others = std::max<std::int64_t>(1, count);
     Recipe other = base;
@@ -210,7 +215,9 @@ void check_outputs(const Options& options) {
   if (options.output) report::check_report_path(*options.output, options.force);
   if (!options.svg) return;
   report::check_figure_directory(*options.svg);
-  const char* one = options.ablate.empty() ? "steps-perplexity.svg" : "prefix-perplexity.svg";  // of every page
+  const char* one = options.text.path.empty() ? "accuracy.svg"  // of every such page
+                    : options.ablate.empty()  ? "steps-perplexity.svg"
+                                              : "prefix-perplexity.svg";
   const std::filesystem::path path = std::filesystem::path(*options.svg) / one;
   if (exists_or_dangles(path)) report::check_report_path(path, options.force);
 }
@@ -259,9 +266,10 @@ Verb compare_verb() {
             "(+ static quantization), + prefix, + GPTQ. --set and the shortcuts apply to every row.\n\n"
             "  pq compare MODEL --text wiki.test.raw\n"
             "  pq compare MODEL --text wiki.test.raw --seeds 3 -o ladder.html\n"
-            "  pq compare MODEL --text wiki.test.raw --ablate prefix");
+            "  pq compare MODEL --text wiki.test.raw --ablate prefix\n"
+            "  pq compare MODEL --tasks paper --tasks-dir tasks -o ladder.html");
         return [options, &common] {
-          options->text.require();
+          if (!options->tasks.requested()) options->text.require();
           check_outputs(*options);
           if (!options->bench.empty() && !options->ablate.empty())
             throw InputError("--bench", "has no use with --ablate, whose rows are all as fast", "leave it out");

@@ -126,7 +126,7 @@ void show_plan(const Options& options, const Recipe& recipe, const ModelSpec& sp
 /// What was made, for people. `prefix_text` is empty without a prefix.
 void print_outcome(const std::string& out, const std::string& model, const Recipe& recipe,
                    const std::string& prefix_text, const quant::QuantizeSummary& summary, double seconds,
-                   std::uint64_t memory) {
+                   std::uint64_t memory, const report::QuantizationReport& report, const std::string& mending) {
   print_result(fmt::format("{}: {} ({}), prefix {}, {}, {}, peak private memory {}\n", out, recipe.name,
                            precision_name(recipe), prefix_text.empty() ? "none" : prefix_text,
                            format_bytes(static_cast<double>(directory_bytes(out))), format_duration(seconds),
@@ -136,6 +136,11 @@ void print_outcome(const std::string& out, const std::string& model, const Recip
         "outlier tokens a sequence with the prefix: {:.2f}, in {:.0f}% of the sequences; largest ratio to the median: "
         "{:.1f}\n",
         summary.remaining.per_sequence, 100 * summary.remaining.sequence_share, summary.remaining.max_ratio));
+  }
+  if (!report.proposal.names.empty()) {
+    print_result(fmt::format("to mend first ({:.3f} bits a weight, now {:.3f}): {}\n  {}\n",
+                             report.proposal.bits_per_weight, report.bits_per_weight,
+                             report::named_together(report.proposal), mending));
   }
   print_result(fmt::format("next: pq eval {0} --text FILE --against {1}; pq run {0} --prompt TEXT; pq verify {0}\n",
                            shell_word(out), shell_word(model)));
@@ -234,8 +239,11 @@ int quantize(const Options& options, const CommonOptions& common) {
               {"prefix_text", prefix_text}};
     Json details = quant::quantize_summary_to_json(summary);
     details.erase("seconds");
+    details.erase("kind_kl");  // "kinds" says more
     json.update(details);
     if (quant::needs_outliers(recipe.prefix)) json["find_prefix_seconds"] = preparation.outliers(recipe).seconds;
+    json["kinds"] = kinds_json(record.report.kinds);
+    json["proposal"] = proposal_json(record.report.proposal);
     if (!options.no_report) json["report"] = (destination.out / "report.html").string();
     json["tensor_bytes"] = destination.writer->tensor_bytes();
     json["seconds"] = seconds;
@@ -245,7 +253,9 @@ int quantize(const Options& options, const CommonOptions& common) {
     return 0;
   }
   print_outcome(destination.out.string(), options.model, recipe, prefix.empty() ? "" : prefix_text, summary, seconds,
-                memory.bytes());
+                memory.bytes(), record.report,
+                quantize_command(options.model, destination.out.string() + "-mended", asked,
+                                 record.report.proposal.settings, options.calibration));
   return 0;
 }
 

@@ -59,6 +59,12 @@ std::string base_model_of(const quant::Preparation& preparation, const std::stri
   return hub_repository(preparation.checkpoint().path()).value_or("");
 }
 
+/// What a command calls the model, on any machine.
+std::string base_name(const quant::Preparation& preparation, const std::string& model) {
+  const std::string base = base_model_of(preparation, model);
+  return base.empty() ? last_name(model) : base;
+}
+
 report::HubFacts facts_of(const quant::Preparation& preparation) {
   const TextFiles& texts = preparation.checkpoint().texts();
   try {
@@ -106,6 +112,35 @@ void set_layer_errors(const std::vector<quant::LayerErrors>& errors, std::vector
   }
 }
 
+void set_kinds(const ModelSpec& spec, const Recipe& recipe, const std::vector<quant::KindDamage>& damage,
+               const std::vector<quant::LayerErrors>& errors, std::vector<report::KindCost>& kinds,
+               report::MendingProposal& proposal) {
+  for (const quant::Mendable& one : quant::ranked_kinds(spec, recipe, damage))
+    kinds.push_back({one.name(), one.kl, one.mended.settings, one.mended.bits_per_weight});
+  const quant::Proposal proposed = quant::propose(spec, recipe, damage, errors);
+  for (const quant::Mendable& one : proposed.parts) proposal.names.push_back(one.name());
+  proposal.settings = proposed.mended.settings;
+  proposal.bits_per_weight = proposed.mended.bits_per_weight;
+}
+
+Json kinds_json(const std::vector<report::KindCost>& kinds) {
+  Json json = Json::array();
+  for (const report::KindCost& kind : kinds) {
+    json.push_back({{"name", kind.name},
+                    {"kl_divergence", kind.kl},
+                    {"settings", kind.settings},
+                    {"bits_per_weight", kind.bits_per_weight}});
+  }
+  return json;
+}
+
+Json proposal_json(const report::MendingProposal& proposal) {
+  return {{"names", proposal.names},
+          {"settings", proposal.settings},
+          {"bits_per_weight", proposal.bits_per_weight},
+          {"command", proposal.command}};
+}
+
 report::QuantizationReport quantization_report(quant::Preparation& preparation, const QuantizeOutcome& outcome,
                                                const SeenBlocks& seen) {
   const Recipe& recipe = outcome.recipe;
@@ -129,6 +164,10 @@ report::QuantizationReport quantization_report(quant::Preparation& preparation, 
                             one.error.propagated, one.error.output, one.error.weights, one.error.inputs,
                             std::move(one.mended.settings), one.mended.bits_per_weight});
   }
+  set_kinds(spec, recipe, outcome.summary.kinds, outcome.summary.errors, report.kinds, report.proposal);
+  report.proposal.command =
+      quantize_command(base_name(preparation, outcome.model), last_name(outcome.out.string()) + "-mended",
+                       outcome.asked, report.proposal.settings, report.calibration);
   report.bits_per_weight = io::bits_per_weight(spec, recipe);
   for (const Site site : quantized_sites) report.sites.emplace_back(site_name(site));
   report.weight_scales = seen.weight_scales;
@@ -187,6 +226,14 @@ std::string recipe_flags(const Recipe& recipe) {
   return flags;
 }
 
+std::string quantize_command(const std::string& model, const std::string& out, const Recipe& recipe,
+                             const std::vector<std::string>& settings, const std::string& calibration) {
+  std::string command =
+      fmt::format("pq quantize {} -o {} {}", shell_word(model), shell_word(out), recipe_flags(recipe));
+  if (!settings.empty()) command += " " + report::set_flags(settings);
+  return command + (calibration == "self" ? "" : " --calibration " + shell_word(calibration));
+}
+
 report::ModelCard model_card(quant::Preparation& preparation, const QuantizeOutcome& outcome) {
   const Recipe& recipe = outcome.recipe;
   report::ModelCard card;
@@ -200,10 +247,10 @@ report::ModelCard model_card(quant::Preparation& preparation, const QuantizeOutc
   if (!outcome.prefix.empty()) card.prefix_text = outcome.prefix_text;
   card.prefix_token_ids = outcome.prefix;
   card.calibration = preparation.calibration_name();
-  const std::string base = shell_word(card.base_model.empty() ? last_name(outcome.model) : card.base_model);
+  const std::string base_word = base_name(preparation, outcome.model);
+  const std::string base = shell_word(base_word);
   const std::string self = shell_word(card.name);
-  const std::string calibration = card.calibration == "self" ? "" : " --calibration " + shell_word(card.calibration);
-  card.command = fmt::format("pq quantize {} -o {} {}{}", base, self, recipe_flags(outcome.asked), calibration);
+  card.command = quantize_command(base_word, card.name, outcome.asked, {}, card.calibration);
 
   const double bits = io::bits_per_weight(preparation.checkpoint().spec(), recipe);
   card.sizes = {"", {"what", "size"}, {}};

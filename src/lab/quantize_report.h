@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "model/model_spec.h"
 #include "model/recipe.h"
 #include "pipeline/pipeline.h"
@@ -60,6 +61,15 @@ struct QuantizeOutcome {
 void set_layer_errors(const std::vector<quant::LayerErrors>& errors, std::vector<std::string>& linears,
                       std::vector<std::vector<double>>& linear_errors, std::vector<std::vector<double>>& linear_costs,
                       std::vector<double>& block_errors);
+/// Fills the kinds of numbers and what to mend first, all but the command.
+void set_kinds(const ModelSpec& spec, const Recipe& recipe, const std::vector<quant::KindDamage>& damage,
+               const std::vector<quant::LayerErrors>& errors, std::vector<report::KindCost>& kinds,
+               report::MendingProposal& proposal);
+Json kinds_json(const std::vector<report::KindCost>& kinds);
+Json proposal_json(const report::MendingProposal& proposal);
+/// "pq quantize MODEL -o OUT --recipe w4a4kv4-static --set A --calibration TEXT": `settings` on top of the recipe.
+std::string quantize_command(const std::string& model, const std::string& out, const Recipe& recipe,
+                             const std::vector<std::string>& settings, const std::string& calibration);
 /// The last name of a path, without the directories that lead there.
 std::string last_name(const std::string& path);
 

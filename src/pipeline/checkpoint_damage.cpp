@@ -135,12 +135,6 @@ class Walk {
   Head head_;
 };
 
-QuantizedParts only(LinearId linear) {
-  QuantizedParts parts;
-  parts.linears[linear] = true;
-  return parts;
-}
-
 void measure_linears(Walk& walk, std::vector<LinearDamage>& linears) {
   const PhaseTimer timer("KL divergence of single linear layers");
   if (linears.empty()) return;
@@ -149,7 +143,7 @@ void measure_linears(Walk& walk, std::vector<LinearDamage>& linears) {
   walk.each_block("linear layers", [&](std::int64_t index, const BlockPair& pair) {
     for (std::size_t i = 0; i < linears.size(); ++i) {
       if (linears[i].block == index) {
-        streams[i] = Walk::through_parts(pair, only(linears[i].linear), reference);
+        streams[i] = Walk::through_parts(pair, QuantizedParts::only(linears[i].linear), reference);
       } else if (linears[i].block < index) {
         streams[i] = Walk::through_whole(pair, streams[i]);
       }
@@ -226,16 +220,15 @@ CheckpointDamage checkpoint_damage(const TransformedModel& whole, const io::Quan
   damage.sequences = tokens.size(0);
   damage.length = tokens.size(1);
   at::Tensor reference = walk.embedded();
-  // Parts in this order: kinds, caches, all, then the blocks.
-  constexpr std::size_t kinds = all_linears.size();
-  std::vector<at::Tensor> streams(kinds + 2, reference);
-  QuantizedParts caches;
-  caches.caches = true;
+  // Parts in this order: kinds, all, then the blocks.
+  for (NumberKind& kind : quantized_kinds(quantized.recipe(), walk.blocks())) damage.kinds.push_back({std::move(kind)});
+  const std::size_t kinds = damage.kinds.size();
+  std::vector<at::Tensor> streams(kinds + 1, reference);
   walk.each_block("blocks", [&](std::int64_t, const BlockPair& pair) {
-    for (std::size_t i = kinds + 2; i < streams.size(); ++i) streams[i] = Walk::through_whole(pair, streams[i]);
-    for (std::size_t i = 0; i < kinds; ++i) streams[i] = Walk::through_parts(pair, only(all_linears[i]), streams[i]);
-    streams[kinds] = Walk::through_parts(pair, caches, streams[kinds]);
-    streams[kinds + 1] = Walk::through_rounded(pair, streams[kinds + 1]);
+    for (std::size_t i = kinds + 1; i < streams.size(); ++i) streams[i] = Walk::through_whole(pair, streams[i]);
+    for (std::size_t i = 0; i < kinds; ++i)
+      streams[i] = Walk::through_parts(pair, damage.kinds[i].kind.parts(), streams[i]);
+    streams[kinds] = Walk::through_rounded(pair, streams[kinds]);
     streams.push_back(Walk::through_rounded(pair, reference));
     const std::int64_t few = std::min(reference.size(0), nn::sequences_together(reference.size(1)));
     at::Tensor output;
@@ -244,12 +237,11 @@ CheckpointDamage checkpoint_damage(const TransformedModel& whole, const io::Quan
     reference = Walk::through_whole(pair, reference);
   });
   const std::vector<double> kl = mean_kl(walk.head(), reference, streams);
-  for (std::size_t i = 0; i < kinds; ++i) damage.kinds[all_linears[i]] = kl[i];
-  damage.caches = kl[kinds];
-  damage.all = kl[kinds + 1];
-  damage.blocks.assign(kl.begin() + static_cast<std::ptrdiff_t>(kinds) + 2, kl.end());
+  for (std::size_t i = 0; i < kinds; ++i) damage.kinds[i].kl = kl[i];
+  damage.all = kl[kinds];
+  damage.blocks.assign(kl.begin() + static_cast<std::ptrdiff_t>(kinds) + 1, kl.end());
   damage.perplexity = perplexity(walk.head(), reference, tokens);
-  damage.quantized_perplexity = perplexity(walk.head(), streams[kinds + 1], tokens);
+  damage.quantized_perplexity = perplexity(walk.head(), streams[kinds], tokens);
   streams.clear();
   damage.linears = suspects(damage.errors, damage.blocks, measured_linears);
   measure_linears(walk, damage.linears);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "io/quantized_checkpoint.h"
+#include "pipeline/number_kind.h"
 #include "pipeline/transformed_model.h"
 #include "quant/layer_errors.h"
 
@@ -23,8 +24,7 @@ struct LinearDamage {
 struct CheckpointDamage {
   std::vector<LayerErrors> errors;    ///< one a block, on what the whole blocks before it give
   std::vector<double> blocks;         ///< KL with only this block quantized
-  PerLinear<double> kinds{};          ///< KL with only this kind of linear layer quantized, in all blocks
-  double caches = 0;                  ///< KL with only K and V quantized, in all blocks
+  std::vector<KindDamage> kinds;      ///< KL with only this kind of numbers quantized, in all blocks
   double all = 0;                     ///< KL with all quantized
   std::vector<LinearDamage> linears;  ///< KL with this layer alone quantized, the largest first
   double perplexity = 0;              ///< of the whole model on the tokens
@@ -41,7 +41,7 @@ std::vector<LinearDamage> suspects(const std::vector<LayerErrors>& errors, const
 /// Measures it on `tokens` [sequences, length] int64. `whole` is the model of `quantized`, behind the recipe's
 /// transforms. `measured_linears`: of how many layers the KL is measured.
 /// The stream that comes through the whole blocks is computed once, and every part goes on from there: with n blocks,
-/// n^2 / 2 passes of a block for the blocks, 9 n for kinds, caches and all, 13 n for the errors (on 2048 tokens at
+/// n^2 / 2 passes of a block for the blocks, 10 n for kinds and all, 13 n for the errors (on 2048 tokens at
 /// most), n / 2 for each linear layer, and n once more; one block is in memory at a time, and a stream for every part.
 CheckpointDamage checkpoint_damage(const TransformedModel& whole, const io::QuantizedCheckpoint& quantized,
                                    const at::Tensor& tokens, std::size_t measured_linears = 20);

@@ -8,6 +8,9 @@
 #include <memory>
 
 #include "model/spec_for_test.h"
+#include "nn/model_context.h"
+#include "nn/transformer.h"
+#include "pipeline/kind_streams.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/preparation.h"
 #include "pipeline/streams.h"
@@ -145,8 +148,45 @@ TEST_F(Damage, IsThatOfModelsPutTogetherByHand) {
     EXPECT_GE(damage.linears[i - 1].kl, one.kl);
   }
   EXPECT_GT(damage.quantized_perplexity, damage.perplexity);
-  for (const double kl : damage.kinds) EXPECT_GT(kl, 0);
-  EXPECT_GT(damage.caches, 0);
+  ASSERT_EQ(damage.kinds.size(), 9U);
+  for (const KindDamage& one : damage.kinds) EXPECT_GT(one.kl, 0) << one.kind.name();
+}
+
+/// What a run of quantize measures while the blocks go by, on the same tokens.
+TEST_F(Damage, OfAKindIsTheSameInARunOfQuantize) {
+  const CheckpointDamage damage = checkpoint_damage(*whole, *quantized, tokens, 0);
+  const ModelSpec& spec = quantized->spec();
+  nn::ModelContext contexts(spec, {}, quantized->prefix().length + tokens.size(1), floats);
+  KindStreams streams(quantized_kinds(recipe, spec.block_count), whole->embed(tokens));
+  std::vector<at::Tensor> hidden{whole->embed(tokens), whole->embed(tokens)};  // whole, and weights of down_proj
+  for (std::int64_t i = 0; i < spec.block_count; ++i) {
+    const QuantizedBlock block = quantized->block(i);
+    contexts.set_transforms(i, block.transforms);
+    SiteTransforms online;
+    nn::Block original = whole->block(i, online);
+    original.key_mean = restore_unquantized(block, spec, floats).key_mean;
+    const nn::KeyValue pinned = restore_prefix(quantized->prefix().blocks[static_cast<std::size_t>(i)], spec,
+                                               quantized->prefix().length, floats);
+    const nn::BlockContext context = contexts.block(i, &pinned);
+    const nn::Block rounded = restore_block(block, spec, recipe, i, floats);
+    streams.advance(original, rounded, restore_tap(block, recipe, i, floats), context);
+    nn::Block by_hand = original;
+    by_hand[LinearId::down] = rounded[LinearId::down];
+    hidden[0] = nn::forward(original, context, hidden[0]);
+    hidden[1] = nn::forward(by_hand, context, hidden[1]);
+  }
+  const std::vector<KindDamage> found = streams.damage(*whole);
+  ASSERT_EQ(found.size(), damage.kinds.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    EXPECT_EQ(found[i].kind, damage.kinds[i].kind);
+    EXPECT_NEAR(found[i].kl, damage.kinds[i].kl, 1e-6 + 1e-4 * found[i].kl) << found[i].kind.name();
+    if (found[i].kind.name() != "weights of down_proj") continue;
+    const Head head{spec, whole->final_norm(), whole->lm_head(at::kFloat)};
+    const auto logits = [&](const at::Tensor& x) {
+      return nn::project_logits(spec, head.lm_head, nn::rms_norm(x, head.final_norm, spec.rms_norm_eps));
+    };
+    EXPECT_NEAR(found[i].kl, direct_kl(logits(hidden[0]), logits(hidden[1])), 1e-6 + 1e-3 * found[i].kl);
+  }
 }
 
 TEST_F(Damage, ARunOfQuantizeMeasuresEveryBlock) {
@@ -160,7 +200,10 @@ TEST_F(Damage, ARunOfQuantizeMeasuresEveryBlock) {
       EXPECT_LT(error.output, 1);
     }
   }
+  ASSERT_EQ(summary.kinds.size(), 9U);
+  for (const KindDamage& one : summary.kinds) EXPECT_GT(one.kl, 0) << one.kind.name();
   const Json json = quantize_summary_to_json(summary);
+  EXPECT_EQ(json["kind_kl"].size(), 9U);
   EXPECT_EQ(json["layer_errors"].size(), summary.errors.size());
   EXPECT_TRUE(json["layer_errors"][0]["linears"].contains("down_proj"));
   EXPECT_GE(json["steps"].size(), 4U);
@@ -173,11 +216,13 @@ TEST_F(Damage, AResumedRunKnowsTheErrorsOfFinishedBlocks) {
   const auto run = [&] {
     io::ResumeJournal journal(directory, Json{{"run", 1}}, checkpoint.spec(), recipe, online);
     DiscardingSink sink;
-    return quantize_summary_to_json(
-        quantize_model(checkpoint, recipe, prefix, data, floats, sink, {&journal, {}}))["layer_errors"];
+    const Json json =
+        quantize_summary_to_json(quantize_model(checkpoint, recipe, prefix, data, floats, sink, {&journal, {}}));
+    return Json{json["layer_errors"], json["kind_kl"]};
   };
   const Json first = run();
-  EXPECT_EQ(first, quantize_summary_to_json(summary)["layer_errors"]);
+  EXPECT_EQ(first[0], quantize_summary_to_json(summary)["layer_errors"]);
+  EXPECT_EQ(first[1], quantize_summary_to_json(summary)["kind_kl"]);
   fs::remove(directory / "block-00005.safetensors");  // as if it had been killed before the last block
   EXPECT_EQ(run(), first);
 }

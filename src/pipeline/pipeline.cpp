@@ -65,7 +65,7 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
   SearchStream search(task.model, recipe, task.data, task.directories);
   BlockTuning tuning(task.model, task.contexts, task.data, task.run, task.directories);
   const FinishedBlocks finished(task.run.journal, task.run.processes, spec, recipe);
-  ErrorStream measured(task.model, task.data);
+  ErrorStream measured(task.model, recipe, task.data);
   StepCosts costs(summary.steps);
   Progress progress("quantize", static_cast<std::size_t>(spec.block_count));
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
@@ -109,7 +109,7 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     costs.end("rounding");
     const std::optional<LayerErrors> errors =
         done ? finished.errors(index) : measured.measure(block, restored, tap, context);
-    if (done) measured.advance(restored, tap, context);
+    if (done) measured.advance(block, restored, tap, context);
     if (errors) summary.errors.push_back(*errors);
     block = {};
     costs.end("errors of the layers");
@@ -123,6 +123,9 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     summary.block_seconds.push_back(stopwatch.seconds());
     progress.advance(1, fmt::format("{:.1f}s a block", summary.block_seconds.back()));
   }
+  costs.begin();
+  summary.kinds = measured.kinds(task.model);
+  costs.end("errors of the layers");
   const bool by_search = searches_in_one_walk(recipe);
   summary.outliers_measured = by_search || needs_statistics(recipe);
   summary.remaining = by_search ? search.remaining() : statistics.remaining();
@@ -145,6 +148,7 @@ Json quantize_summary_to_json(const QuantizeSummary& summary) {
     json["layer_errors"] = Json::array();
     for (const LayerErrors& errors : summary.errors) json["layer_errors"].push_back(layer_errors_to_json(errors));
   }
+  if (!summary.kinds.empty()) json["kind_kl"] = kind_damage_to_json(summary.kinds);
   json["steps"] = Json::array();
   for (const StepCost& step : summary.steps) {
     json["steps"].push_back(

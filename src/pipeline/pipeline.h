@@ -13,6 +13,7 @@
 #include "model/recipe.h"
 #include "pipeline/block_tuning.h"
 #include "pipeline/calibration.h"
+#include "pipeline/number_kind.h"
 #include "pipeline/statistics_stream.h"
 #include "quant/layer_errors.h"
 #include "quant/quantized_model.h"
@@ -36,6 +37,7 @@ struct QuantizeSummary {
   std::vector<Tuning> tuning;        ///< one a block, with fine-tuning
   std::optional<Tuning> end_to_end;  ///< with the second phase
   std::vector<LayerErrors> errors;   ///< one a block, before the second phase; on the root process
+  std::vector<KindDamage> kinds;     ///< of every kind of numbers, before the second phase; on the root process
   std::vector<StepCost> steps;       ///< of this run; in a resumed one without the finished blocks' search and tuning
 };
 Json quantize_summary_to_json(const QuantizeSummary& summary);

@@ -26,16 +26,22 @@ double number(const Json& json, const char* key) {
 
 }  // namespace
 
+QuantizedParts QuantizedParts::only(LinearId linear) {
+  QuantizedParts parts;
+  parts.weights[linear] = parts.inputs[linear] = true;
+  return parts;
+}
+
 at::Tensor forward_with(const nn::Block& whole, const nn::Block& rounded, const nn::Tap& tap,
                         const QuantizedParts& parts, const nn::BlockContext& context, const at::Tensor& x) {
   nn::Block mixed = whole;
   for (const LinearId id : all_linears) {
-    if (parts.linears[id]) mixed[id] = rounded[id];
+    if (parts.weights[id]) mixed[id] = rounded[id];
   }
   const auto tap_of = [&](bool quantized) { return quantized ? tap : nn::Tap{}; };
   /// What linear layer `id` reads of a site.
   const auto input = [&](LinearId id, const at::Tensor& value) {
-    return parts.linears[id] && tap ? tap(input_site(id), value) : value;
+    return parts.inputs[id] && tap ? tap(input_site(id), value) : value;
   };
   const std::int64_t first = context.prefix == nullptr ? 0 : context.prefix->length();
   const at::Tensor h = nn::qkv_input(mixed, context, x, {});
@@ -44,14 +50,14 @@ at::Tensor forward_with(const nn::Block& whole, const nn::Block& rounded, const 
   };
   nn::Qkv qkv = project(LinearId::q);
   for (const LinearId id : {LinearId::k, LinearId::v}) {
-    if (parts.linears[id] == parts.linears[LinearId::q]) continue;
+    if (parts.inputs[id] == parts.inputs[LinearId::q]) continue;
     (id == LinearId::k ? qkv.k : qkv.v) = id == LinearId::k ? project(id).k : project(id).v;
   }
   const at::Tensor middle =
-      nn::attention_output(mixed, context, x, nn::attend(context, qkv), tap_of(parts.linears[LinearId::o]));
+      nn::attention_output(mixed, context, x, nn::attend(context, qkv), tap_of(parts.inputs[LinearId::o]));
   const at::Tensor g = nn::gate_up_input(mixed, context, middle, {});
   const at::Tensor product = nn::gated_product(mixed, context, input(LinearId::gate, g), input(LinearId::up, g), {});
-  return nn::mlp_output(mixed, context, middle, product, tap_of(parts.linears[LinearId::down]));
+  return nn::mlp_output(mixed, context, middle, product, tap_of(parts.inputs[LinearId::down]));
 }
 
 double token_error(const at::Tensor& whole, const at::Tensor& quantized) {
@@ -72,9 +78,8 @@ LayerErrors layer_errors(const nn::Block& whole, const nn::Block& rounded, const
     const Site site = input_site(id);
     const at::Tensor quantized = tap ? tap(site, inputs[site]) : inputs[site];
     errors.linears[id] = linear_error(whole[id], rounded[id], inputs[site], quantized);
-    QuantizedParts alone;
-    alone.linears[id] = true;
-    errors.linears[id].propagated = token_error(expected, forward_with(whole, rounded, tap, alone, context, x));
+    errors.linears[id].propagated =
+        token_error(expected, forward_with(whole, rounded, tap, QuantizedParts::only(id), context, x));
   }
   output = nn::forward(rounded, context, x, tap);
   errors.block = squares(output - expected) / squares(expected);

@@ -10,8 +10,12 @@ namespace pq::quant {
 
 /// Which parts of a block are quantized while the rest of it is whole.
 struct QuantizedParts {
-  PerLinear<bool> linears{};  ///< its weights and what it reads, although others read the same tensor whole
-  bool caches = false;        ///< K and V
+  PerLinear<bool> weights{};
+  PerLinear<bool> inputs{};  ///< what it reads, although others read the same tensor whole
+  bool caches = false;       ///< K and V
+
+  /// A linear layer alone: its weights and what it reads.
+  static QuantizedParts only(LinearId linear);
 };
 
 /// The whole block with these parts taken from the quantized one: `rounded` and its quantizers, `tap` (may be empty).

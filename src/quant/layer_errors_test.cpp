@@ -75,12 +75,11 @@ TEST_F(LayerErrorsTest, AreThoseOfADirectComputationOnStoredActivations) {
 TEST_F(LayerErrorsTest, APartIsQuantizedAloneAndAllOfThemAreTheBlock) {
   QuantizedParts all;
   all.caches = true;
-  for (const LinearId id : all_linears) all.linears[id] = true;
+  for (const LinearId id : all_linears) all.weights[id] = all.inputs[id] = true;
   EXPECT_TRUE(forward_with(whole, rounded, coarse, all, context, x).equal(nn::forward(rounded, context, x, coarse)));
   EXPECT_TRUE(forward_with(whole, rounded, coarse, {}, context, x).equal(nn::forward(whole, context, x)));
   // v alone: q and k read what is whole.
-  QuantizedParts v;
-  v.linears[LinearId::v] = true;
+  const QuantizedParts v = QuantizedParts::only(LinearId::v);
   nn::Block mixed = whole;
   mixed[LinearId::v] = rounded[LinearId::v];
   const at::Tensor h = nn::qkv_input(whole, context, x, {});
@@ -90,11 +89,19 @@ TEST_F(LayerErrorsTest, APartIsQuantizedAloneAndAllOfThemAreTheBlock) {
   const at::Tensor by_hand = nn::mlp_output(
       whole, context, middle, nn::gated_product(whole, context, nn::gate_up_input(whole, context, middle, {}), {}), {});
   EXPECT_TRUE(forward_with(whole, rounded, coarse, v, context, x).equal(by_hand));
-  // A variant that rounds what q and k read, too, is another.
-  const nn::Tap broken = [](Site site, const at::Tensor& value) {
+  // Its weights alone.
+  QuantizedParts weights;
+  weights.weights[LinearId::v] = true;
+  EXPECT_TRUE(forward_with(whole, rounded, coarse, weights, context, x).equal(nn::forward(mixed, context, x)));
+  // What q, k and v read alone.
+  QuantizedParts inputs;
+  for (const LinearId id : readers_of(Site::qkv_input)) inputs.inputs[id] = true;
+  const nn::Tap at_qkv = [](Site site, const at::Tensor& value) {
     return site == Site::qkv_input ? coarse(site, value) : value;
   };
-  EXPECT_FALSE(nn::forward(mixed, context, x, broken).equal(by_hand));
+  EXPECT_TRUE(forward_with(whole, rounded, coarse, inputs, context, x).equal(nn::forward(whole, context, x, at_qkv)));
+  // A variant that rounds what q and k read, too, is another.
+  EXPECT_FALSE(nn::forward(mixed, context, x, at_qkv).equal(by_hand));
 }
 
 TEST_F(LayerErrorsTest, AWorseLayerIsFound) {

@@ -15,45 +15,21 @@ std::string finding(const DamageReport& report) {
   std::string text =
       fmt::format("{} ({}): perplexity {} where the original behind the same prefix has {}", report.recipe,
                   report.precision, short_number(report.quantized_perplexity, 4), short_number(report.perplexity, 4));
+  text += fmt::format(", KL divergence {} nats", short_number(report.kl, 3));
+  if (!report.kinds.empty()) text += fmt::format("; {} cost most of all kinds of numbers", report.kinds[0].name);
   if (!report.worst.empty())
-    text +=
-        fmt::format("; block {}'s {} costs most of all linear layers", report.worst[0].block, report.worst[0].linear);
+    text += fmt::format("; block {}'s {} costs most of all single linear layers", report.worst[0].block,
+                        report.worst[0].linear);
   return text + ".";
 }
 
 Section worst_section(const DamageReport& report) {
-  Section section{"worst", "What to mend first", {}};
-  section.items.emplace_back(Text{fmt::format(
-      "Ranked by the KL divergence of the logits (nats a token) with this linear layer alone quantized, its "
-      "weights and what it reads. All of the model quantized: {}. The model has {} bits a weight.",
-      short_number(report.kl, 4), short_number(report.bits_per_weight, 4))});
+  Section section{"worst", "Which single layers hurt", {}};
+  if (report.worst.empty()) return section;
+  section.items.emplace_back(
+      Text{"Ranked by the KL divergence of the logits (nats a token) with this linear layer alone quantized, its "
+           "weights and what it reads."});
   section.items.emplace_back(worst_table(report.worst, "KL divergence (nats)"));
-  const std::string flags = worst_flags(report.worst, 3);
-  if (!flags.empty()) section.items.emplace_back(Code{flags});
-  return section;
-}
-
-Section kinds_section(const DamageReport& report) {
-  Section section{"kinds", "Kinds of layers", {}};
-  BarChart chart{{"kind-kl", "", "KL divergence of the logits with this kind of layer alone quantized, in all blocks."},
-                 {"KL divergence", "nats"},
-                 "kind",
-                 {},
-                 {{"KL divergence", {}}}};
-  Table table{
-      "Kinds, and what would mend each", {"kind", "KL divergence (nats)", "setting", "bits a weight with it"}, {}};
-  const DamageReport::Kind* largest = nullptr;
-  for (const DamageReport::Kind& kind : report.kinds) {
-    chart.categories.push_back(kind.name);
-    chart.series[0].values.push_back(kind.kl);
-    table.rows.push_back({kind.name, number(kind.kl, 3), kind.settings.empty() ? "-" : set_flags(kind.settings),
-                          fixed(kind.bits_per_weight, 3)});
-    if (largest == nullptr || kind.kl > largest->kl) largest = &kind;
-  }
-  if (largest == nullptr) return section;
-  chart.caption.title = fmt::format("Of all kinds {} costs most: {} nats", largest->name, short_number(largest->kl, 3));
-  section.items.emplace_back(draw(chart));
-  section.items.emplace_back(std::move(table));
   return section;
 }
 
@@ -84,7 +60,8 @@ Section blocks_section(const DamageReport& report) {
 
 Page to_page(const DamageReport& report) {
   Page page{fmt::format("{}: which layers hurt", report.model), finding(report), {}};
-  for (Section section : {worst_section(report), kinds_section(report), blocks_section(report)}) {
+  for (Section section : {kinds_section(report.kinds, report.proposal, report.bits_per_weight), worst_section(report),
+                          blocks_section(report)}) {
     if (!section.items.empty()) page.sections.push_back(std::move(section));
   }
   page.sections.push_back(

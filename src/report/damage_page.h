@@ -28,14 +28,8 @@ struct DamageReport {
   std::vector<double> block_errors;                ///< [blocks]
   std::vector<double> block_kl;                    ///< [blocks], this block alone quantized
 
-  /// All linear layers of one name, or K and V.
-  struct Kind {
-    std::string name;
-    double kl = 0;
-    std::vector<std::string> settings = {};
-    double bits_per_weight = 0;
-  };
-  std::vector<Kind> kinds;
+  std::vector<KindCost> kinds;  ///< the largest first
+  MendingProposal proposal;
   std::vector<WorstLinear> worst;  ///< ranked by KL divergence, this layer alone quantized
 };
 Page to_page(const DamageReport& report);

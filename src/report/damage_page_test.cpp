@@ -21,16 +21,19 @@ TEST(DamagePage, NamesWhatToMendFirst) {
   report.block_errors = sample.block_errors;
   report.block_kl = sample.block_errors;
   report.worst = sample.worst;
-  report.kinds = {{"down_proj", 0.3, {"linear.down_proj.weight.bits=8"}, 5.3}, {"K and V", 0.01, {}, 4.3}};
+  report.kinds = sample.kinds;
+  report.proposal = sample.proposal;
   const std::string html = to_html(to_page(report));
   EXPECT_THAT(html, HasSubstr("Block 11 costs most: 0.12 nats"));
-  EXPECT_THAT(html, HasSubstr("Of all kinds down_proj costs most: 0.3 nats"));
-  EXPECT_THAT(html, HasSubstr("--set linear.down_proj.weight.bits=8"));
+  EXPECT_THAT(html, HasSubstr("Of all kinds of numbers inputs of down_proj cost most: 0.3 nats"));
+  EXPECT_THAT(html, HasSubstr("--set linear.down_proj.activation.bits=8"));
+  EXPECT_LT(html.find("Which kinds hurt"), html.find("Which single layers hurt"));
   EXPECT_THAT(html, HasSubstr("--set blocks.3.linear.o_proj.weight.bits=8"));
   EXPECT_LT(html.size(), 1'000'000U);
 
   report.kinds.clear();
-  EXPECT_THAT(to_html(to_page(report)), Not(HasSubstr("Kinds of layers")));
+  report.proposal = {};
+  EXPECT_THAT(to_html(to_page(report)), Not(HasSubstr("Which kinds hurt")));
 }
 
 }  // namespace

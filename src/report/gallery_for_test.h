@@ -229,6 +229,16 @@ inline QuantizationReport sample_quantization(int blocks) {
                    {"blocks.11.linear.down_proj.weight.bits=8", "blocks.11.linear.down_proj.activation.bits=8"},
                    4.3},
                   {3, "o_proj", 0.01, 0.1, 0.1, 0.001, {"blocks.3.linear.o_proj.weight.bits=8"}, 4.28}};
+  report.kinds = {
+      {"inputs of down_proj", 0.3, {"linear.down_proj.activation.bits=8"}, 4.27},
+      {"weights of gate_proj, up_proj", 0.1, {"linear.gate_proj.weight.bits=8", "linear.up_proj.weight.bits=8"}, 6.1},
+      {"K and V", 0.01, {"kv.bits=8"}, 4.27}};
+  report.proposal = {
+      {"inputs of down_proj", "weights of o_proj in block 3"},
+      {"linear.down_proj.activation.bits=8", "blocks.3.linear.o_proj.weight.bits=8"},
+      4.28,
+      "pq quantize sample -o out-mended --recipe w4a4kv4-static --set linear.down_proj.activation.bits=8 "
+      "--set blocks.3.linear.o_proj.weight.bits=8"};
   report.bits_per_weight = 4.27;
   report.seconds = 1058;
   report.checkpoint_bytes = 97'000'000;

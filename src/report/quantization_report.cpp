@@ -28,7 +28,10 @@ std::string finding(const QuantizationReport& report) {
             : fmt::format("; no outlier token is left (largest ratio to the median: {})",
                           short_number(report.remaining->max_ratio, 3));
   }
-  if (!report.worst.empty()) {
+  if (!report.kinds.empty()) {
+    text += fmt::format("; {} cost most of all kinds of numbers: alone they move the logits by {} nats",
+                        report.kinds.front().name, short_number(report.kinds.front().kl, 3));
+  } else if (!report.worst.empty()) {
     const WorstLinear& worst = report.worst.front();
     text += fmt::format("; block {}'s {} hurts most: alone it leaves an error of {} in the block's output", worst.block,
                         worst.linear, short_number(worst.cost, 3));
@@ -37,13 +40,12 @@ std::string finding(const QuantizationReport& report) {
 }
 
 Section errors_section(const QuantizationReport& report) {
-  Section section{"layers", "Which layers hurt", {}};
+  Section section{"layers", "Which single layers hurt", {}};
   add_linear_map(
       section, "linear-costs", report.linear_costs, report.linears, "error in the block's output",
       "Squared error of the block's output over its square, mean over tokens, with this layer quantized alone. By this "
       "the worst are ranked: what reaches the residual stream goes on through the model.");
   if (!report.worst.empty()) section.items.emplace_back(worst_table(report.worst, "error in the block's output"));
-  if (!report.worst.empty()) section.items.emplace_back(Code{worst_flags(report.worst, 3)});
   add_linear_map(
       section, "linear-errors", report.linear_errors, report.linears, "output error",
       "Squared error of each linear layer's own output over the square of what it should be, with this layer quantized "
@@ -188,12 +190,6 @@ Section recipe_section(const QuantizationReport& report) {
 
 }  // namespace
 
-std::string set_flags(const std::vector<std::string>& settings) {
-  std::string text;
-  for (const std::string& setting : settings) text += fmt::format("{}--set {}", text.empty() ? "" : " ", setting);
-  return text;
-}
-
 Table worst_table(const std::vector<WorstLinear>& worst, const std::string& cost) {
   Table table{"The worst, and what would mend each",
               {"block", "linear", cost, "output error", "of weights", "of inputs", "setting", "bits a weight with it"},
@@ -206,23 +202,14 @@ Table worst_table(const std::vector<WorstLinear>& worst, const std::string& cost
   return table;
 }
 
-std::string worst_flags(const std::vector<WorstLinear>& worst, std::size_t most) {
-  std::vector<std::string> settings;
-  for (std::size_t i = 0; i < std::min(most, worst.size()); ++i) {
-    for (const std::string& setting : worst[i].settings) {
-      if (std::find(settings.begin(), settings.end(), setting) == settings.end()) settings.push_back(setting);
-    }
-  }
-  return set_flags(settings);
-}
-
 Page to_page(const QuantizationReport& report) {
   Page page{fmt::format("{}: quantized to {}", report.model, report.precision), finding(report), {}};
-  for (Section section : {errors_section(report), scales_section(report)}) {
+  for (Section section :
+       {kinds_section(report.kinds, report.proposal, report.bits_per_weight), errors_section(report)}) {
     if (!section.items.empty()) page.sections.push_back(std::move(section));
   }
-  if (!report.tuning.empty())
-    page.sections.insert(page.sections.begin() + (page.sections.empty() ? 0 : 1), tuning_section(report));
+  if (!report.tuning.empty()) page.sections.push_back(tuning_section(report));
+  if (Section scales = scales_section(report); !scales.items.empty()) page.sections.push_back(std::move(scales));
   page.sections.push_back(cost_section(report));
   page.sections.push_back(recipe_section(report));
   return page;

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "report/kind_costs.h"
 #include "report/page.h"
 
 namespace pq::report {
@@ -21,12 +22,8 @@ struct WorstLinear {
   std::vector<std::string> settings = {};  ///< "blocks.11.linear.down_proj.weight.bits=8"; empty: nothing mends it
   double bits_per_weight = 0;              ///< of the model with them
 };
-/// "--set A --set B"
-std::string set_flags(const std::vector<std::string>& settings);
 /// A row each; `cost` says what they are ranked by.
 Table worst_table(const std::vector<WorstLinear>& worst, const std::string& cost);
-/// The flags that mend the first so many, each once.
-std::string worst_flags(const std::vector<WorstLinear>& worst, std::size_t most);
 
 /// Outlier tokens behind the prefix.
 struct RemainingOutliers {
@@ -52,7 +49,9 @@ struct QuantizationReport {
   /// [blocks][linears]: squared error of the block's output over its square, mean over tokens, this linear quantized
   /// alone
   std::vector<std::vector<double>> linear_costs;
-  std::vector<WorstLinear> worst;                  ///< those of the largest costs, the largest first
+  std::vector<WorstLinear> worst;  ///< those of the largest costs, the largest first
+  std::vector<KindCost> kinds;     ///< the largest first
+  MendingProposal proposal;
   double bits_per_weight = 0;                      ///< of the linear layers, scales included
   std::vector<std::vector<double>> weight_scales;  ///< [blocks][linears]: the median scale
   std::vector<std::string> sites;                  ///< "mlp.down_input", ...

@@ -24,6 +24,20 @@ void fields(T& x, const Visit& visit) {
 }
 
 template <typename T, typename Visit>
+requires std::is_same_v<std::remove_const_t<T>, KindCost>
+void fields(T& x, const Visit& visit) {
+  visit("name", x.name), visit("kl", x.kl), visit("settings", x.settings);
+  visit("bits_per_weight", x.bits_per_weight);
+}
+
+template <typename T, typename Visit>
+requires std::is_same_v<std::remove_const_t<T>, MendingProposal>
+void fields(T& x, const Visit& visit) {
+  visit("names", x.names), visit("settings", x.settings), visit("bits_per_weight", x.bits_per_weight);
+  visit("command", x.command);
+}
+
+template <typename T, typename Visit>
 requires std::is_same_v<std::remove_const_t<T>, QuantizationReport::Tuning>
 void fields(T& x, const Visit& visit) {
   visit("name", x.name), visit("loss", x.loss), visit("start", x.start), visit("end", x.end);
@@ -49,7 +63,8 @@ void fields(T& x, const Visit& visit) {
   visit("recipe_in_words", x.recipe_in_words), visit("prefix_text", x.prefix_text);
   visit("prefix_token_ids", x.prefix_token_ids), visit("calibration", x.calibration), visit("settings", x.settings);
   visit("linears", x.linears), visit("linear_errors", x.linear_errors), visit("block_errors", x.block_errors);
-  visit("linear_costs", x.linear_costs), visit("worst", x.worst), visit("bits_per_weight", x.bits_per_weight);
+  visit("linear_costs", x.linear_costs), visit("worst", x.worst), visit("kinds", x.kinds);
+  visit("proposal", x.proposal), visit("bits_per_weight", x.bits_per_weight);
   visit("weight_scales", x.weight_scales), visit("sites", x.sites), visit("site_scales", x.site_scales);
   visit("site_clips", x.site_clips), visit("tuning", x.tuning), visit("block_seconds", x.block_seconds);
   visit("steps", x.steps), visit("seconds", x.seconds), visit("checkpoint_bytes", x.checkpoint_bytes);

@@ -14,7 +14,7 @@ struct ReportRecord {
   ModelCard card;
 };
 
-inline constexpr int record_version = 1;
+inline constexpr int record_version = 2;
 
 /// Numbers that are not finite become null.
 Json to_json(const ReportRecord& record);

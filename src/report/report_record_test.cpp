@@ -48,6 +48,7 @@ TEST(ReportRecord, RefusesWhatIsNone) {
   EXPECT_THAT(refusal([](Json& json) { json = Json::array(); }), HasSubstr("out/report.json: is no record"));
   EXPECT_THAT(refusal([](Json& json) { json["prefixquant_report"] = 9; }), HasSubstr("version 9"));
   EXPECT_THAT(refusal([](Json& json) { json["report"].erase("seconds"); }), HasSubstr("seconds"));
+  EXPECT_THAT(refusal([](Json& json) { json["report"]["kinds"][0].erase("kl"); }), HasSubstr("kl"));
   EXPECT_THAT(refusal([](Json& json) { json["report"]["model"] = 3; }), HasSubstr("no record of a report"));
   EXPECT_THAT(refusal([](Json& json) { json["report"]["memory_bytes"] = 1.5; }), HasSubstr("no record of a report"));
   EXPECT_THAT(refusal([](Json& json) { json["report"]["linear_costs"][3].erase(0); }), HasSubstr("linear_costs"));

@@ -150,6 +150,41 @@ std::vector<double> Evaluation::figures(std::size_t i) const {
   return values;
 }
 
+std::vector<TaskResult> Evaluation::averaged(const Row& row) const {
+  const std::vector<Task>& tasks = run_->tasks();
+  const bool as_paper = paper_average(tasks, row.scores.results).has_value();
+  std::vector<TaskResult> results;
+  for (std::size_t t = 0; t < tasks.size(); ++t) {
+    const bool counts = as_paper ? tasks[t].row->in_average : tasks[t].subject.empty();
+    if (counts && row.scores.results[t].paper_accuracy()) results.push_back(row.scores.results[t]);
+  }
+  // The first of MMLU's groups is the whole.
+  if (const std::vector<TaskResult> all = groups(row); !as_paper && !all.empty()) results.push_back(all.front());
+  return results;
+}
+
+std::optional<Mean> Evaluation::average_accuracy(std::size_t i) const {
+  if (!requested()) return std::nullopt;
+  const std::vector<TaskResult> results = averaged(rows_[i]);
+  if (results.empty()) return std::nullopt;
+  Mean average;
+  double variance = 0;
+  for (const TaskResult& result : results) {
+    average.value += result.paper_accuracy()->value;
+    variance += result.paper_accuracy()->standard_error * result.paper_accuracy()->standard_error;
+  }
+  average.value /= static_cast<double>(results.size());
+  average.standard_error = std::sqrt(variance) / static_cast<double>(results.size());
+  return average;
+}
+
+std::string Evaluation::average_name() const {
+  if (!requested() || rows_.empty()) return "accuracy";
+  const std::vector<TaskResult> results = averaged(rows_[0]);
+  return results.size() == 1 ? "accuracy on " + results[0].name
+                             : fmt::format("average accuracy on {} tasks", results.size());
+}
+
 std::string Evaluation::footnote() const {
   if (!requested()) return {};
   double largest = 0;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,12 @@ class Evaluation {
   std::vector<std::string> cells(std::size_t i) const;
   /// The numbers in those cells.
   std::vector<double> figures(std::size_t i) const;
+  /// The accuracies of row `i` in one figure: the paper's average where its five tasks are there, else the mean over
+  /// all tasks (MMLU is one) that have an accuracy, with the standard error of a mean of independent figures. Empty
+  /// where none has.
+  std::optional<Mean> average_accuracy(std::size_t i) const;
+  /// "average accuracy on 5 tasks", "accuracy on piqa"
+  std::string average_name() const;
   /// What the columns are.
   std::string footnote() const;
 
@@ -64,6 +71,8 @@ class Evaluation {
   };
   std::vector<Shown> shown(std::size_t i) const;
   std::vector<TaskResult> groups(const Row& row) const;
+  /// What average_accuracy() is the mean of.
+  std::vector<TaskResult> averaged(const Row& row) const;
   Json record_row(const Row& row, std::size_t i) const;
 
   TaskOptions options_;
