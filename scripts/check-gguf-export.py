@@ -1,12 +1,12 @@
-"""Holds a GGUF export against programs of others, on a machine that reaches PyPI (pip install gguf llama-cpp-python safetensors tokenizers numpy).
+"""Holds a GGUF export against programs of others, on a machine that reaches PyPI (pip install gguf safetensors tokenizers numpy, and
+llama-cpp-python, llama-cpp-py-sync or xllamacpp).
 
-    check-gguf-export.py OUT model.gguf [--state model.prefix.state] [--text FILE] [--tokens 256]
+    check-gguf-export.py OUT model.gguf [--state model.prefix.state] [--text FILE] [--tokens 256] [--library FILE]
 
 OUT is the checkpoint (llama, qwen2 or qwen3) that `pq export` made model.gguf from. Prints one line a check and exits with 1 if one fails:
 weights as the gguf package dequantizes them, bit for bit; tokens, against Hugging Face tokenizers; logits of llama.cpp against a float32 forward pass over the checkpoint's own tensors, written here, without the prefix and with the
 state (or the prefix as tokens); and that broken files are seen: Q/K rows in Hugging Face's order, their scales left behind, values interleaved in a byte, the sign of Q2_0's scale."""
 import argparse
-import ctypes
 import json
 import pathlib
 import shutil
@@ -15,7 +15,9 @@ import tempfile
 
 import gguf
 import numpy as np
-from safetensors.numpy import load_file
+
+import llama_cpp_library
+from checkpoint_reference import Checkpoint, divergence, forward
 
 LINEARS = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
            "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
@@ -34,32 +36,6 @@ def report(name, passed, detail):
     global failures
     failures += not passed
     print(f"{'ok  ' if passed else 'FAIL'} {name}: {detail}", flush=True)
-
-
-class Checkpoint:
-    def __init__(self, path):
-        self.config = json.loads((path / "config.json").read_text())
-        self.recipe = self.config["quantization_config"]["recipe"]
-        self.tensors = {}
-        for file in sorted(path.glob("*.safetensors")):
-            self.tensors.update(load_file(file))
-        self.heads = self.config["num_attention_heads"]
-        self.kv_heads = self.config["num_key_value_heads"]
-        self.head_dim = self.config.get("head_dim") or self.config["hidden_size"] // self.heads
-        self.blocks = self.config["num_hidden_layers"]
-
-    def weight(self, name):
-        """[out, in] float32, as docs/checkpoint-format.md says."""
-        t, format = self.tensors, self.recipe["weight"]
-        if name + ".weight" in t:
-            return t[name + ".weight"].astype(np.float32)
-        codes, scales, bits = t[name + ".qweight"], t[name + ".scales"], format["bits"]
-        columns = {"o_proj": self.heads * self.head_dim, "down_proj": self.config["intermediate_size"]}.get(name.split(".")[-1], self.config["hidden_size"])
-        stream = np.unpackbits(codes, axis=1, bitorder="little")[:, :columns * bits].reshape(len(codes), columns, bits)
-        q = (stream.astype(np.int32) << np.arange(bits)).sum(-1)
-        groups = np.arange(columns) // (format["group"] if format["granularity"] == "group" else columns)
-        zero = t[name + ".zero_points"].astype(np.int32)[:, groups] if not format["symmetric"] else 1 << (bits - 1)
-        return (q - zero).astype(np.float32) * scales[:, groups]
 
 
 def as_pairs(rows, heads):
@@ -89,84 +65,16 @@ def check_weights(checkpoint, reader):
     report("weights", not different, f"{len(LINEARS) * checkpoint.blocks} layers equal value for value" if not different else f"differ: {different[:4]}")
 
 
-def rope(x, first, theta):
-    d = x.shape[-1]
-    angles = np.outer(np.arange(first, first + x.shape[1]), theta ** (-np.arange(0, d, 2) / d))
-    cos, sin = np.concatenate([np.cos(angles)] * 2, -1), np.concatenate([np.sin(angles)] * 2, -1)
-    return x * cos + np.concatenate([-x[..., d // 2:], x[..., :d // 2]], -1) * sin
-
-
-def norm(x, weight, eps):
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * weight
-
-
-def forward(checkpoint, ids, prefix):
-    """Logits [tokens, vocab] in float32; `prefix`: behind the checkpoint's 16-bit K and V, whose positions come first."""
-    t, config, d = checkpoint.tensors, checkpoint.config, checkpoint.head_dim
-    if config.get("rope_scaling"):
-        sys.exit("this script computes no scaled rotary embedding")
-    theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]
-    eps = config["rms_norm_eps"]
-    x = t["model.embed_tokens.weight"].astype(np.float32)[ids]
-    n = len(ids)
-    for block in range(checkpoint.blocks):
-        p = f"model.layers.{block}."
-        apply = lambda name, h: h @ checkpoint.weight(p + name).T + t.get(p + name + ".bias", np.float32(0))
-        h = norm(x, t[p + "input_layernorm.weight"], eps)
-        q, k, v = (apply(f"self_attn.{c}_proj", h).reshape(n, -1, d).swapaxes(0, 1) for c in "qkv")
-        for c, y in (("q", q), ("k", k)):
-            if p + f"self_attn.{c}_norm.weight" in t:
-                y[:] = norm(y, t[p + f"self_attn.{c}_norm.weight"], eps)
-        before = 0
-        if prefix:
-            keys, values = t[f"prefix.layers.{block}.key"].astype(np.float32), t[f"prefix.layers.{block}.value"].astype(np.float32)
-            before = keys.shape[1]
-        q, k = rope(q, before, theta), rope(k, before, theta)
-        if prefix:
-            k, v = np.concatenate([keys, k], 1), np.concatenate([values, v], 1)
-        shared = checkpoint.heads // checkpoint.kv_heads
-        scores = q @ k.repeat(shared, 0).swapaxes(1, 2) / np.sqrt(d)
-        scores[:, np.arange(n)[:, None] + before < np.arange(n + before)[None]] = -np.inf
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        attended = (scores / scores.sum(-1, keepdims=True)) @ v.repeat(shared, 0)
-        x = x + apply("self_attn.o_proj", attended.swapaxes(0, 1).reshape(n, -1))
-        h = norm(x, t[p + "post_attention_layernorm.weight"], eps)
-        gate = apply("mlp.gate_proj", h)
-        x = x + apply("mlp.down_proj", gate / (1 + np.exp(-gate)) * apply("mlp.up_proj", h))
-    return norm(x, t["model.norm.weight"], eps) @ t["lm_head.weight"].astype(np.float32).T
-
-
-def log_softmax(x):
-    x = x.astype(np.float64)
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
-def divergence(reference, other):
-    a, b = log_softmax(reference), log_softmax(other)
-    return (np.exp(a) * (a - b)).sum(-1).mean()
-
-
-class LlamaCpp:
-    def __init__(self, path, context):
-        import llama_cpp
-        self.api = llama_cpp
-        self.model = llama_cpp.Llama(str(path), n_ctx=context, n_threads=1, logits_all=True, verbose=False, flash_attn=True)
-
-    def logits(self, ids, prefix=(), state=None):
-        model, prefix = self.model, list(prefix)
-        model.reset()
-        self.api.llama_memory_clear(self.api.llama_get_memory(model._ctx.ctx), True)
-        if state:
-            out, count = (self.api.llama_token * 64)(), ctypes.c_size_t()
-            if not self.api.llama_state_seq_load_file(model._ctx.ctx, str(state).encode(), 0, out, 64, ctypes.byref(count)) or list(out[:count.value]) != prefix:
-                return None
-            model.n_tokens = len(prefix)
-            model.input_ids[:len(prefix)] = prefix
-        elif prefix:
-            model.eval(prefix)
-        model.eval(ids)
-        return np.array(model.scores[len(prefix):len(prefix) + len(ids)])
+class LlamaCpp(llama_cpp_library.Model):
+    def after(self, ids, prefix=(), state=None):
+        """Logits behind each of `ids`, which come after the prefix; None where llama.cpp does not load the state as these tokens."""
+        prefix = list(prefix)
+        self.forget()
+        if state and self.load_state(state) != prefix:
+            return None
+        if prefix and not state:
+            self.logits(prefix, len(prefix) - 1)
+        return np.array(self.logits(ids))
 
 
 def broken_files(checkpoint, reader, path):
@@ -225,6 +133,7 @@ def main():
     parser.add_argument("--state", type=pathlib.Path)
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--library", type=pathlib.Path, help="a shared library with llama.cpp's functions; without it that of an installed package")
     parser.add_argument("--no-llama-cpp", action="store_true", help="weights alone")
     options = parser.parse_args()
     checkpoint, reader = Checkpoint(options.checkpoint), gguf.GGUFReader(options.gguf)
@@ -236,22 +145,24 @@ def main():
     text = options.text.read_text()[2000:2000 + 8 * options.tokens] if options.text else " ".join(TEXTS)
     ids = tokenizer.encode(text, add_special_tokens=False).ids[:options.tokens]
     prefix = checkpoint.config["quantization_config"]["prefix"]["token_ids"]
-    llama = LlamaCpp(options.gguf, len(ids) + len(prefix) + 8)
-    wrong = [s for s in TEXTS + [text] if llama.model.tokenize(s.encode(), add_bos=False, special=False) != tokenizer.encode(s, add_special_tokens=False).ids]
+    library = llama_cpp_library.Library(options.library)
+    llama = LlamaCpp(library, options.gguf, len(ids) + len(prefix) + 8)
+    wrong = [s for s in TEXTS + [text] if llama.tokenize(s) != tokenizer.encode(s, add_special_tokens=False).ids]
     report("tokens", not wrong, f"equal on {len(TEXTS) + 1} texts" if not wrong else repr(wrong[0][:60]))
     plain = forward(checkpoint, ids, prefix=False)
-    kl = divergence(plain, llama.logits(ids))
+    kl = divergence(plain, llama.after(ids))
     report("logits", kl < 1e-3, f"mean KL divergence {kl:.2e} over {len(ids)} tokens, no prefix")
     if prefix:
         behind = forward(checkpoint, ids, prefix=True)
-        as_tokens = divergence(behind, llama.logits(ids, prefix))
-        print(f"     prefix as tokens, K and V through quantized weights: {as_tokens:.2e}")
+        print(f"     from the checkpoint behind its 16-bit prefix: without a prefix {divergence(behind, llama.after(ids)):.2e}, with its tokens, whose K and V come from quantized weights, {divergence(behind, llama.after(ids, prefix)):.2e}")
         if options.state:
-            logits = llama.logits(ids, prefix, options.state)
+            logits = llama.after(ids, prefix, options.state)
             kl = np.inf if logits is None else divergence(behind, logits)
-            report("prefix state", kl < 1e-3, f"mean KL divergence {kl:.2e}" if logits is not None else "llama.cpp does not load it")
+            report("prefix state", kl < 1e-3, f"mean KL divergence {kl:.2e}" if logits is not None else f"llama.cpp does not load it: {library.said('state', 'error')}")
     for name, path in broken_files(checkpoint, reader, options.gguf):
-        kl = divergence(plain, LlamaCpp(path, len(ids) + 8).logits(ids))
+        broken = LlamaCpp(library, path, len(ids) + 8)
+        kl = divergence(plain, broken.after(ids))
+        broken.close()
         report(f"broken: {name}", kl > 1e-2, f"mean KL divergence {kl:.2e}")
         shutil.rmtree(path.parent)
 

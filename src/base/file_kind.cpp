@@ -218,24 +218,42 @@ void refuse_missing(const fs::path& path) {
   refuse(path, "no such file", path == "-" ? "name /dev/stdin to read standard input" : "check the path");
 }
 
-std::optional<std::string> hub_repository(const fs::path& path) {
+namespace {
+
+/// A path inside the Hugging Face cache: ".../models--org--name/snapshots/revision/...".
+struct HubPlace {
+  std::string repository;
+  std::string revision;  ///< empty outside a snapshot
+};
+
+std::optional<HubPlace> hub_place(const fs::path& path) {
   constexpr std::string_view start = "models--";
   std::error_code code;
-  for (const fs::path& part : fs::absolute(path, code).lexically_normal()) {
-    const std::string folder = part.string();
+  const fs::path whole = fs::absolute(path, code).lexically_normal();
+  for (auto part = whole.begin(); part != whole.end(); ++part) {
+    const std::string folder = part->string();
     if (!folder.starts_with(start)) continue;
-    const std::string_view name = std::string_view(folder).substr(start.size());
-    const auto dashes = name.find("--");
-    if (dashes == std::string_view::npos) return std::string(name);
-    return fmt::format("{}/{}", name.substr(0, dashes), name.substr(dashes + 2));
+    HubPlace place{folder.substr(start.size()), {}};
+    const auto dashes = place.repository.find("--");
+    if (dashes != std::string::npos) place.repository.replace(dashes, 2, "/");
+    if (++part != whole.end() && *part == "snapshots" && ++part != whole.end()) place.revision = part->string();
+    return place;
   }
   return std::nullopt;
 }
 
+}  // namespace
+
+std::optional<std::string> hub_repository(const fs::path& path) {
+  const auto place = hub_place(path);
+  return place ? std::optional(place->repository) : std::nullopt;
+}
+
 std::string how_to_download(const fs::path& path) {
-  const auto repository = hub_repository(path);
-  return repository ? fmt::format("get it with: hf download {}", *repository)
-                    : "get it again, for example with: hf download org/name";
+  const auto place = hub_place(path);
+  if (!place) return "get it again, for example with: hf download org/name";
+  return fmt::format("get it with: hf download {}{}", place->repository,
+                     place->revision.empty() ? "" : " --revision " + place->revision);
 }
 
 std::optional<fs::path> unfinished_download(const fs::path& directory, std::string_view name) {

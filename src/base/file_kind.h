@@ -28,7 +28,7 @@ bool exists_or_dangles(const std::filesystem::path& path);
 
 /// "org/name" of a path inside the Hugging Face cache ("…/models--org--name/…").
 std::optional<std::string> hub_repository(const std::filesystem::path& path);
-/// "get it with: hf download org/name", with the name where the path tells it.
+/// "get it with: hf download org/name", with the name where the path tells it; inside a snapshot with its revision.
 std::string how_to_download(const std::filesystem::path& path);
 
 /// A file in `directory`, or where the Hugging Face programs download for it, whose download did not end

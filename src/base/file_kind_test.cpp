@@ -126,7 +126,10 @@ TEST(FileKind, AMissingFileSaysWhy) {
   EXPECT_TRUE(exists_or_dangles(snapshot / "model.safetensors"));
   EXPECT_THAT(missing(snapshot / "model.safetensors"),
               AllOf(HasSubstr("is a link to "), HasSubstr("blobs/0123, which is not there"),
-                    HasSubstr("hf download some-org/some--name")));
+                    HasSubstr("hf download some-org/some--name --revision abc")));
+  EXPECT_EQ(how_to_download(blobs / "0123"), "get it with: hf download some-org/some--name");
+  EXPECT_EQ(how_to_download(snapshot), "get it with: hf download some-org/some--name --revision abc");
+  EXPECT_EQ(hub_repository(snapshot / "model.safetensors"), "some-org/some--name");
   EXPECT_EQ(unfinished_download(snapshot), std::nullopt);
   std::ofstream(blobs / "0123.incomplete") << "x";
   EXPECT_THAT(missing(snapshot / "model.safetensors"), HasSubstr("its download is incomplete (0123.incomplete"));

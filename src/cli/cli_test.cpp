@@ -125,21 +125,6 @@ TEST_F(Cli, MistakesAreOneLineOnStderr) {
   EXPECT_EQ(std::count(missing.error.begin(), missing.error.end(), '\n'), 1);
 }
 
-TEST_F(Cli, ExportSaysWhatItCannotDo) {
-  const auto error = [&](const std::vector<std::string>& arguments) {
-    const Outcome outcome = run(arguments);
-    EXPECT_EQ(outcome.code(), 2);
-    EXPECT_EQ(std::count(outcome.error.begin(), outcome.error.end(), '\n'), 1);
-    return outcome.error;
-  };
-  const std::string out = (folder_ / "model.gguf").string();
-  EXPECT_THAT(error({"export", sample, "--to", "ggu", "-o", out}), HasSubstr("did you mean 'gguf'?"));
-  EXPECT_THAT(error({"export", sample, "--to", "gguf", "-o", out}),
-              HasSubstr("is not a checkpoint that this program quantized"));
-  EXPECT_THAT(run({"help", "export"}).out, AllOf(HasSubstr("--prefix-only"), HasSubstr("--llama-state-version")));
-  EXPECT_FALSE(fs::exists(out));
-}
-
 TEST_F(Cli, ColourOnlyOnATerminalAndWithoutNoColor) {
   EXPECT_THAT(run_on_terminal({"inspct"}, {}), HasSubstr("\033["));
   EXPECT_THAT(run_on_terminal({"inspct"}, {{"NO_COLOR", "1"}}),

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -17,6 +18,8 @@ namespace pq::cli {
 
 std::vector<ExportTarget> export_targets() { return {gguf_target(), compressed_tensors_target()}; }
 
+std::string flag_group(std::string_view target) { return fmt::format("--to {}", target); }
+
 namespace {
 
 struct Options {
@@ -25,7 +28,19 @@ struct Options {
   std::map<std::string, Export, std::less<>> exports;
 };
 
-int run_export(const Options& options, const CommonOptions& common) {
+/// A target's flags are a group of their own in the help text.
+void refuse_flags_of_other_targets(const CLI::App& app, std::string_view target) {
+  for (const ExportTarget& other : export_targets()) {
+    if (other.name == target) continue;
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->count() == 0 || option->get_group() != flag_group(other.name)) continue;
+      throw InputError(option->get_name(), fmt::format("is for --to {}, and has no meaning for {}", other.name, target),
+                       "leave it out");
+    }
+  }
+}
+
+int run_export(const Options& options, const CLI::App& app, const CommonOptions& common) {
   const auto found = options.exports.find(options.target);
   if (found == options.exports.end()) {
     std::vector<std::string> names;
@@ -33,6 +48,7 @@ int run_export(const Options& options, const CommonOptions& common) {
     throw InputError(fmt::format("--to {}", options.target), "there is no such target",
                      did_you_mean(options.target, names));
   }
+  refuse_flags_of_other_targets(app, options.target);
   const auto checkpoint = io::QuantizedCheckpoint::open(options.request.model);
   ExportOutcome outcome = found->second(checkpoint, options.request);
   if (common.json) {
@@ -72,7 +88,7 @@ Verb export_verb() {
                           "  pq export OUT --to gguf -o model.gguf\n"
                           "  pq export OUT --to gguf --prefix-only --beside other.gguf -o prefix.state\n"
                           "  pq export OUT --to compressed-tensors -o DIR");
-            return [options, &common] { return run_export(*options, common); };
+            return [options, &app, &common] { return run_export(*options, app, common); };
           }};
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/progress.h"
 #include "cli/export_targets.h"
@@ -18,7 +19,7 @@
 namespace pq::cli {
 namespace {
 
-constexpr const char* group = "--to compressed-tensors";
+constexpr std::string_view name = "compressed-tensors";
 
 struct Options {
   bool no_prefix = false;
@@ -88,9 +89,10 @@ ExportOutcome run(const io::QuantizedCheckpoint& checkpoint, const ExportRequest
 }  // namespace
 
 ExportTarget compressed_tensors_target() {
-  return {"compressed-tensors", "a directory for vLLM and transformers, with the prefix as tokens of its tokenizer",
+  return {name, "a directory for vLLM and transformers, with the prefix as tokens of its tokenizer",
           [](CLI::App& app) -> Export {
             auto options = std::make_shared<Options>();
+            const std::string group = flag_group(name);
             app.add_flag("--no-prefix", options->no_prefix, "Leave the prefix out")->group(group);
             app.add_option("--measure", options->measure,
                            "Compare the export with OUT on this text: perplexity of both, KL divergence")

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -19,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* group = "--to gguf";
+constexpr std::string_view name = "gguf";
 
 struct Options {
   std::string name;
@@ -108,9 +109,10 @@ ExportOutcome run(const io::QuantizedCheckpoint& checkpoint, const ExportRequest
 
 ExportTarget gguf_target() {
   return {
-      "gguf", "one file for llama.cpp and what is built on it, with the prefix as a 16-bit sequence state beside it",
+      name, "one file for llama.cpp and what is built on it, with the prefix as a 16-bit sequence state beside it",
       [](CLI::App& app) -> Export {
         auto options = std::make_shared<Options>();
+        const std::string group = flag_group(name);
         app.add_option("--name", options->name, "general.name of the file; without it the checkpoint's")
             ->option_text("TEXT")
             ->group(group);

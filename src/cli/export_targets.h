@@ -36,12 +36,15 @@ using Export = std::function<ExportOutcome(const io::QuantizedCheckpoint& checkp
 struct ExportTarget {
   std::string_view name;     ///< of --to
   std::string_view summary;  ///< for the help text
-  /// Adds its own flags, in a group of their own; the result runs after parsing and owns their values.
+  /// Adds its own flags, in flag_group(name); the result runs after parsing and owns their values.
   std::function<Export(CLI::App& app)> declare;
 };
 
 ExportTarget gguf_target();
 ExportTarget compressed_tensors_target();
+
+/// The group of the help text that a target's own flags are in; with another target they are refused.
+std::string flag_group(std::string_view target);
 
 /// All of them, in the order of the help text.
 std::vector<ExportTarget> export_targets();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -200,9 +201,12 @@ std::vector<float> dequantized(const QuantizedLinear& linear, const LinearShape&
         continue;
       }
       unpack_row(std::span(linear.codes).subspan(row * packed, packed), format.bits, format.symmetric, codes);
-      for (std::size_t i = 0; i < columns; ++i) {
-        const std::size_t at = row * groups + i / group;
-        values[i] = dequantize(codes[i], linear.scales[at], format.symmetric ? 0 : linear.zero_points[at]);
+      for (std::size_t first = 0, at = row * groups; first < columns; first += group, ++at) {
+        const std::int32_t zero = format.symmetric ? 0 : linear.zero_points[at];
+        const std::size_t end_of_group = std::min(first + group, columns);
+        // dequantize() of numerics/quantize.h in a loop that the compiler sees through.
+        for (std::size_t i = first; i < end_of_group; ++i)
+          values[i] = static_cast<float>(codes[i] - zero) * linear.scales[at];
       }
     }
   });

@@ -163,6 +163,16 @@ TEST(CtExport, SaysTheSchemeAsOthersRead) {
   EXPECT_EQ(file.tensor("model.layers.1.mlp.down_proj.weight").dtype, io::DType::i8);
 }
 
+TEST(CtExport, RecipesMadeForItNeedNoOtherSettings) {
+  const std::vector<std::pair<const char*, const char*>> schemes{
+      {"w4a16g32-ct", "W4A16"}, {"w8a8-ct", "W8A8"}, {"w8a8-static-ct", "W8A8"}, {"w4a8-ct", "W4A8"}};
+  for (const auto& [name, scheme] : schemes) {
+    const Recipe recipe = recipe_of(name, {"weight.group=32"});  // the small model has no 128 inputs
+    EXPECT_FALSE(recipe.search.activation && recipe.activation.enabled() && !recipe.activation.is_static()) << name;
+    EXPECT_EQ(Quantized(recipe).exported().plan.scheme, scheme) << name;
+  }
+}
+
 TEST(CtExport, ThePrefixStandsInFrontOfEveryText) {
   const Quantized quantized(recipe_of("w4a16g128", with({"weight.group=32", "weight.symmetric=true"})));
   const CtExport made = quantized.exported();
@@ -218,7 +228,7 @@ TEST(CtExport, RefusesWhatTheFormatCannotHoldWithACommand) {
   EXPECT_THAT(refusal({"weight.bits=16"}), HasSubstr("not quantized"));
   EXPECT_THAT(
       refusal({"weight.group=32", "activation.bits=4", "activation.mode=static", "activation.granularity=tensor"}),
-      AllOf(HasSubstr("activation.mode"), HasSubstr("w4a8-dynamic")));
+      AllOf(HasSubstr("activation.mode"), HasSubstr("--recipe w4a8-ct")));
   EXPECT_THAT(refusal({"weight.group=32", "activation.bits=8"},
                       [](QuantizedBlock& block) { block.sites[Site::o_input].clip[0] = 0.9F; }),
               AllOf(HasSubstr("self_attn.o_input"), HasSubstr("search.activation=false")));

@@ -39,13 +39,8 @@ class Planner {
   }
 
   std::string recipe_for_weights() const {
-    const bool integers = recipe_.activation.enabled();
-    return integers ? fmt::format("--recipe {}", recipe_.weight.bits == 8 ? "w8a8-ct"
-                                                                          : "w4a8-dynamic --set kv.bits=16 "
-                                                                            "--set rotate.r3=false --set "
-                                                                            "rotate.r4=false --set "
-                                                                            "weight.scale_type=f16")
-                    : "--recipe w4a16g128-ct";
+    if (!recipe_.activation.enabled()) return "--recipe w4a16g128-ct";
+    return recipe_.weight.bits == 8 ? "--recipe w8a8-ct" : "--recipe w4a8-ct";
   }
 
   void check_weights() const {

@@ -89,6 +89,48 @@ TEST_F(GgufExportTest, EveryFamilySurvives) {
   }
 }
 
+/// Families with norms behind their sublayers, which keep R1 out of the weights.
+std::vector<Json> exportable_without_r1() {
+  Json gemma3 = of_family("gemma3_text", "Gemma3ForCausalLM");
+  gemma3["hidden_activation"] = "gelu_pytorch_tanh";
+  gemma3["num_hidden_layers"] = 3;
+  gemma3["layer_types"] = {"sliding_attention", "full_attention", "sliding_attention"};
+  gemma3["sliding_window"] = 16;
+  gemma3["head_dim"] = 32;
+  gemma3["query_pre_attn_scalar"] = 32;
+  gemma3["rope_parameters"] = {
+      {"full_attention", {{"rope_type", "linear"}, {"factor", 8.0}, {"rope_theta", 1000000.0}}},
+      {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 10000.0}}}};
+  Json olmo2 = of_family("olmo2", "Olmo2ForCausalLM");
+  olmo2["rope_theta"] = 500000.0;
+  return {gemma3, olmo2};
+}
+
+TEST_F(GgufExportTest, FamiliesWithNormsBehindSublayersSurviveWithoutR1) {
+  for (const Json& config : exportable_without_r1()) {
+    SCOPED_TRACE(config.dump());
+    EXPECT_THAT(refusal<UnsupportedError>(config, recipe_with("w4a16g32-gguf")),
+                AllOf(HasSubstr("rotate.r1"), HasSubstr("--set rotate.r1=none")));
+    const auto checkpoint =
+        write_quantized(folder_.path(), config, recipe_with("w4a16g32-asym-gguf", {"rotate.r1=none"}));
+    const GgufExport made = export_gguf(checkpoint, out_, {});
+    EXPECT_EQ(made.weights, io::DType::q4_1);
+    EXPECT_EQ(made.difference.largest, 0);
+    EXPECT_THAT(made.left_out, ::testing::IsEmpty());
+    const io::HfCheckpoint read = io::HfCheckpoint::open(out_.string());
+    EXPECT_FALSE(read.spec().norm_offset);  // GGUF's norms are what multiplies
+    for (std::int64_t block = 0; block < checkpoint.spec().block_count; ++block) {
+      for (const NormRow& norm : all_norms(checkpoint.spec())) {
+        std::vector<float> values(static_cast<std::size_t>(norm.size));
+        io::to_float32(read.norm(block, norm.id), values);
+        EXPECT_EQ(values, checkpoint.block(block).norms[norm.id]);
+      }
+      EXPECT_EQ(read.spec().window_of_block(block), checkpoint.spec().window_of_block(block));
+    }
+    fs::remove(out_);
+  }
+}
+
 TEST_F(GgufExportTest, EveryRecipeForIt) {
   for (const char* name : {"w4a16g32-gguf", "w4a16g32-asym-gguf", "w8a16g32-gguf", "w2a16g64-gguf"}) {
     const auto checkpoint = write_quantized(folder_.path(), small_model(), recipe_with(name));

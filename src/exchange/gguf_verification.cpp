@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <mutex>
 #include <span>
 #include <stdexcept>
@@ -32,6 +33,11 @@ std::vector<float> floats_of(const io::TensorView& view) {
   std::vector<float> values(index(view.size()));
   io::to_float32(view, values);
   return values;
+}
+
+/// std::equal compares byte by byte.
+bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
 class Verification {
@@ -66,9 +72,7 @@ class Verification {
 
   void compare_rows(const io::TensorView& ours, const std::string& name) const {
     const io::TensorView theirs = tensor(name);
-    if (ours.dtype == theirs.dtype
-            ? !std::equal(ours.bytes.begin(), ours.bytes.end(), theirs.bytes.begin(), theirs.bytes.end())
-            : floats_of(ours) != floats_of(theirs)) {
+    if (ours.dtype == theirs.dtype ? !same_bytes(ours.bytes, theirs.bytes) : floats_of(ours) != floats_of(theirs)) {
       differs(name);
     }
   }
@@ -107,7 +111,8 @@ class Verification {
       rows.resize(index(count * columns));
       io::rows_to_float32(view, first, count, rows);
       const std::span<const float> ours = std::span(expected).subspan(index(first * columns), rows.size());
-      if (std::equal(rows.begin(), rows.end(), ours.begin(), ours.end())) continue;
+      if (same_bytes(std::as_bytes(std::span(rows)), std::as_bytes(ours))) continue;
+      if (std::equal(rows.begin(), rows.end(), ours.begin(), ours.end())) continue;  // 0 and -0
       if (exact_) differs(name);
       for (std::size_t i = 0; i < rows.size(); ++i) {
         furthest = std::max(furthest, std::abs(static_cast<double>(rows[i]) - static_cast<double>(ours[i])));

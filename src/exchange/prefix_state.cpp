@@ -27,6 +27,7 @@ namespace fs = std::filesystem;
 
 constexpr std::uint32_t magic = 0x67677371;  // "ggsq"
 constexpr std::int32_t type_f16 = 1;
+constexpr std::uint32_t first_version_with_rotations = 4;
 
 template <typename T>
 void put(std::string& out, T value) {
@@ -110,6 +111,9 @@ std::string sequence_state(const Prefix& plain, const ModelSpec& spec, bool rope
   }
   put(out, std::uint32_t{0});  // V is not transposed
   put(out, static_cast<std::uint32_t>(plain.blocks.size()));
+  if (version >= first_version_with_rotations) {
+    for (int k_and_v = 0; k_and_v < 2; ++k_and_v) put(out, std::uint32_t{0});  // order of the Hadamard matrix
+  }
   const auto row_bytes = static_cast<std::uint64_t>(spec.kv_size()) * sizeof(std::uint16_t);
   for (const bool keys : {true, false}) {
     for (const Prefix::BlockKv& block : plain.blocks) {

@@ -10,9 +10,9 @@
 
 namespace pq::exchange {
 
-/// The version that llama.cpp writes into the head of a sequence state; those known to have the bytes that are written
-/// here.
-inline constexpr std::uint32_t newest_state_version = 3;
+/// The version that llama.cpp writes into the head of a sequence state; those whose bytes are known. 2 and 3 have the
+/// same ones, 4 (October 2026) adds how K and V are rotated, which those of a 16-bit cache are not.
+inline constexpr std::uint32_t newest_state_version = 4;
 inline constexpr std::uint32_t oldest_state_version = 2;
 
 /// The prefix of a model as the bytes of a llama.cpp sequence state (`llama_state_seq_load_file`, the server's slot

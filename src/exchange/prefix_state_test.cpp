@@ -170,6 +170,14 @@ TEST(SequenceState, HasTheBytesOfLlamaCpp) {
             prefix.blocks[0].value[(1 * 2 + 1) * 16 + 1]);
   EXPECT_NE(sequence_state(prefix, spec, false, 3), state);  // other architectures keep the order
   EXPECT_EQ(at<std::uint16_t>(sequence_state(prefix, spec, false, 3), head + 12 + 2), key[1]);
+
+  // Version 4 says between the number of layers and the first one that neither K nor V is rotated.
+  std::string newest = sequence_state(prefix, spec, true, 4);
+  EXPECT_EQ(at<std::uint32_t>(newest, 4), 4U);
+  EXPECT_EQ(at<std::uint32_t>(newest, head - 4), 2U);
+  EXPECT_EQ(at<std::uint64_t>(newest, head), 0U);
+  EXPECT_EQ(newest.erase(head, 8).substr(8), state.substr(8));
+  EXPECT_EQ(sequence_state(prefix, spec, true, 2).substr(8), state.substr(8));
 }
 
 class PrefixStateTest : public ::testing::Test {

@@ -45,11 +45,21 @@ Recipe for_export(std::string name, int weight, bool symmetric, std::int64_t gro
   return recipe;
 }
 
-/// Integer products of 8 bits as vLLM has them: no rotation while the model runs, nothing but the scale of a row.
+/// Integer products as vLLM has them: no rotation while the model runs, nothing but the scale of a row, which takes a
+/// token's largest value as it is.
 Recipe w8a8_for_export(std::string name, ScaleMode mode) {
   Recipe recipe = weight_activation(std::move(name), 8, 8, 16, mode);
+  recipe.search.activation = mode == ScaleMode::static_scale;
   recipe.rotate.r3 = false;
   recipe.rotate.r4 = false;
+  return recipe;
+}
+
+/// Symmetric, as vLLM's W4A8 asks for.
+Recipe w4a8_for_export(std::string name, std::int64_t group) {
+  Recipe recipe = w8a8_for_export(std::move(name), ScaleMode::dynamic_scale);
+  recipe.weight = {4, true, ScaleMode::static_scale, Granularity::group, group};
+  recipe.weight.scale_type = ScaleType::f16;
   return recipe;
 }
 
@@ -93,6 +103,7 @@ const std::vector<Recipe>& built_in() {
       for_export("w4a16g32-ct", 4, false, 32),
       w8a8_for_export("w8a8-ct", ScaleMode::dynamic_scale),
       w8a8_for_export("w8a8-static-ct", ScaleMode::static_scale),
+      w4a8_for_export("w4a8-ct", 128),
   };
   return recipes;
 }
