@@ -51,18 +51,22 @@ struct Row {
   std::function<void(const KernelTable&)> run;
 };
 
+/// `group`: columns in a group of two-level weights; 0: no such weights.
 Row int_gemm_row(std::int64_t rows, std::int64_t columns, std::int64_t channels, int bits, int planes,
-                 std::int64_t segment) {
+                 std::int64_t segment, std::int64_t group = 0) {
   const std::int64_t panels = channels / panel_channels;
   const std::int64_t segments = columns / segment;
   IntGemm gemm{};
-  gemm.weights.codes = bytes(panels * panel_bytes(columns, bits));
+  const std::int64_t bytes_of_groups = group > 0 ? (columns / group * panel_channels + 63) / 64 * 64 : 0;
+  gemm.weights.panel_bytes = panel_bytes(columns, bits) + bytes_of_groups;
+  gemm.weights.codes = bytes(panels * gemm.weights.panel_bytes);
+  if (group > 0) gemm.weights.group_scales = gemm.weights.codes + panel_bytes(columns, bits);
+  gemm.weights.group = group;
   gemm.weights.scale = floats(panels * segments * 16);
   gemm.weights.sum = zeros(panels * segments * 16);
-  gemm.weights.common_zero = 8;
+  gemm.weights.common_zero = group > 0 ? 128 : 8;
   gemm.weights.channels = channels;
   gemm.weights.panels = panels;
-  gemm.weights.panel_bytes = panel_bytes(columns, bits);
   gemm.weights.columns = columns;
   gemm.weights.segment = segment;
   gemm.weights.segments = segments;
@@ -78,7 +82,8 @@ Row int_gemm_row(std::int64_t rows, std::int64_t columns, std::int64_t channels,
   gemm.out = floats(rows * channels);
   gemm.out_stride = channels;
   void* scratch = floats(static_cast<std::int64_t>(gemm_scratch_bytes(columns) / 4));
-  return {fmt::format("W{}A{} product, {} x {} x {}", bits, planes == 1 ? 8 : 16, rows, columns, channels),
+  const std::string grouped = group > 0 ? fmt::format("g{}", group) : "";
+  return {fmt::format("W{}{}A{} product, {} x {} x {}", bits, grouped, planes == 1 ? 8 : 16, rows, columns, channels),
           [=](const KernelTable& table) { table.int_gemm(gemm, 0, panels, scratch); }};
 }
 
@@ -128,6 +133,7 @@ std::vector<Row> all_rows() {
   for (const std::int64_t m : {1, 2, 4, 8, 12, 64}) {
     rows.push_back(int_gemm_row(m, 576, 192, 4, 1, 576));
     rows.push_back(int_gemm_row(m, 2048, 256, 4, 1, 2048));
+    for (const std::int64_t group : {32, 64}) rows.push_back(int_gemm_row(m, 2048, 256, 4, 1, 2048, group));
     rows.push_back(int_gemm_row(m, 2048, 256, 8, 1, 2048));
     for (const int bits : {2, 3, 4, 8}) rows.push_back(int_gemm_row(m, 1024, 256, bits, 2, 128));
     for (const FloatFormat format : {FloatFormat::f32, FloatFormat::f16, FloatFormat::bf16}) {
