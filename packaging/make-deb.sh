@@ -15,8 +15,8 @@ if [ $# -gt 1 ] || [[ $folder == -* ]]; then
   echo "error: make-deb.sh: usage: make-deb.sh [--runtime-only] [FOLDER]" >&2
   exit 2
 fi
-for tool in cmake ninja dpkg-shlibdeps; do
-  command -v "$tool" >/dev/null || { echo "error: make-deb.sh: there is no $tool; apt-get install cmake ninja-build dpkg-dev" >&2; exit 2; }
+for tool in cmake ninja dpkg-shlibdeps file; do
+  command -v "$tool" >/dev/null || { echo "error: make-deb.sh: there is no $tool; apt-get install cmake ninja-build dpkg-dev file" >&2; exit 2; }
 done
 
 cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=/usr "${options[@]}"
