@@ -11,7 +11,7 @@ packages=(g++ cmake ninja-build pkg-config
   libxxhash-dev)
 if [ "${1:-}" = --tests ]; then
   packages+=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev clang clang-format clang-tidy
-    qemu-user g++-aarch64-linux-gnu googletest libopenmpi-dev openmpi-bin help2man dpkg-dev)
+    qemu-user g++-aarch64-linux-gnu googletest libopenmpi-dev openmpi-bin help2man dpkg-dev file)
 elif [ $# -gt 0 ]; then
   echo "error: install-deps.sh: unknown argument '$1'; usage: install-deps.sh [--tests]" >&2
   exit 2
