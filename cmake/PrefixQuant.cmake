@@ -34,10 +34,13 @@ function(pq_add_tests name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(NOT TARGET pq_own_temporary_directory)
     add_library(pq_own_temporary_directory OBJECT ${PQ_ROOT}/tests/own_temporary_directory.cpp)
-    target_link_libraries(pq_own_temporary_directory PRIVATE pq_flags fmt::fmt GTest::gmock)
-    # The precompiled header that test programs share; a third of what compiling them takes.
-    target_precompile_headers(pq_own_temporary_directory PRIVATE <gmock/gmock.h> <gtest/gtest.h> <fmt/format.h> <nlohmann/json.hpp> <filesystem> <fstream>
-      <functional> <string> <vector>)
+    target_link_libraries(pq_own_temporary_directory PRIVATE pq_flags GTest::gmock)
+    if(TARGET fmt::fmt)  # not in tests/cross
+      # The precompiled header that test programs share; a third of what compiling them takes.
+      target_link_libraries(pq_own_temporary_directory PRIVATE fmt::fmt)
+      target_precompile_headers(pq_own_temporary_directory PRIVATE <gmock/gmock.h> <gtest/gtest.h> <fmt/format.h> <nlohmann/json.hpp> <filesystem> <fstream>
+        <functional> <string> <vector>)
+    endif()
     target_compile_options(pq_own_temporary_directory PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
   endif()
   add_executable(${name}_test ${ARG_SOURCES} $<TARGET_OBJECTS:pq_own_temporary_directory>)
@@ -46,7 +49,7 @@ function(pq_add_tests name)
   set(of_torch $<BOOL:$<TARGET_PROPERTY:PQ_USES_TORCH>>)
   target_compile_options(${name}_test PRIVATE $<$<AND:$<CONFIG:RelWithDebInfo>,$<NOT:${of_torch}>>:-O1>)
   list(FILTER ARG_DEPENDS INCLUDE REGEX "^pq_(nn|quant|tuning|pipeline|lab)$")
-  if(NOT ARG_DEPENDS)
+  if(TARGET fmt::fmt AND NOT ARG_DEPENDS)
     # Libraries are compiled with -fPIC; a program's -fPIE would not match.
     set_target_properties(${name}_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
     target_compile_options(${name}_test PRIVATE -fPIC)
