@@ -1,5 +1,5 @@
-// Part of every test program: a temporary directory of its own, gone when the program ends, so that two runs on one machine, of whoever, never
-// meet in a file. Death tests run the program again: theirs lies in the first one's.
+// Part of every test program: a temporary directory of its own, gone when the program ends, so that two runs on one
+// machine, of whoever, never meet in a file. Death tests run the program again: theirs lies in the first one's.
 
 #include <unistd.h>
 
@@ -18,7 +18,7 @@ class OwnTemporaryDirectory {
       std::perror(path_.c_str());
       std::exit(2);
     }
-    ::setenv("TMPDIR", path_.c_str(), 1);                // std::filesystem::temp_directory_path()
+    ::setenv("TMPDIR", path_.c_str(), 1);               // std::filesystem::temp_directory_path()
     ::setenv("TEST_TMPDIR", (path_ + "/").c_str(), 1);  // testing::TempDir()
   }
 
