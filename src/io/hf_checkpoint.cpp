@@ -82,7 +82,8 @@ HfCheckpoint HfCheckpoint::open(const std::string& model, std::int64_t context) 
   return {path, TextFiles(path), nullptr, context, nullptr};
 }
 
-HfCheckpoint HfCheckpoint::open_beside(const std::string& model, std::int64_t context, ModulePredicate quantized) {
+HfCheckpoint HfCheckpoint::open_beside(const std::string& model, std::int64_t context,
+                                       const ModulePredicate& quantized) {
   const fs::path path = resolve_model(model);
   check_model_directory(path);
   return {path, TextFiles(path), nullptr, context, quantized};

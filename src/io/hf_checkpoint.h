@@ -63,7 +63,7 @@ class HfCheckpoint {
   /// What else a directory holds whose linear layers another program quantized: no weight is asked for of those that
   /// `quantized` names ("model.layers.0.mlp.down_proj", as they are stored), and their tensors are left to the caller.
   static HfCheckpoint open_beside(const std::string& model, std::int64_t context,
-                                  std::function<bool(std::string_view module)> quantized);
+                                  const std::function<bool(std::string_view module)>& quantized);
 
   /// The directory, or the GGUF file.
   const std::filesystem::path& path() const { return path_; }

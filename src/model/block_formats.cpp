@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <utility>
 
 namespace pq {
 namespace {
@@ -77,8 +76,8 @@ std::vector<std::int64_t> first_blocks_of_kinds(const Recipe& recipe) {
 std::vector<BlockFormats> distinct_formats(const Recipe& recipe) {
   std::vector<BlockFormats> kinds;
   for (const std::int64_t block : first_blocks_of_kinds(recipe)) {
-    BlockFormats formats = block_formats(recipe, block);
-    if (std::find(kinds.begin(), kinds.end(), formats) == kinds.end()) kinds.push_back(std::move(formats));
+    const BlockFormats formats = block_formats(recipe, block);
+    if (std::find(kinds.begin(), kinds.end(), formats) == kinds.end()) kinds.push_back(formats);
   }
   return kinds;
 }

@@ -117,7 +117,7 @@ KvCache::KvCache(std::vector<KvPlan> plans, std::int64_t capacity) : capacity_(c
       value = dim * 32 * element;
     }
     const std::size_t scales = plan.packed && layout.dynamic_scales ? index(layout.groups) * 32 * 4 : 0;
-    Block block{std::move(plan), total, {}, 0};
+    Block block{plan, total, {}, 0};
     block.regions = {Region{0, key},    Region{0, value},  Region{0, scales},
                      Region{0, scales}, Region{0, scales}, Region{0, scales}};
     for (Region& region : block.regions) {
@@ -125,7 +125,7 @@ KvCache::KvCache(std::vector<KvPlan> plans, std::int64_t capacity) : capacity_(c
       block.head_bytes += (region.bytes_per_32 * token_blocks + 63) / 64 * 64;
     }
     total += index(block.plan.kv_heads) * block.head_bytes;
-    blocks_.push_back(std::move(block));
+    blocks_.push_back(block);
   }
   constexpr std::size_t small = std::size_t{64} << 20;
   memory_ = AlignedBuffer(total + 64, total <= small ? AlignedBuffer::Pages::huge : AlignedBuffer::Pages::sparse);
