@@ -38,7 +38,7 @@ function(pq_use_torch target)
     target_precompile_headers(${target} PRIVATE <ATen/core/ivalue.h> <ATen/ATen.h> <ATen/core/grad_mode.h> <string> <vector> <functional> <memory> <fmt/format.h>)
   else()
     # The header was compiled with -fPIC, as libraries are; a program's -fPIE would not match it.
-    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF PQ_USES_TORCH ON)
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
     target_compile_options(${target} PRIVATE -fPIC)
     target_precompile_headers(${target} REUSE_FROM pq_nn)
   endif()

@@ -45,15 +45,16 @@ function(pq_add_tests name)
   endif()
   add_executable(${name}_test ${ARG_SOURCES} $<TARGET_OBJECTS:pq_own_temporary_directory>)
   target_link_libraries(${name}_test PRIVATE ${ARG_DEPENDS} pq_flags GTest::gmock GTest::gtest_main)
-  # Tests are compiled more often than they run. Those with LibTorch share its precompiled header instead, and so its optimization.
-  set(of_torch $<BOOL:$<TARGET_PROPERTY:PQ_USES_TORCH>>)
-  target_compile_options(${name}_test PRIVATE $<$<AND:$<CONFIG:RelWithDebInfo>,$<NOT:${of_torch}>>:-O1>)
   list(FILTER ARG_DEPENDS INCLUDE REGEX "^pq_(nn|quant|tuning|pipeline|lab)$")
-  if(TARGET fmt::fmt AND NOT ARG_DEPENDS)
-    # Libraries are compiled with -fPIC; a program's -fPIE would not match.
-    set_target_properties(${name}_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
-    target_compile_options(${name}_test PRIVATE -fPIC)
-    target_precompile_headers(${name}_test REUSE_FROM pq_own_temporary_directory)
+  if(NOT ARG_DEPENDS)  # those with LibTorch share its precompiled header, and so its optimization
+    # Tests are compiled more often than they run.
+    target_compile_options(${name}_test PRIVATE $<$<CONFIG:RelWithDebInfo>:-O1>)
+    if(TARGET fmt::fmt)
+      # Libraries are compiled with -fPIC; a program's -fPIE would not match.
+      set_target_properties(${name}_test PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+      target_compile_options(${name}_test PRIVATE -fPIC)
+      target_precompile_headers(${name}_test REUSE_FROM pq_own_temporary_directory)
+    endif()
   endif()
   target_compile_definitions(${name}_test PRIVATE PQ_SOURCE_DIR="${PQ_ROOT}"
     PQ_SHARED_DIR="${PQ_ROOT}/../shared" PQ_BINARY_DIR="${CMAKE_BINARY_DIR}/bin")
