@@ -58,10 +58,11 @@ Row int_gemm_row(std::int64_t rows, std::int64_t columns, std::int64_t channels,
   const std::int64_t segments = columns / segment;
   IntGemm gemm{};
   const std::int64_t bytes_of_groups = group > 0 ? (columns / group * panel_channels + 63) / 64 * 64 : 0;
-  gemm.weights.panel_bytes = panel_bytes(columns, bits) + bytes_of_groups;
+  gemm.weights.panel_bytes = panel_bytes(columns, bits);
   gemm.weights.codes = bytes(panels * gemm.weights.panel_bytes);
-  if (group > 0) gemm.weights.group_scales = gemm.weights.codes + panel_bytes(columns, bits);
+  if (group > 0) gemm.weights.group_scales = bytes(panels * bytes_of_groups);
   gemm.weights.group = group;
+  gemm.weights.group_bytes = bytes_of_groups;
   gemm.weights.scale = floats(panels * segments * 16);
   gemm.weights.sum = zeros(panels * segments * 16);
   gemm.weights.common_zero = group > 0 ? 128 : 8;

@@ -45,9 +45,10 @@ struct IntWeights {
   std::int64_t segment;  ///< columns that share one scale, a multiple of column_block; `columns` for per-channel scales
   std::int64_t segments;  ///< ceil(columns / segment)
   int bits;               ///< 2, 3, 4 or 8
-  /// Of two-level weights: [panels] at a distance of panel_bytes, in a panel [groups][16]. nullptr: no such weights.
+  /// Of two-level weights: [panels] at a distance of group_bytes, in a panel [groups][16]. nullptr: no such weights.
   const std::uint8_t* group_scales = nullptr;
-  std::int64_t group = 0;  ///< columns in a group, a multiple of column_block
+  std::int64_t group = 0;        ///< columns in a group, a multiple of column_block
+  std::int64_t group_bytes = 0;  ///< a multiple of 64
 };
 
 /// Bytes of the codes of a panel of `columns` (padded) columns.

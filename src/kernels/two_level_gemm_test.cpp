@@ -41,8 +41,9 @@ class TwoLevelProduct {
         row_sum_(shape.rows * segments_),
         scratch_(static_cast<std::int64_t>(gemm_scratch_bytes(shape.columns))) {
     std::mt19937 random(seed);
-    const std::int64_t packed_panel = group_bytes_ + panel_bytes(shape.columns, 4);
-    two_level_ = {packed_.data() + group_bytes_,
+    const std::int64_t packed_panel = panel_bytes(shape.columns, 4);
+    const std::int64_t first_group = panels_ * packed_panel;
+    two_level_ = {packed_.data(),
                   weight_scale_.data(),
                   nullptr,
                   128,
@@ -55,11 +56,13 @@ class TwoLevelProduct {
                   shape.segment,
                   segments_,
                   4,
-                  packed_.data(),
-                  shape.group};
+                  packed_.data() + first_group,
+                  shape.group,
+                  group_bytes_};
     for (std::int64_t i = 0; i < packed_.size(); ++i) packed_[i] = static_cast<std::uint8_t>(random());
     for (std::int64_t panel = 0; panel < panels_; ++panel) {
-      for (std::int64_t i = 0; i < groups_ * 16; ++i) packed_[panel * packed_panel + i] = group_byte(random());
+      for (std::int64_t i = 0; i < groups_ * 16; ++i)
+        packed_[first_group + panel * group_bytes_ + i] = group_byte(random());
     }
     eight_bits_ = two_level_;
     eight_bits_.codes = plain_.data();
@@ -111,7 +114,7 @@ class TwoLevelProduct {
         const std::uint8_t* panel = two_level_.codes + channel / 16 * two_level_.panel_bytes;
         const std::int32_t code = scalar::stored_code(panel, 4, column, channel % 16);
         const std::int32_t group =
-            packed_[channel / 16 * two_level_.panel_bytes + column / shape_.group * 16 + channel % 16];
+            two_level_.group_scales[channel / 16 * group_bytes_ + column / shape_.group * 16 + channel % 16];
         const std::int32_t weight = (code - group / 16) * (group % 16 + 1);
         ASSERT_GE(weight, -128);
         ASSERT_LE(weight, 127);

@@ -55,15 +55,15 @@ void PackedLinear::make_int_weights(std::int64_t channels, const SegmentPlan& pl
   integer_ = true;
   const std::int64_t panels = (channels + panel_channels - 1) / panel_channels;
   const std::int64_t parameters = panels * plan.segments * panel_channels;
-  // A panel's group scales stand before its codes, so that they are read in one stream.
+  // Group scales stand behind the codes of all panels: codes without holes are what a processor fetches ahead best.
   const std::int64_t groups = group == 0 ? 0 : (plan.padded + group - 1) / group;
   const std::int64_t group_bytes = round_up(groups * panel_channels, line_bytes);
-  const std::int64_t panel_bytes = group_bytes + kernels::panel_bytes(plan.padded, bits);
-  storage_ = AlignedBuffer(index(panels * panel_bytes));
+  const std::int64_t panel_bytes = kernels::panel_bytes(plan.padded, bits);
+  storage_ = AlignedBuffer(index(panels * (panel_bytes + group_bytes)));
   parameters_ = AlignedBuffer::of<std::int32_t>(index((common_zero ? 2 : 3) * parameters));
   auto* numbers = parameters_.data();
   auto* bytes = reinterpret_cast<std::uint8_t*>(storage_.data());
-  codes_ = {.codes = bytes + group_bytes,
+  codes_ = {.codes = bytes,
             .scale = reinterpret_cast<float*>(numbers),
             .zero = common_zero ? nullptr : reinterpret_cast<std::int32_t*>(numbers + 8 * parameters),
             .common_zero = common_zero.value_or(0),
@@ -76,8 +76,9 @@ void PackedLinear::make_int_weights(std::int64_t channels, const SegmentPlan& pl
             .segment = plan.segment,
             .segments = plan.segments,
             .bits = bits,
-            .group_scales = groups == 0 ? nullptr : bytes,
-            .group = group};
+            .group_scales = groups == 0 ? nullptr : bytes + panels * panel_bytes,
+            .group = group,
+            .group_bytes = group_bytes};
 }
 
 PackedLinear PackedLinear::pack_codes(const QuantizedSource& source, const SegmentPlan& plan) {
@@ -307,7 +308,7 @@ kernels::IntWeights PackedLinear::codes(std::int64_t first, std::int64_t last) c
   kernels::IntWeights part = codes_;
   const std::int64_t values = first * codes_.segments * panel_channels;
   part.codes += first * codes_.panel_bytes;
-  if (part.group_scales != nullptr) part.group_scales += first * codes_.panel_bytes;
+  if (part.group_scales != nullptr) part.group_scales += first * codes_.group_bytes;
   part.scale += values;
   if (part.zero != nullptr) part.zero += values;
   part.sum += values;

@@ -46,11 +46,9 @@ class PackedLinear {
                         std::optional<std::int32_t> common_zero, std::int64_t group = 0);
   /// Codes and group scales of an integer panel, to be filled.
   std::uint8_t* panel_codes(std::int64_t panel) {
-    return panel_groups(panel) + (codes_.codes - reinterpret_cast<const std::uint8_t*>(storage_.data()));
-  }
-  std::uint8_t* panel_groups(std::int64_t panel) {
     return reinterpret_cast<std::uint8_t*>(storage_.data()) + panel * codes_.panel_bytes;
   }
+  std::uint8_t* panel_groups(std::int64_t panel) { return panel_codes(codes_.panels) + panel * codes_.group_bytes; }
   template <typename T>
   static PackedLinear pack_elements(const io::TensorView& weight, kernels::FloatFormat format,
                                     std::span<const float> bias);

@@ -144,7 +144,7 @@ TEST(PackedLinear, TwoLevelGroupsStandBeforeTheirPanelsCodes) {
           std::vector<std::int32_t> sums(index(weights.segments));
           for (std::int64_t c = 0; c < in; ++c) {
             const std::uint8_t byte =
-                weights.group_scales[panel * weights.panel_bytes + c / weights.group * panel_channels + lane];
+                weights.group_scales[panel * weights.group_bytes + c / weights.group * panel_channels + lane];
             const std::size_t at = layer.view().at(channel, c / group);
             ASSERT_EQ(byte % 16 + 1, layer.group_scales[at]);
             ASSERT_EQ(byte / 16, layer.zero_points[at]);

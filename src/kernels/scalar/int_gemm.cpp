@@ -9,10 +9,10 @@ namespace {
 
 /// What a column's activation is multiplied with: the stored code, or what one of two-level weights is unpacked to.
 std::int32_t unpacked_code(const IntWeights& weights, std::int64_t panel, std::int64_t column, std::int64_t lane) {
-  const std::int64_t first = panel * weights.panel_bytes;
-  const std::int32_t code = stored_code(weights.codes + first, weights.bits, column, lane);
+  const std::int32_t code = stored_code(weights.codes + panel * weights.panel_bytes, weights.bits, column, lane);
   if (weights.group_scales == nullptr) return code;
-  const std::int32_t packed = weights.group_scales[first + column / weights.group * panel_channels + lane];
+  const std::uint8_t* groups = weights.group_scales + panel * weights.group_bytes;
+  const std::int32_t packed = groups[column / weights.group * panel_channels + lane];
   return (code - packed / 16) * (packed % 16 + 1) + 128;
 }
 

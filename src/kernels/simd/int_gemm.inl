@@ -130,6 +130,8 @@ inline GroupSums group_sums(const IntWeights& weights, const IntActivations& act
   return {sums, columns, parts};
 }
 
+inline constexpr std::int64_t fetched_ahead = 4096;  // bytes
+
 /// The same for one packed panel and few rows: every code is read once, straight from where it lies. Of two-level
 /// weights the sums of a group are scaled, not its codes.
 template <int R, int Bits, bool TwoLevel, bool Wide>
@@ -138,11 +140,12 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
   for (int r = 0; r < R; ++r) values[r][0] = start_value(weights, panel);
   const std::uint8_t* block = weights.codes + panel * weights.panel_bytes;
   const std::int8_t* rows = activations.codes + row * activations.row_stride;
-  const std::uint8_t* group_scales = TwoLevel ? weights.group_scales + panel * weights.panel_bytes : nullptr;
+  const std::uint8_t* group_scales = TwoLevel ? weights.group_scales + panel * weights.group_bytes : nullptr;
   const std::int32_t* sum_of_part = TwoLevel ? of_groups.sums + row * of_groups.parts : nullptr;
   std::int64_t left_of_group = weights.group;
-  // What lies between the codes of two panels, so that every line of the stream is fetched ahead.
-  const std::int64_t between = TwoLevel ? weights.panel_bytes - panel_bytes(weights.columns, Bits) : 0;
+  if constexpr (TwoLevel) {  // those of the next panel
+    for (std::int64_t at = 0; at < weights.group_bytes; at += 64) prefetch<0>(group_scales + weights.group_bytes + at);
+  }
   for (std::int64_t segment = 0; segment < weights.segments; ++segment) {
     I exact[R];
     for (int r = 0; r < R; ++r) exact[r] = i_zero();
@@ -159,7 +162,7 @@ inline void packed_values(const IntWeights& weights, std::int64_t panel, const I
       }
       for (std::int64_t b = 0; b < columns; b += column_block) {
 #pragma GCC unroll 8
-        for (int line = 0; line < Bits; ++line) prefetch<2048>(block + between + 64 * line);
+        for (int line = 0; line < Bits; ++line) prefetch<fetched_ahead>(block + 64 * line);
         for_each_quad<Bits>(
             block, [&](int quad, B codes) __attribute__((always_inline)) {
 #pragma GCC unroll 4
@@ -336,17 +339,30 @@ inline bool fits_matrix_tiles(const IntGemm& gemm) {
 }
 #endif
 
+/// Panels of gate that go before as many of up: each change from one to the other interrupts two streams from memory.
+inline constexpr std::int64_t gate_panels = 16;
+
 template <int R>
-inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row, const GroupSums& of_groups,
-                        const GroupSums& of_up_groups) {
+inline void packed_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t row, const GroupSums& of_groups) {
   F values[R][1];
   packed_values<R>(gemm.weights, panel, gemm.activations, row, of_groups, values);
-  if (gemm.up != nullptr) {
-    F up[R][1];
-    packed_values<R>(*gemm.up, panel, gemm.activations, row, of_up_groups, up);
-    gate_values<R, 1>(gemm.gate, values, up);
-  }
   store_values<R, 1>(values, gemm.out, gemm.out_stride, gemm.store, panel, row, gemm.weights.channels);
+}
+
+/// `count` panels, at most gate_panels.
+template <int R>
+inline void packed_gate_tile(const IntGemm& gemm, std::int64_t panel, std::int64_t count, std::int64_t row,
+                             const GroupSums& of_groups, const GroupSums& of_up_groups) {
+  F values[gate_panels][R][1];
+  for (std::int64_t i = 0; i < count; ++i) {
+    packed_values<R>(gemm.weights, panel + i, gemm.activations, row, of_groups, values[i]);
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    F up[R][1];
+    packed_values<R>(*gemm.up, panel + i, gemm.activations, row, of_up_groups, up);
+    gate_values<R, 1>(gemm.gate, values[i], up);
+    store_values<R, 1>(values[i], gemm.out, gemm.out_stride, gemm.store, panel + i, row, gemm.weights.channels);
+  }
 }
 
 /// Up to this many rows, unpacking costs more than it saves.
@@ -363,10 +379,18 @@ inline void int_gemm(const IntGemm& gemm, std::int64_t first_panel, std::int64_t
       return made;
     };
     const GroupSums of_groups = sums_of(gemm.weights);
-    const GroupSums of_up_groups = gemm.up != nullptr ? sums_of(*gemm.up) : GroupSums{};
-    for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
-      for_each_row_tile<4>(rows,
-                           [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups, of_up_groups); });
+    if (gemm.up == nullptr) {
+      for (std::int64_t panel = first_panel; panel < last_panel; ++panel) {
+        for_each_row_tile<4>(rows, [&]<int R>(std::int64_t row) { packed_tile<R>(gemm, panel, row, of_groups); });
+      }
+      return;
+    }
+    const GroupSums of_up_groups = sums_of(*gemm.up);
+    for (std::int64_t panel = first_panel; panel < last_panel; panel += gate_panels) {
+      const std::int64_t count = last_panel - panel < gate_panels ? last_panel - panel : gate_panels;
+      for_each_row_tile<4>(rows, [&]<int R>(std::int64_t row) {
+        packed_gate_tile<R>(gemm, panel, count, row, of_groups, of_up_groups);
+      });
     }
     return;
   }

@@ -82,7 +82,7 @@ inline void unpack_panel(const IntWeights& weights, std::int64_t panel, std::int
   if (weights.group_scales == nullptr) {
     return unpack_blocks(codes, weights.columns / column_block, weights.bits, step, out);
   }
-  const std::uint8_t* of_group = weights.group_scales + panel * weights.panel_bytes;
+  const std::uint8_t* of_group = weights.group_scales + panel * weights.group_bytes;
   for (std::int64_t first = 0; first < weights.columns; first += weights.group) {
     const GroupScales scales = load_group_scales(of_group);
     for (std::int64_t column = first; column < first + weights.group && column < weights.columns;
