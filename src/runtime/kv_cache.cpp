@@ -102,10 +102,10 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
   return quantizer;
 }
 
-KvCache::KvCache(std::vector<KvPlan> plans, std::int64_t capacity) : capacity_(capacity) {
+KvCache::KvCache(const std::vector<KvPlan>& plans, std::int64_t capacity) : capacity_(capacity) {
   const std::size_t token_blocks = index(blocks_of(capacity));
   std::size_t total = 0;
-  for (KvPlan& plan : plans) {
+  for (const KvPlan& plan : plans) {
     const kernels::KvLayout& layout = plan.layout;
     const std::size_t dim = index(layout.padded_dim);
     std::size_t key = dim * 32;

@@ -49,7 +49,7 @@ KvQuantizer make_kv_quantizer(const KvPlan& plan, const SiteQuantizer& parameter
 class KvCache {
  public:
   /// `plans`: one a block. Throws SystemError when there is no such address space.
-  KvCache(std::vector<KvPlan> plans, std::int64_t capacity);
+  KvCache(const std::vector<KvPlan>& plans, std::int64_t capacity);
 
   /// That of the block's plan, with floats of 32 bits once it was widened.
   const kernels::KvLayout& layout(std::int64_t block) const { return blocks_[index(block)].plan.layout; }
