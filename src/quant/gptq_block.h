@@ -24,4 +24,21 @@ struct CompensatedBlock {
 /// Works on channels begin .. end-1.
 void compensate(const CompensatedBlock& block, std::int64_t begin, std::int64_t end);
 
+/// The choice of a group's scales on the CPU.
+struct GroupChoice {
+  std::int64_t columns;     ///< in the group
+  std::int64_t channels;    ///< out features
+  const float* left;        ///< [columns, channels] what is left of the weights
+  const float* importance;  ///< [columns] of a squared error
+  std::int64_t candidates;
+  const float* candidate_scale;       ///< [candidates, channels]
+  const float* candidate_zero_point;  ///< [candidates, channels], or null
+  float* scale;                       ///< [channels] out
+  float* zero_point;                  ///< [channels] out, or null
+  float low, high;                    ///< of a code
+};
+
+/// Takes for each of channels begin .. end-1 the first candidate with the least error.
+void choose_scales(const GroupChoice& choice, std::int64_t begin, std::int64_t end);
+
 }  // namespace pq::quant

@@ -207,6 +207,12 @@ ScaleTensors weight_scales(const at::Tensor& weight, const at::Tensor& clip, con
   return two_level_scales(min * clip, max * clip, channel_scales(weight));
 }
 
+ScaleTensors group_scale_candidates(const at::Tensor& min, const at::Tensor& max, const at::Tensor& gamma,
+                                    const at::Tensor& beta, const at::Tensor& channel, const QuantizerFormat& format) {
+  if (!format.two_level) return slice_scales(min, max, gamma, beta, format);
+  return two_level_scales(min * beta, max * gamma, channel.squeeze(1));
+}
+
 ScaleTensors snapped(const ScaleTensors& scales, const QuantizerFormat& format) {
   if (has_short_scales(format)) {
     return {nearest_scales(scales.scale, format),

@@ -96,6 +96,11 @@ at::Tensor join_groups(const at::Tensor& grouped, std::int64_t in_features);
 /// Scales [out, groups] of a weight [out, in] float32; clip [out, groups] (gamma and beta alike). Those of two-level
 /// formats are effective ones (numerics/two_level.h), already such as a checkpoint can hold.
 ScaleTensors weight_scales(const at::Tensor& weight, const at::Tensor& clip, const QuantizerFormat& format);
+/// Those of one group of columns, once for every row of `gamma` and `beta`, [candidates, 1], which multiply its largest
+/// and smallest values: min, max [out] -> [candidates, out]. `channel` [out, 1]: the channel scales of a two-level
+/// format, undefined for others.
+ScaleTensors group_scale_candidates(const at::Tensor& min, const at::Tensor& max, const at::Tensor& gamma,
+                                    const at::Tensor& beta, const at::Tensor& channel, const QuantizerFormat& format);
 /// The scales that a checkpoint of the format can hold that are nearest to these: the same ones but for 16-bit scale
 /// types and for two-level formats, whose `channel` must be there.
 ScaleTensors snapped(const ScaleTensors& scales, const QuantizerFormat& format);

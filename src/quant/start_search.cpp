@@ -254,10 +254,12 @@ class Walk {
       if (!quantized(id)) continue;
       const QuantizerFormat& format = formats_.weight[id];
       at::Tensor& weight = result_.start.block[id].weight;
-      const at::Tensor clip = recipe_.search.weight
+      const bool by_group = factor.defined() && chooses_group_scales(format);  // GPTQ searches itself
+      const at::Tensor clip = recipe_.search.weight && !by_group
                                   ? search_weight_clip(weight, gram.diagonal(), format, recipe_.search)
                                   : fixed_clip(weight, format);
-      const WeightCodes codes = round_weight(weight, clip, factor, format);
+      const WeightCodes codes =
+          round_weight(weight, clip, factor, format, recipe_.search.weight ? &recipe_.search : nullptr);
       result_.start.weight_scales[id] = codes.scales;
       rounded_[id].weight = dequantize_weight(codes, format);
     }
