@@ -342,7 +342,7 @@ void KvCache::widen(std::int64_t tokens) {
         "keys or values of this model are beyond 65504, the range of binary16: its KV cache keeps them in float32, "
         "which takes twice the memory");
   }
-  KvCache wide(std::move(plans), capacity_);
+  KvCache wide(plans, capacity_);
   wide.wide_ = true;
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const auto block = static_cast<std::int64_t>(i);
