@@ -103,6 +103,7 @@ std::string rotations_text(const RotationSettings& rotate) {
   if (rotate.r2) names.push_back("R2 (V and o_proj)");
   if (rotate.r3) names.push_back("R3 (Q and K)");
   if (rotate.r4) names.push_back("R4 (input of down_proj)");
+  if (rotate.heads) names.push_back("heads (input of o_proj)");
   return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
 }
 

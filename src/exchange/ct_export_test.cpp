@@ -224,6 +224,8 @@ TEST(CtExport, RefusesWhatTheFormatCannotHoldWithACommand) {
   };
   EXPECT_THAT(refusal({"weight.group=32", "rotate.r4=true"}),
               AllOf(HasSubstr("rotate.r4"), HasSubstr("mlp.down_input"), HasSubstr("--set rotate.r4=false")));
+  EXPECT_THAT(refusal({"weight.group=32", "rotate.heads=true"}),
+              AllOf(HasSubstr("rotate.heads"), HasSubstr("o_input"), HasSubstr("--set rotate.heads=false")));
   EXPECT_THAT(refusal({"weight.group=24"}), AllOf(HasSubstr("groups of 24"), HasSubstr("--set weight.group=32")));
   EXPECT_THAT(refusal({"weight.bits=16"}), HasSubstr("not quantized"));
   EXPECT_THAT(

@@ -67,10 +67,10 @@ class Planner {
   void check_transforms() const {
     for (const Site site : quantized_sites) {
       if (checkpoint_.site_transforms()[site].empty() || site == Site::k_cache) continue;
-      const bool down = site == Site::down_input;
-      refuse(down ? "rotate.r4" : "rotate.r1",
+      const std::string_view without = setting_without_rotation(site);
+      refuse(without.substr(0, without.find('=')),
              fmt::format("what is computed at {} while the model runs has no place in the format", site_name(site)),
-             fmt::format("{} --set rotate.{}", recipe_for_weights(), down ? "r4=false" : "r1=none"));
+             fmt::format("{} --set {}", recipe_for_weights(), without));
     }
   }
 

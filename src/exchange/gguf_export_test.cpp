@@ -175,6 +175,9 @@ TEST_F(GgufExportTest, ADamagedFileIsSeen) {
 TEST_F(GgufExportTest, RefusalsNameTheFieldAndTheWayOut) {
   EXPECT_THAT(refusal<UnsupportedError>(small_model(), recipe_with("w4a8kv4-dynamic", {"rotate.r3=false"})),
               AllOf(HasSubstr("rotate.r4"), HasSubstr("--set rotate.r4=false"), HasSubstr("--for llama.cpp")));
+  EXPECT_THAT(refusal<UnsupportedError>(small_model(),
+                                        recipe_with("w4a8kv4-dynamic", {"rotate.r4=false", "rotate.heads=true"})),
+              AllOf(HasSubstr("recipe field rotate.heads:"), HasSubstr("--set rotate.heads=false")));
   EXPECT_THAT(
       refusal<UnsupportedError>(small_model(), recipe_with("w4a16g32-gguf", {"weight.scale_type=float32"})),
       AllOf(HasSubstr("no binary16 number"), HasSubstr("--set weight.scale_type=f16"), HasSubstr("--round-scales")));

@@ -85,13 +85,12 @@ GgufPlan make_plan(const ModelSpec& spec, const io::GgufArchitecture& architectu
 void refuse_online_transforms(const SiteTransforms& transforms, std::string_view where) {
   for (const Site site : quantized_sites) {
     if (transforms[site].empty() || site == Site::k_cache) continue;
-    const bool product = site == Site::down_input;
+    const std::string_view without = setting_without_rotation(site);
     throw UnsupportedError(
         where,
         fmt::format("recipe field {}: the model transforms {} while it runs, and llama.cpp does not",
-                    product ? "rotate.r4" : "rotate.r1", site_name(site)),
-        product ? "quantize again with --set rotate.r4=false, or pq quantize --for llama.cpp, which picks a recipe"
-                : "quantize again with --set rotate.r1=none, or pq quantize --for llama.cpp, which picks a recipe");
+                    without.substr(0, without.find('=')), site_name(site)),
+        fmt::format("quantize again with --set {}, or pq quantize --for llama.cpp, which picks a recipe", without));
   }
 }
 

@@ -15,7 +15,8 @@ Recipe with(Recipe recipe, const std::vector<const char*>& settings) {
   return recipe;
 }
 
-const std::vector<const char*> no_rotation{"rotate.r1=false", "rotate.r2=false", "rotate.r3=false", "rotate.r4=false"};
+const std::vector<const char*> no_rotation{"rotate.r1=false", "rotate.r2=false", "rotate.r3=false", "rotate.r4=false",
+                                           "rotate.heads=false"};
 const std::vector<const char*> no_gptq{"search.gptq=false"};
 const std::vector<const char*> no_search{"search.weight=false", "search.activation=false", "search.kv=false",
                                          "search.gptq=false"};

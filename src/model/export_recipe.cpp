@@ -68,7 +68,7 @@ ExportRecipe export_recipe(std::string_view program, const ModelSpec& spec, std:
   ExportRecipe choice{std::string(found->recipe), {}, {}};
   choice.given_up.push_back(fmt::format("quantized activations: {}", row->activations));
   choice.given_up.push_back(fmt::format("a quantized KV cache with static scales: {}", row->cache));
-  choice.given_up.emplace_back("the rotations that are computed online (R3, R4)");
+  choice.given_up.emplace_back("the rotations that are computed online (R3, R4, over heads)");
   if (residual_rotation(spec, ResidualRotation::automatic) != ResidualRotation::fused) {
     choice.settings.emplace_back("rotate.r1=none");
     choice.given_up.emplace_back(

@@ -53,8 +53,9 @@ struct RotationSettings {
   bool r2 = true;                                     ///< V and o_proj, per head, fused
   bool r3 = true;                                     ///< Q and K after RoPE, online
   bool r4 = true;                                     ///< input of down_proj, online
+  bool heads = false;                                 ///< input of o_proj over all heads (QuaRot), online
   bool signs = false;                                 ///< R2 and R4 behind random signs, as R1 is; fused
-  bool any() const { return r1 != ResidualRotation::none || r2 || r3 || r4; }
+  bool any() const { return r1 != ResidualRotation::none || r2 || r3 || r4 || heads; }
   bool operator==(const RotationSettings&) const = default;
 };
 

@@ -184,6 +184,9 @@ std::vector<RecipeField> make_fields() {
       flag(
           "rotate.r4", "rotate the input of down_proj (online)", [](auto& r) -> auto& { return r.rotate.r4; }),
       flag(
+          "rotate.heads", "rotate the input of o_proj over all heads (online)",
+          [](auto& r) -> auto& { return r.rotate.heads; }),
+      flag(
           "rotate.signs", "random signs in front of R2 and R4, as R1 has them (fused)",
           [](auto& r) -> auto& { return r.rotate.signs; }),
       word(

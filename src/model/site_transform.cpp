@@ -95,7 +95,14 @@ SiteTransforms online_rotations(const ModelSpec& spec, const RotationSettings& r
   }
   if (rotate.r3) transforms[Site::k_cache].steps = {HadamardStep{spec.head_dim}};
   if (rotate.r4) transforms[Site::down_input].steps = {HadamardStep{spec.intermediate_size}};
+  if (rotate.heads) transforms[Site::o_input].steps = {HadamardStep{spec.query_size()}};
   return transforms;
+}
+
+std::string_view setting_without_rotation(Site site) {
+  if (site == Site::down_input) return "rotate.r4=false";
+  if (site == Site::o_input) return "rotate.heads=false";
+  return site == Site::k_cache ? "rotate.r3=false" : "rotate.r1=none";
 }
 
 void append(SiteTransforms& transforms, const SiteTransforms& more) {

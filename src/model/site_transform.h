@@ -27,9 +27,11 @@ std::optional<std::int64_t> transform_size(const ModelSpec& spec, Site site);
 /// norms do not allow it.
 ResidualRotation residual_rotation(const ModelSpec& spec, ResidualRotation wanted);
 
-/// R1 at qkv_input and gate_up_input (where it is online), R3 at k_cache and R4 at down_input, as far as they are
-/// switched on.
+/// R1 at qkv_input and gate_up_input (where it is online), R3 at k_cache, R4 at down_input and the one over heads at
+/// o_input, as far as they are switched on.
 SiteTransforms online_rotations(const ModelSpec& spec, const RotationSettings& rotate);
+/// The recipe setting that leaves out the rotation which online_rotations() puts at `site`.
+std::string_view setting_without_rotation(Site site);
 
 /// `more` is computed after what is there.
 void append(SiteTransforms& transforms, const SiteTransforms& more);

@@ -34,6 +34,7 @@ Rotation::Rotation(const ModelSpec& spec, const RotationSettings& settings, std:
   }
   if (settings_.r1 != ResidualRotation::none) hidden_ = std::make_unique<nn::Hadamard>(spec.hidden_size, options);
   if (settings.r2) head_ = std::make_unique<nn::Hadamard>(spec.head_dim, options);
+  if (settings.heads) heads_ = std::make_unique<nn::Hadamard>(spec.query_size(), options);
   if (settings.r4) intermediate_ = std::make_unique<nn::Hadamard>(spec.intermediate_size, options);
 }
 
@@ -77,6 +78,7 @@ void Rotation::transform_block(std::int64_t /*index*/, nn::Block& block, SiteTra
       }
       weight = head_->apply(heads).reshape({-1, spec_.query_size()});
     }
+    if (settings_.heads && id == LinearId::o) weight = heads_->apply(weight);
     if (product_signs_.defined() && id == LinearId::up) {
       weight = weight * product_signs_.unsqueeze(1);
       if (bias.defined()) bias = bias * product_signs_;

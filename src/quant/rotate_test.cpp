@@ -32,10 +32,10 @@ TEST(Rotation, LeavesTheModelsFunctionUnchangedInFloat64) {
   for (const Size size :
        {Size{32, 88, 8, false}, Size{48, 44, 12, true}, Size{56, 36, 16, true}, Size{36, 46, 20, false}}) {
     const auto parts = random_parts(family_spec(size.hidden, size.ffn, size.head_dim, size.bias));
-    for (int mask = 1; mask < 16; ++mask) {
+    for (int mask = 1; mask < 32; ++mask) {
       for (const ResidualRotation r1 : {ResidualRotation::fused, ResidualRotation::online}) {
         RotationSettings settings{(mask & 1) != 0 ? r1 : ResidualRotation::none, (mask & 2) != 0, (mask & 4) != 0,
-                                  (mask & 8) != 0};
+                                  (mask & 8) != 0, (mask & 16) != 0};
         EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
         settings.signs = true;
         EXPECT_LT(largest_difference(parts, rotated(parts, settings)), 1e-9) << size.ffn << " " << mask;
@@ -79,7 +79,8 @@ TEST(Rotation, LeavesEveryFamilyUnchanged) {
   for (const ModelSpec& spec : kinds_of_families()) {
     const auto parts = random_parts(spec);
     for (const ResidualRotation r1 : {ResidualRotation::automatic, ResidualRotation::online, ResidualRotation::none}) {
-      EXPECT_LT(largest_difference(parts, rotated(parts, {r1, true, true, true})), 1e-9) << spec.family->model_type;
+      EXPECT_LT(largest_difference(parts, rotated(parts, {r1, true, true, true, true})), 1e-9)
+          << spec.family->model_type;
     }
     const bool fusable = spec.norm_placement == NormPlacement::pre;
     EXPECT_EQ(residual_rotation(spec, ResidualRotation::automatic),
@@ -135,6 +136,22 @@ TEST(Rotation, AWrongDirectionOrAMissingOnlineRotationShows) {
   const nn::Hadamard r4(44, at::TensorOptions().dtype(at::kDouble));
   for (std::size_t i = 0; i < parts.blocks.size(); ++i) {
     broken.blocks[i][LinearId::down].weight = r4.apply_transposed(parts.blocks[i][LinearId::down].weight);
+  }
+  EXPECT_GT(largest_difference(parts, broken), 1e-3);
+}
+
+TEST(Rotation, HeadsTakesTheTransposeAndBothHalves) {
+  const auto parts = random_parts(family_spec(32, 44, 12, false));
+  const RotationSettings settings{ResidualRotation::none, false, false, false, true};
+  auto broken = rotated(parts, settings);
+  for (SiteTransforms& online : broken.transforms) online[Site::o_input] = {};
+  EXPECT_GT(largest_difference(parts, broken), 1e-3);
+  broken = rotated(parts, settings);
+  const nn::Hadamard heads(parts.spec.query_size(), at::TensorOptions().dtype(at::kDouble));
+  ASSERT_FALSE(heads.apply(at::eye(parts.spec.query_size(), at::kDouble))
+                   .equal(heads.apply_transposed(at::eye(parts.spec.query_size(), at::kDouble))));
+  for (std::size_t i = 0; i < parts.blocks.size(); ++i) {
+    broken.blocks[i][LinearId::o].weight = heads.apply_transposed(parts.blocks[i][LinearId::o].weight);
   }
   EXPECT_GT(largest_difference(parts, broken), 1e-3);
 }
