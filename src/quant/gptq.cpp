@@ -200,8 +200,11 @@ WeightCodes quantize_weight_compensated(const at::Tensor& weight, const at::Tens
   WeightCodes result = quantize_weight(weight, clip, format);
   Columns columns_of(result.scales, format, columns);
   std::optional<ClipPairs> clips;
-  if (search != nullptr && chooses_group_scales(format)) clips.emplace(*search, format.symmetric, weight.options());
-  const at::Tensor importance = column_importance(factor).contiguous();
+  at::Tensor importance;
+  if (search != nullptr && chooses_group_scales(format)) {
+    clips.emplace(*search, format.symmetric, weight.options());
+    importance = column_importance(factor);
+  }
   const std::int64_t step = clips ? format.group : block_columns;
   const at::Tensor rows = factor.contiguous();
   // Transposed, so that a column of the layer is a row in memory.

@@ -12,6 +12,12 @@ namespace {
 constexpr std::int64_t lanes = 64;  // 128 columns of so many channels stay in the first-level cache
 constexpr std::int64_t largest_block = 128;
 
+PQ_INLINE float code_of(float x, float scale, float zero, float low, float high) {
+  const float code = std::rint(x / scale) + zero;
+  const float above = code < low ? low : code;
+  return above > high ? high : above;
+}
+
 PQ_CLONES void compensate_lanes(const CompensatedBlock& block, std::int64_t begin, std::int64_t count) {
   alignas(64) float left[largest_block][lanes] = {};
   alignas(64) float scale[lanes], zero[lanes], error[lanes], code[lanes];
@@ -31,9 +37,7 @@ PQ_CLONES void compensate_lanes(const CompensatedBlock& block, std::int64_t begi
     const float* row = block.factor + i * block.factor_stride;
     const float diagonal = row[i];
     for (std::int64_t c = 0; c < lanes; ++c) {
-      float rounded = std::rint(left[i][c] / scale[c]) + zero[c];
-      rounded = rounded < block.low ? block.low : rounded;
-      code[c] = rounded > block.high ? block.high : rounded;
+      code[c] = code_of(left[i][c], scale[c], zero[c], block.low, block.high);
       error[c] = (left[i][c] - (code[c] - zero[c]) * scale[c]) / diagonal;
     }
     for (std::int64_t j = i + 1; j < block.columns; ++j) {
@@ -65,9 +69,7 @@ PQ_CLONES void choose_for_lanes(const GroupChoice& choice, std::int64_t begin, s
     for (std::int64_t i = 0; i < choice.columns; ++i) {
       const float importance = choice.importance[i];
       for (std::int64_t c = 0; c < lanes; ++c) {
-        float code = std::rint(left[i][c] / scale[c]) + zero[c];
-        code = code < choice.low ? choice.low : code;
-        code = code > choice.high ? choice.high : code;
+        const float code = code_of(left[i][c], scale[c], zero[c], choice.low, choice.high);
         const float difference = left[i][c] - (code - zero[c]) * scale[c];
         error[c] += importance * difference * difference;
       }

@@ -37,13 +37,13 @@ at::Tensor best_weight_clip(const at::Tensor& weight, const QuantizerFormat& for
   return best;
 }
 
-at::Tensor search_weight_clip(const at::Tensor& weight, const at::Tensor& importance, const QuantizerFormat& format,
+at::Tensor search_weight_clip(const at::Tensor& weight, const at::Tensor& input_power, const QuantizerFormat& format,
                               const SearchSettings& settings) {
   // [groups, group]; zeros behind a short last group, whose split repeats its last column
   const std::int64_t groups = format.groups(weight.size(1));
   const std::int64_t group = groups == 1 ? weight.size(1) : format.group;
   const at::Tensor power = at::zeros({groups, group}, weight.options());
-  power.view(-1).narrow(0, 0, weight.size(1)).copy_(importance);
+  power.view(-1).narrow(0, 0, weight.size(1)).copy_(input_power);
   const WeightError error_of = [&](const at::Tensor& difference) {
     return split_groups(difference, format).square().mul_(power).sum(-1);
   };

@@ -126,7 +126,7 @@ TEST(PackedLinear, HoldsTheCodesOfTheCheckpoint) {
   }
 }
 
-TEST(PackedLinear, TwoLevelGroupsStandBeforeTheirPanelsCodes) {
+TEST(PackedLinear, TwoLevelGroupsStandBehindTheCodesOfAllPanels) {
   for (const std::int64_t group : {32, 64, 128}) {
     for (const std::int64_t in : {20, 64, 160, 250}) {
       for (const int activation : {8, 16}) {
