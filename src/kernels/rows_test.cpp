@@ -87,6 +87,43 @@ TEST_P(RowKernel, rotates_positions) {
   }
 }
 
+TEST_P(RowKernel, multiplies_rows_by_a_matrix) {
+  for (const std::int64_t n : {1, 6, 16, 32, 34, 64, 80, 100, 128, 256}) {
+    for (const std::int64_t count : {1, 2, 3, 4, 7}) {
+      const std::vector<float> x = activations_like(count * n, 21);
+      const std::vector<float> matrix = activations_like(n * n, 22, 0.3F);
+      Guarded<float> rows(x, 1);
+      Guarded<float> entries(matrix, 2);
+      Guarded<float> scratch(4 * n);
+      table().multiply_rows(rows.data(), count, n, entries.data(), scratch.data());
+      ASSERT_TRUE(rows.untouched_around() && scratch.untouched_around()) << n;
+      double furthest = 0;
+      double transposed = 0;
+      for (std::int64_t row = 0; row < count; ++row) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          double sum = 0;
+          double other = 0;
+          double magnitude = 0;
+          for (std::int64_t i = 0; i < n; ++i) {
+            const auto value = static_cast<double>(x[static_cast<std::size_t>(row * n + i)]);
+            sum += value * static_cast<double>(entries[i * n + j]);
+            other += value * static_cast<double>(entries[j * n + i]);
+            magnitude += std::fabs(value * static_cast<double>(entries[i * n + j]));
+          }
+          const double allowed = static_cast<double>(n + 1) * unit * magnitude;
+          const auto got = static_cast<double>(rows[row * n + j]);
+          furthest = std::max(furthest, std::fabs(got - sum) / allowed);
+          transposed = std::max(transposed, std::fabs(got - other) / allowed);
+        }
+      }
+      EXPECT_LE(furthest, 1.0) << n << " " << count;
+      if (n > 1) {
+        EXPECT_GT(transposed, 100.0) << n << " " << count;
+      }
+    }
+  }
+}
+
 TEST_P(RowKernel, widens_every_half) {
   std::vector<std::uint16_t> all(65536);
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);

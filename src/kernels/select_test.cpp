@@ -120,7 +120,7 @@ TEST(Select, tables_share_no_function_and_no_name) {
         reinterpret_cast<const void*>(table->hadamard),      reinterpret_cast<const void*>(table->f16_to_float),
         reinterpret_cast<const void*>(table->bf16_to_float), reinterpret_cast<const void*>(table->float_to_bf16),
         reinterpret_cast<const void*>(table->int8_peak),     reinterpret_cast<const void*>(table->f32_peak),
-        reinterpret_cast<const void*>(table->read_memory)};
+        reinterpret_cast<const void*>(table->read_memory),   reinterpret_cast<const void*>(table->multiply_rows)};
     for (const void* entry : entries) {
       EXPECT_NE(entry, nullptr) << table->name;
       functions.insert(entry);

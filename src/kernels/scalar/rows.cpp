@@ -125,6 +125,16 @@ void hadamard(float* row, const Hadamard& plan, float* scratch) noexcept {
   }
 }
 
+void multiply_rows(float* rows, std::int64_t count, std::int64_t n, const float* matrix, float* scratch) noexcept {
+  for (float* row = rows; row < rows + count * n; row += n) {
+    std::copy_n(row, n, scratch);
+    std::fill_n(row, n, 0.0F);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) row[j] += scratch[i] * matrix[i * n + j];
+    }
+  }
+}
+
 void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept {
   for (std::int64_t i = 0; i < n; ++i) out[i] = pq::f16_to_float(x[i]);
 }

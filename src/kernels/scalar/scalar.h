@@ -19,6 +19,7 @@ void min_max(const float* x, std::int64_t n, float* min, float* max) noexcept;
 void rope(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t width, const float* cos,
           const float* sin) noexcept;
 void hadamard(float* row, const Hadamard& plan, float* scratch) noexcept;
+void multiply_rows(float* rows, std::int64_t count, std::int64_t n, const float* matrix, float* scratch) noexcept;
 void f16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
 void bf16_to_float(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
 void float_to_bf16(const float* x, std::int64_t n, std::uint16_t* out) noexcept;

@@ -51,6 +51,7 @@ const KernelTable table{
     .min_max = min_max,
     .rope = rope,
     .hadamard = hadamard,
+    .multiply_rows = multiply_rows,
     .f16_to_float = f16_to_float,
     .bf16_to_float = bf16_to_float,
     .float_to_bf16 = float_to_bf16,

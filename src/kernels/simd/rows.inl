@@ -63,6 +63,66 @@ inline void rope(float* x, std::int64_t heads, std::int64_t head_dim, std::int64
   }
 }
 
+/// V vectors of R rows of x [n] times matrix [n, n], from column `first` on; `left`: columns of the last vector.
+template <int R, int V>
+inline __attribute__((always_inline)) void multiply_columns(const float* x, std::int64_t n, const float* matrix,
+                                                            std::int64_t first, std::int64_t left, float* out) {
+  F sums[R][V];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sums[r][v] = f_zero();
+  }
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float* entries = matrix + i * n + first;
+    F loaded[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v)
+      loaded[v] = v + 1 < V || left == 16 ? f_load(entries + 16 * v) : f_load_n(entries + 16 * v, left);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const F value = f_set(x[r * n + i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sums[r][v] = f_fma(value, loaded[v], sums[r][v]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    float* to = out + r * n + first;
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      if (v + 1 < V || left == 16) {
+        f_store(to + 16 * v, sums[r][v]);
+      } else {
+        f_store_n(to + 16 * v, sums[r][v], left);
+      }
+    }
+  }
+}
+
+template <int R, int V>
+inline void multiply_some_rows(float* rows, std::int64_t n, const float* matrix, float* scratch) {
+  for (std::int64_t i = 0; i < R * n; ++i) scratch[i] = rows[i];
+  std::int64_t first = 0;
+  for (; first + 16 * V <= n; first += 16 * V) multiply_columns<R, V>(scratch, n, matrix, first, 16, rows);
+  for (; first < n; first += 16) {
+    const std::int64_t left = n - first < 16 ? n - first : 16;
+    multiply_columns<R, 1>(scratch, n, matrix, first, left, rows);
+  }
+}
+
+// Eight sums at a time, whose additions overlap.
+inline void multiply_rows(float* rows, std::int64_t count, std::int64_t n, const float* matrix,
+                          float* scratch) noexcept {
+  for (; count >= 4; count -= 4, rows += 4 * n) multiply_some_rows<4, 2>(rows, n, matrix, scratch);
+  if (count >= 2) {
+    multiply_some_rows<2, 4>(rows, n, matrix, scratch);
+    count -= 2;
+    rows += 2 * n;
+  }
+  if (count == 1) multiply_some_rows<1, 4>(rows, n, matrix, scratch);
+}
+
 /// The last values of a row of 16-bit numbers, followed by zeros.
 struct HalfTail {
   std::uint16_t values[16];
