@@ -54,7 +54,7 @@ Part part_of(std::string_view name) {
   if (name == tensor_names::embedding || name == tensor_names::lm_head) return Part::embeddings;
   if (name.ends_with(".bias") || name.ends_with("norm.weight")) return Part::norms_and_biases;
   const auto ends_in = [&](auto... ends) { return (name.ends_with(ends) || ...); };
-  if (ends_in(".scale", ".zero_point", ".clip", ".mean", ".input_scale", ".input_zero_point"))
+  if (ends_in(".scale", ".zero_point", ".clip", ".mean", ".basis", ".input_scale", ".input_zero_point"))
     return Part::activation_scales;
   if (ends_in(".scales", ".group_scales", ".zero_points", ".weight_scale", ".weight_zero_point", ".qzeros"))
     return Part::weight_scales;

@@ -270,6 +270,8 @@ void write_checkpoint(const fs::path& out, const Recipe& recipe, const std::vect
       std::fill(values.begin(), values.end(),
                 static_cast<Value>(std::is_floating_point_v<Value> ? scale * static_cast<float>(b + 1) : 0));
     });
+    const auto dim = static_cast<std::size_t>(spec.head_dim);
+    for (std::size_t row = 0; row < block.key_basis.size() / dim; ++row) block.key_basis[row * dim + row % dim] += 1;
     writer.write_block(b, block);
   }
   writer.write_final_norm(std::vector<float>(static_cast<std::size_t>(spec.hidden_size), 1.0F));
@@ -287,10 +289,12 @@ TEST_F(Cli, InspectShowsAQuantizedCheckpoint) {
   const Outcome text = run({"inspect", out});
   EXPECT_EQ(text.error, "");
   EXPECT_EQ(text.code(), 0);
-  EXPECT_THAT(text.out, AllOf(HasSubstr("w4a4kv4-static (W4A4KV4)"), HasSubstr("rotate.r3=false"),
-                              HasSubstr("token ids 8142, 13, 1"), HasSubstr("\\n"),
-                              HasSubstr("4 bits, symmetric, static, one scale a head"), HasSubstr("mlp.down_input"),
-                              HasSubstr("made by a test"), Not(HasSubstr("R3 "))));
+  EXPECT_THAT(
+      text.out,
+      AllOf(HasSubstr("w4a4kv4-static (W4A4KV4)"), HasSubstr("rotate.r3=false"), HasSubstr("token ids 8142, 13, 1"),
+            HasSubstr("\\n"),
+            HasSubstr("4 bits, symmetric, static, one scale a head, K in a basis of its own, K without its mean"),
+            HasSubstr("mlp.down_input"), HasSubstr("made by a test"), Not(HasSubstr("R3 "))));
 
   const Json json = Json::parse(run({"inspect", out, "--json", "--tensors"}).out);
   EXPECT_EQ(json["quantized"], true);

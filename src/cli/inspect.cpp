@@ -20,6 +20,7 @@
 #include "io/foreign_checkpoint.h"
 #include "io/hf_checkpoint.h"
 #include "io/quantized_checkpoint.h"
+#include "model/block_formats.h"
 #include "model/format_override.h"
 #include "model/site_transform.h"
 #include "program/output.h"
@@ -92,6 +93,18 @@ std::string format_text(const QuantizerFormat& format, std::string_view group) {
 }
 
 std::string mode_text(const QuantizerFormat& format) { return format.is_static() ? ", static" : ", dynamic"; }
+
+/// What is done to K behind its rotation.
+std::string keys_text(const Recipe& recipe) {
+  const std::vector<BlockFormats> kinds = distinct_formats(recipe);
+  const auto some = [&](bool BlockFormats::*what) {
+    return std::any_of(kinds.begin(), kinds.end(), [&](const BlockFormats& formats) { return formats.*what; });
+  };
+  std::string text;
+  if (some(&BlockFormats::balance_keys)) text += ", K in a basis of its own";
+  if (some(&BlockFormats::center_keys)) text += ", K without its mean";
+  return text;
+}
 
 std::string rotations_text(const RotationSettings& rotate) {
   std::vector<std::string_view> names;
@@ -275,7 +288,7 @@ void inspect_quantized(const Options& options, const CommonOptions& common) {
   facts.add("architecture", architecture_text(checkpoint.spec()));
   facts.add("weights", format_text(recipe.weight, ""));
   facts.add("activations", format_text(recipe.activation, mode_text(recipe.activation)));
-  facts.add("KV cache", format_text(recipe.kv, mode_text(recipe.kv)));
+  facts.add("KV cache", format_text(recipe.kv, mode_text(recipe.kv)) + keys_text(recipe));
   if (!recipe.overrides.empty()) facts.add("but", overrides_text(recipe));
   facts.add("rotations", rotations_text(recipe.rotate));
   facts.add("prefix", prefix_fact(checkpoint, tokens));

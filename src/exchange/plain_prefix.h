@@ -22,7 +22,7 @@ struct PlainKv {
 
 /// A block's prefix as a program without online transforms has it: K after RoPE and nothing else (the mean that was
 /// taken out is added again, what is done online at k_cache is undone), V in the basis asked for. `parameters` is the
-/// block (its transforms and key_mean are read). Throws InputError for a transform that has no inverse.
+/// block (its transforms, key_basis and key_mean are read). Throws InputError for a transform that has no inverse.
 PlainKv plain_prefix(const Prefix::BlockKv& kv, const QuantizedBlock& parameters, const ModelSpec& spec,
                      const Recipe& recipe, std::int64_t length, ValueBasis basis);
 

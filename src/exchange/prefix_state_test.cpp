@@ -51,6 +51,9 @@ struct Sample {
     key = normals(random, 2 * length * 16);
     value = normals(random, 2 * length * 16);
     for (int i = 0; i < 32; ++i) block.key_mean.push_back(static_cast<float>(random.normal()));
+    for (int i = 0; i < 512; ++i) {
+      block.key_basis.push_back((i / 16 % 16 == i % 16 ? 1.5F : 0.0F) + 0.1F * static_cast<float>(random.normal()));
+    }
     if (recipe.rotate.r3) block.transforms[Site::k_cache].steps.push_back(HadamardStep{16});
   }
 
@@ -58,6 +61,11 @@ struct Sample {
   Prefix::BlockKv stored() const {
     std::vector<double> k = key;
     apply_transform(block.transforms[Site::k_cache], k, 16);
+    for (std::size_t head = 0; head < 2 && !block.key_basis.empty(); ++head) {
+      const auto first = block.key_basis.begin() + static_cast<std::ptrdiff_t>(head * 256);
+      apply_transform({{BlockDiagonalStep{16, 1, {first, first + 256}}}},
+                      std::span(k).subspan(head * length * 16, length * 16), 16);
+    }
     for (std::size_t i = 0; i < k.size(); ++i) {
       if (!block.key_mean.empty()) k[i] -= static_cast<double>(block.key_mean[i / (length * 16) * 16 + i % 16]);
     }
@@ -116,6 +124,7 @@ TEST(PlainPrefix, UndoesWhatIsOnlineAndR2) {
 TEST(PlainPrefix, UndoesAnyTransformExactlyInFloat64) {
   Sample sample;
   sample.block.key_mean.clear();
+  sample.block.key_basis.clear();
   sample.block.transforms[Site::k_cache] = every_step(16);
   // Numbers that binary16 holds, through T and back in float64.
   const Prefix::BlockKv stored{halves(sample.key), halves(sample.value)};
@@ -129,6 +138,7 @@ TEST(PlainPrefix, UndoesAnyTransformExactlyInFloat64) {
 TEST(PlainPrefix, WithoutAnythingOnlineTheBitsStay) {
   Sample sample({"rotate.r3=false"});
   sample.block.key_mean.clear();
+  sample.block.key_basis.clear();
   const Prefix::BlockKv stored = sample.stored();
   const PlainKv plain = sample.plain(ValueBasis::checkpoint);
   EXPECT_EQ(halves(plain.key), stored.key);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/half.h"
+#include "model/key_basis.h"
 #include "numerics/two_level.h"
 
 namespace pq::io {
@@ -96,6 +97,14 @@ QuantizedBlock read_block(const ModelSpec& spec, const Recipe& recipe, const Sit
   for (const LinearId id : all_linears) {
     if (!formats.weight[id].two_level) continue;
     check_group_scales(tensor(tensor_names::linear(index, id) + ".group_scales"), block.linears[id], remedy);
+  }
+  if (!block.key_basis.empty()) {
+    const std::string name = fmt::format("{}.{}.basis", tensor_names::block(index), site_name(Site::k_cache));
+    try {
+      query_basis(spec, block.key_basis);  // what Q is multiplied with
+    } catch (const InputError& error) {
+      throw FormatError(fmt::format("{}: {}", file, name), error.what(), remedy);
+    }
   }
   for (const Site site : quantized_sites) {
     if (block.transforms[site].empty()) continue;

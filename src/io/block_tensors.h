@@ -63,6 +63,9 @@ void visit_block(const ModelSpec& spec, const Recipe& recipe, std::int64_t index
       if (!format.symmetric) tensor(name + ".zero_point", DType::i16, {count}, site.zero_point);
     }
     if (format.enabled() && !format.is_static()) tensor(name + ".clip", DType::f32, {2}, site.clip);
+    if (id == Site::k_cache && formats.balance_keys) {
+      tensor(name + ".basis", DType::f32, {spec.kv_head_count, spec.head_dim, spec.head_dim}, block.key_basis);
+    }
     if (id == Site::k_cache && formats.center_keys) {
       tensor(name + ".mean", DType::f32, {spec.kv_head_count, spec.head_dim}, block.key_mean);
     }

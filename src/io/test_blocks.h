@@ -51,6 +51,7 @@ inline QuantizedBlock random_block(Random& random, const ModelSpec& spec, const 
 
 inline void expect_equal(const QuantizedBlock& found, const QuantizedBlock& expected) {
   EXPECT_EQ(found.norms, expected.norms);
+  EXPECT_EQ(found.key_basis, expected.key_basis);
   EXPECT_EQ(found.key_mean, expected.key_mean);
   for (const LinearId i : all_linears) {
     EXPECT_EQ(found.linears[i].codes, expected.linears[i].codes);

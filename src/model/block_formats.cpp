@@ -34,6 +34,7 @@ LinearFormats linear_formats(const Recipe& recipe, std::int64_t index) {
     one.activation = recipe.activation;
     one.kv = recipe.kv;
     one.kv_center_keys = recipe.kv_center_keys;
+    one.kv_balance_keys = recipe.kv_balance_keys;
     for (const FormatOverride& override : recipe.overrides) {
       const bool counts = override.covers(index) && (!override.linear || override.linear == linear);
       if (counts) find_recipe_field(override.field)->set(one, override.value);
@@ -44,6 +45,7 @@ LinearFormats linear_formats(const Recipe& recipe, std::int64_t index) {
   const Recipe whole = with_overrides(std::nullopt);
   formats.kv = whole.kv;
   formats.kv_center_keys = whole.kv_center_keys;
+  formats.kv_balance_keys = whole.kv_balance_keys;
   for (const LinearId linear : all_linears) {
     const Recipe one = recipe.overrides.empty() ? whole : with_overrides(linear);
     formats.weight[linear] = one.weight;
@@ -59,7 +61,9 @@ BlockFormats block_formats(const Recipe& recipe, std::int64_t index) {
   for (const Site site : quantized_sites) {
     formats.site[site] = is_kv(site) ? of.kv : of.activation[readers_of(site).front()];
   }
-  formats.center_keys = of.kv_center_keys && of.kv.enabled() && recipe.search.kv;
+  const bool measured = of.kv.enabled() && recipe.search.kv;
+  formats.center_keys = of.kv_center_keys && measured;
+  formats.balance_keys = of.kv_balance_keys && measured;
   return formats;
 }
 

@@ -17,6 +17,10 @@ struct BlockFormats {
   /// K is quantized. It adds the same to all scores of a query, which softmax does not see ("smoothing K",
   /// SageAttention, arXiv 2410.02367). It is measured where K's scales are searched.
   bool center_keys = false;
+  /// Whether every KV head's K, behind RoPE and transform, is multiplied with a matrix T of its own and the Q that read
+  /// it with T^-T, so that scores stay, T such that both have the same covariance, alike in all channels: of all T it
+  /// leaves least of K's rounding in the scores. Measured as the mean is, which is taken out behind it.
+  bool balance_keys = false;
 
   bool quantizes_weights() const;  ///< some linear layer's
   bool quantizes_sites() const;    ///< some activation, K or V
@@ -32,6 +36,7 @@ struct LinearFormats {
   PerLinear<QuantizerFormat> activation;
   QuantizerFormat kv;
   bool kv_center_keys = false;
+  bool kv_balance_keys = false;
 };
 LinearFormats linear_formats(const Recipe& recipe, std::int64_t index);
 

@@ -31,12 +31,16 @@ struct QuantizedBlock {
   PerNorm<std::vector<float>> norms;  ///< what the normalized stream is multiplied by: ones after fusing
   PerLinear<QuantizedLinear> linears;
   PerSite<SiteQuantizer> sites;
+  /// [kv_heads, head_dim, head_dim]: what is done to a head's row of K behind its transform (model/key_basis.h); empty:
+  /// nothing
+  std::vector<float> key_basis;
   std::vector<float> key_mean;  ///< [kv_heads, head_dim], taken out of K before it is quantized; empty: nothing is
   SiteTransforms transforms;
 };
 
-/// The fixed prefix: for each block, K (after RoPE, what k_cache does online and without the mean) and V (in the R2
-/// basis) of `length` positions, 16-bit for ever, and the tokens they come from, where they come from tokens.
+/// The fixed prefix: for each block, K (after RoPE, what k_cache does online, in key_basis and without the mean) and V
+/// (in the R2 basis) of `length` positions, 16-bit for ever, and the tokens they come from, where they come from
+/// tokens.
 struct Prefix {
   std::int64_t length = 0;              ///< positions in front of every sequence; 0: no prefix
   std::vector<std::int32_t> token_ids;  ///< [length], or empty: not known

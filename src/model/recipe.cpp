@@ -23,6 +23,7 @@ Recipe weight_activation(std::string name, int weight, int activation, int kv, S
   recipe.kv.mode = mode;
   recipe.kv.granularity = fixed ? Granularity::head : Granularity::group;
   recipe.kv_center_keys = kv <= 4;
+  recipe.kv_balance_keys = kv <= 4;
   recipe.rotate.heads = activation <= 4;  // at 8 bits the weights lose what the activations gain
   return recipe;
 }

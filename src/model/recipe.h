@@ -77,6 +77,7 @@ struct SearchSettings {
   double weight_min = 0.55;       ///< its smallest value
   std::int64_t samples = 8;       ///< sequences the search runs on
   std::int64_t length = 1024;     ///< tokens a sequence; a model with a shorter context gets more and shorter sequences
+  std::int64_t positions = 8192;  ///< K is looked at as far behind the prefix, or to the end of a shorter context
   std::int64_t gptq_samples = 0;  ///< sequences whose X^T X GPTQ sees; 0: those of the search
   std::int64_t gptq_length = 2048;  ///< tokens in each of them
   bool exhaustive = false;          ///< every point of the grids, through the whole block: the reference of the search
@@ -157,6 +158,7 @@ struct Recipe {
   QuantizerFormat kv{16, true, ScaleMode::dynamic_scale, Granularity::group, 128};
   bool kv_symmetry_by_calibration = false;  ///< kv.symmetric is still to be decided
   bool kv_center_keys = false;              ///< take the mean out of K: see BlockFormats
+  bool kv_balance_keys = false;             ///< K in a basis of its own: see BlockFormats
   /// On top of the formats above, in the order in which they were given: where two speak of the same, the later counts,
   /// however narrow the other is.
   std::vector<FormatOverride> overrides;

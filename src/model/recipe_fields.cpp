@@ -169,6 +169,9 @@ std::vector<RecipeField> make_fields() {
       flag(
           "kv.center_keys", "take each channel's mean out of K, which softmax does not see; measured with search.kv",
           [](auto& r) -> auto& { return r.kv_center_keys; }),
+      flag(
+          "kv.balance_keys", "put each head's K in a basis in which it spreads as Q does; measured with search.kv",
+          [](auto& r) -> auto& { return r.kv_balance_keys; }),
       choice<ResidualRotation>(
           "rotate.r1", "rotate the residual stream: fused into the weights, or online at the inputs that read it",
           [](auto& r) -> auto& { return r.rotate.r1; },
@@ -224,6 +227,9 @@ std::vector<RecipeField> make_fields() {
           "search.samples", "sequences for the grid search", [](auto& r) -> auto& { return r.search.samples; }, 1, big),
       number<int64_t>(
           "search.length", "tokens in each of them", [](auto& r) -> auto& { return r.search.length; }, 2, big),
+      number<int64_t>(
+          "search.positions", "how far behind the prefix K is looked at (at most the model's context)",
+          [](auto& r) -> auto& { return r.search.positions; }, 1, big),
       number<int64_t>(
           "search.gptq_samples", "sequences that GPTQ rounds the weights by (the field's habit: 128)",
           [](auto& r) -> auto& { return r.search.gptq_samples; }, 0, big, "0 for those of the search, to 1048576"),

@@ -34,6 +34,19 @@ TEST(Recipe, KeysAreCenteredWhereTheirScalesAreSearched) {
   EXPECT_FALSE(block_formats(named_recipe("w4a16g128"), 0).center_keys);
 }
 
+TEST(Recipe, KeysAreBalancedWhereTheirScalesAreSearched) {
+  const auto balanced = [](const char* name, const char* setting) {
+    Recipe recipe = named_recipe(name);
+    apply_setting(recipe, setting);
+    return block_formats(recipe, 0).balance_keys;
+  };
+  EXPECT_TRUE(balanced("w4a8kv4-dynamic", "kv.center_keys=false"));
+  EXPECT_FALSE(balanced("w4a8kv4-dynamic", "search.kv=false"));
+  EXPECT_FALSE(balanced("w4a8kv4-dynamic", "kv.bits=16"));
+  EXPECT_FALSE(balanced("w4a8kv4-dynamic", "kv.balance_keys=false"));
+  EXPECT_FALSE(balanced("w8a8kv8-static", "seed=1"));
+}
+
 TEST(Recipe, EveryFieldAppliesWhatItShows) {
   for (const auto& field : recipe_fields()) {
     Recipe recipe = named_recipe("w4a4kv4-static");

@@ -116,6 +116,20 @@ at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::
   return tapped(tap, Site::qkv_input, transformed(context, Site::qkv_input, h));
 }
 
+namespace {
+
+/// x [batch, tokens, heads, head_dim], each head times the matrix of its KV head, [kv_heads, head_dim, head_dim].
+at::Tensor in_basis(const at::Tensor& x, const at::Tensor& basis) {
+  if (!basis.defined()) return x;
+  const std::int64_t kv_heads = basis.size(0);
+  const std::int64_t dim = basis.size(1);
+  const at::Tensor rows = x.to(basis.scalar_type()).reshape({-1, kv_heads, x.size(2) / kv_heads, dim});
+  const at::Tensor product = at::bmm(rows.transpose(0, 1).reshape({kv_heads, -1, dim}), basis);
+  return product.view({kv_heads, -1, rows.size(2), dim}).transpose(0, 1).reshape(x.sizes()).to(x.scalar_type());
+}
+
+}  // namespace
+
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
                 const Tap& tap) {
   const ModelSpec& spec = *context.spec;
@@ -131,9 +145,11 @@ Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tenso
   out.q = context.rope->apply(normed_heads(LinearId::q, NormId::query, spec.head_count), first_position);
   out.q = tapped(tap, Site::query, std::move(out.q));
   if (context.transforms != nullptr) out.q = context.transforms->query.apply(out.q);
+  out.q = in_basis(out.q, block.key_frame.query_basis);
   out.k = context.rope->apply(normed_heads(LinearId::k, NormId::key, spec.kv_head_count), first_position);
-  out.k = transformed(context, Site::k_cache, tapped(tap, Site::key, std::move(out.k)));
-  if (block.key_mean.defined()) out.k = out.k - block.key_mean;
+  out.k =
+      in_basis(transformed(context, Site::k_cache, tapped(tap, Site::key, std::move(out.k))), block.key_frame.basis);
+  if (block.key_frame.mean.defined()) out.k = out.k - block.key_frame.mean;
   out.k = tapped(tap, Site::k_cache, std::move(out.k));
   out.v = tapped(tap, Site::v_cache, heads(LinearId::v, spec.kv_head_count));
   return out;

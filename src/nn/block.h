@@ -18,11 +18,18 @@ struct Linear {
   at::Tensor bias;    // [out], or undefined
 };
 
+/// What is done to K behind its transforms, and to Q so that scores stay. Each may be undefined.
+struct KeyFrame {
+  at::Tensor basis;        // [kv_heads, head_dim, head_dim], in float32 at least: a head's rows are multiplied with it
+  at::Tensor query_basis;  // the same for the heads of Q that read a KV head (model/key_basis.h)
+  at::Tensor mean;         // [kv_heads, head_dim], then taken out of every token's K
+};
+
 /// One transformer block's parameters, all of one floating dtype on one device.
 struct Block {
   PerNorm<at::Tensor> norms;
   PerLinear<Linear> linears;
-  at::Tensor key_mean;  // [kv_heads, head_dim], taken out of every token's K as it goes to the cache; or undefined
+  KeyFrame key_frame;
 
   Linear& operator[](LinearId id) { return linears[id]; }
   const Linear& operator[](LinearId id) const { return linears[id]; }
@@ -83,8 +90,8 @@ at::Tensor apply(const Linear& linear, const at::Tensor& x);
 
 /// x [batch, tokens, hidden] -> what q, k and v_proj read (tapped qkv_input).
 at::Tensor qkv_input(const Block& block, const BlockContext& context, const at::Tensor& x, const Tap& tap);
-/// Projections, RoPE from `first_position` on (prefix counted), transforms, K's mean; taps query, key, k_cache,
-/// v_cache.
+/// Projections, RoPE from `first_position` on (prefix counted), transforms, K's basis and mean; taps query, key,
+/// k_cache, v_cache.
 Qkv project_qkv(const Block& block, const BlockContext& context, const at::Tensor& h, std::int64_t first_position,
                 const Tap& tap);
 /// softmax(scale * Q [K_prefix K]^T) [V_prefix V] -> [batch, tokens, heads * head_dim]. k and v may be longer

@@ -181,11 +181,11 @@ TEST_F(BlockTest, KeysWithoutTheirMeanGiveTheSameBlock) {
   const at::Tensor x = at::randn({2, 60, spec.hidden_size}, f64);
   const at::Tensor prefix_x = at::randn({1, 3, spec.hidden_size}, f64);
   Block centered = block;
-  centered.key_mean = 3 * at::randn({spec.kv_head_count, spec.head_dim}, f64);
+  centered.key_frame.mean = 3 * at::randn({spec.kv_head_count, spec.head_dim}, f64);
   KeyValue prefix, centered_prefix;
   forward(block, context, prefix_x, {}, &prefix);
   forward(centered, context, prefix_x, {}, &centered_prefix);
-  EXPECT_LT(max_difference(centered_prefix.key + centered.key_mean, prefix.key), 1e-12);
+  EXPECT_LT(max_difference(centered_prefix.key + centered.key_frame.mean, prefix.key), 1e-12);
   for (const std::int64_t window : {0, 11}) {
     context.window = window;
     context.prefix = &prefix;
@@ -194,6 +194,25 @@ TEST_F(BlockTest, KeysWithoutTheirMeanGiveTheSameBlock) {
     context.prefix = &centered_prefix;
     EXPECT_LT(max_difference(forward(centered, context, x), expected), 1e-12);
   }
+}
+
+// Each KV head's K in a basis of its own, and the Q that read it in the inverse one, transposed.
+TEST_F(BlockTest, KeysInAnotherBasisGiveTheSameBlock) {
+  context = rotated_online.block(0);
+  const at::Tensor x = at::randn({2, 60, spec.hidden_size}, f64);
+  const at::Tensor prefix_x = at::randn({1, 3, spec.hidden_size}, f64);
+  Block changed = block;
+  changed.key_frame.basis = at::randn({spec.kv_head_count, spec.head_dim, spec.head_dim}, f64);
+  changed.key_frame.query_basis = at::linalg_inv(changed.key_frame.basis).transpose(1, 2).contiguous();
+  KeyValue prefix, changed_prefix;
+  forward(block, context, prefix_x, {}, &prefix);
+  forward(changed, context, prefix_x, {}, &changed_prefix);
+  context.prefix = &prefix;
+  const at::Tensor expected = forward(block, context, x);
+  context.prefix = &changed_prefix;
+  EXPECT_LT(max_difference(forward(changed, context, x), expected), 1e-10);
+  changed.key_frame.query_basis = changed.key_frame.query_basis.flip(0);
+  EXPECT_GT(max_difference(forward(changed, context, x), expected), 1e-2);
 }
 
 TEST_F(BlockTest, TapsVisitEverySiteInOrderWithItsShape) {

@@ -92,7 +92,7 @@ class Walk {
       contexts_.set_transforms(index, block.transforms);
       pair.rounded = restore_block(block, spec, quantized_.recipe(), index, whole_.options());
       pair.tap = restore_tap(block, quantized_.recipe(), index, whole_.options());
-      pair.whole.key_mean = pair.rounded.key_mean;
+      pair.whole.key_frame = pair.rounded.key_frame;
       const Prefix& prefix = quantized_.prefix();
       if (!prefix.empty()) {
         pair.prefix =

@@ -98,7 +98,7 @@ class Damage : public testing::Test {
       const QuantizedBlock block = quantized->block(i);
       SiteTransforms online;
       parts.blocks.push_back(whole->block(i, online));
-      parts.blocks.back().key_mean = restore_unquantized(block, parts.spec, floats).key_mean;  // as the prefix has it
+      parts.blocks.back().key_frame = restore_unquantized(block, parts.spec, floats).key_frame;  // as the prefix has it
       if (rounded(i)) parts.blocks.back() = restore_block(block, parts.spec, recipe, i, floats);
       taps->push_back(rounded(i) ? restore_tap(block, recipe, i, floats) : nn::Tap{});
       parts.transforms.push_back(block.transforms);
@@ -164,7 +164,7 @@ TEST_F(Damage, OfAKindIsTheSameInARunOfQuantize) {
     contexts.set_transforms(i, block.transforms);
     SiteTransforms online;
     nn::Block original = whole->block(i, online);
-    original.key_mean = restore_unquantized(block, spec, floats).key_mean;
+    original.key_frame = restore_unquantized(block, spec, floats).key_frame;
     const nn::KeyValue pinned = restore_prefix(quantized->prefix().blocks[static_cast<std::size_t>(i)], spec,
                                                quantized->prefix().length, floats);
     const nn::BlockContext context = contexts.block(i, &pinned);

@@ -78,8 +78,8 @@ void quantize_blocks(const Task& task, PrefixStream& prefix, QuantizeSummary& su
     const bool done = finished.contains(index);
     QuantizedBlock quantized;
     if (done) quantized = finished.block(index);
-    block.key_mean = done ? restore_unquantized(quantized, spec, task.model.options()).key_mean
-                          : search.key_mean(index, block, task.contexts.block(index), prefix.length());
+    block.key_frame = done ? restore_unquantized(quantized, spec, task.model.options()).key_frame
+                           : search.key_frame(index, block, task.contexts.block(index), prefix.length());
     costs.end("loading and transforms");
     // 2. Its prefix.
     const nn::KeyValue* pinned = prefix.advance(block, index);
@@ -166,7 +166,8 @@ QuantizeSummary quantize_model(const io::HfCheckpoint& checkpoint, const Recipe&
   const ModelSpec& spec = checkpoint.spec();
   const CalibrationData data = behind_prefix(sequences, prefix_ids);
   const TransformedModel model(checkpoint, recipe, options);
-  const std::int64_t longest = std::max({data.detection.length(), data.search.length(), data.tuning.length()});
+  const std::int64_t longest = std::max({data.detection.length(), data.search.length(), data.tuning.length(),
+                                         std::min(recipe.search.positions, spec.max_positions)});
   nn::ModelContext contexts(spec, online_rotations(spec, recipe.rotate),
                             static_cast<std::int64_t>(prefix_ids.size()) + longest, options);
   Communicator& processes = Communicator::world();

@@ -183,6 +183,7 @@ TEST_F(Pipeline, TheSameSeedGivesTheSameBytes) {
 TEST_F(Pipeline, TakesTheMeanOfTheCalibrationOutOfEveryKey) {
   Recipe recipe = quick("w4a8kv4-static");
   recipe.search.samples = 1;
+  recipe.kv_balance_keys = false;
   ASSERT_TRUE(block_formats(recipe, 0).center_keys);
   const auto quantized = [&](bool center) {
     recipe.kv_center_keys = center;
@@ -212,6 +213,27 @@ TEST_F(Pipeline, TakesTheMeanOfTheCalibrationOutOfEveryKey) {
   const nn::KeyValue centered = restore_prefix(with.prefix().blocks[0], spec, 2, floats);
   const nn::KeyValue plain = restore_prefix(without.prefix().blocks[0], spec, 2, floats);
   EXPECT_TRUE(at::allclose(centered.key + expected.view({spec.kv_head_count, spec.head_dim}), plain.key, 1e-2, 1e-2));
+}
+
+TEST_F(Pipeline, PutsKeysInABasisThatTheScoresDoNotSee) {
+  Recipe recipe = quick("w4a8kv4-static");
+  const ModelSpec& spec = checkpoint.spec();
+  const auto quantized = [&](bool balance) {
+    recipe.kv_balance_keys = balance;
+    return io::QuantizedCheckpoint::open(write(recipe, {13, 1}, balance ? "pq_balanced" : "pq_not_balanced"));
+  };
+  const io::QuantizedCheckpoint with = quantized(true), without = quantized(false);
+  const QuantizedBlock block = with.block(0);
+  ASSERT_EQ(block.key_basis.size(), static_cast<std::size_t>(spec.kv_size() * spec.head_dim));
+  EXPECT_TRUE(without.block(0).key_basis.empty());
+  // The first block's prefix is the same text's in another basis, and without another mean.
+  const nn::KeyFrame frame = restore_key_frame(block.key_basis, block.key_mean, spec, floats);
+  const at::Tensor balanced = restore_prefix(with.prefix().blocks[0], spec, 2, floats).key[0] + frame.mean;
+  const nn::KeyFrame plain = restore_key_frame({}, without.block(0).key_mean, spec, floats);
+  const at::Tensor keys = restore_prefix(without.prefix().blocks[0], spec, 2, floats).key[0] + plain.mean;
+  const at::Tensor moved = at::bmm(keys.transpose(0, 1), frame.basis).transpose(0, 1);
+  EXPECT_TRUE(at::allclose(balanced, moved, 1e-2, 2e-2));
+  EXPECT_FALSE(at::allclose(balanced, keys, 0.1, 0.1));
 }
 
 TEST_F(Pipeline, SixteenBitsEverywhereIsTheModelItself) {

@@ -11,6 +11,9 @@
 #include "model/block_formats.h"
 #include "nn/batches.h"
 #include "pipeline/streams.h"
+#include "quant/key_basis.h"
+#include "quant/key_positions.h"
+#include "quant/quantized_model.h"
 #include "quant/start_search.h"
 #include "tuning/exchange.h"
 
@@ -33,20 +36,36 @@ SearchStream::SearchStream(const TransformedModel& model, const Recipe& recipe, 
   log_stream("search", stream_);
 }
 
-at::Tensor SearchStream::key_mean(std::int64_t index, const nn::Block& block, const nn::BlockContext& context,
-                                  std::int64_t first_position) const {
-  if (!block_formats(recipe_, index).center_keys) return {};
-  const at::Tensor& weight = block[LinearId::k].weight;
-  at::Tensor mean = at::zeros({spec_.kv_head_count, spec_.head_dim}, weight.options());
+nn::KeyFrame SearchStream::key_frame(std::int64_t index, const nn::Block& block, const nn::BlockContext& context,
+                                     std::int64_t first_position) const {
+  const BlockFormats formats = block_formats(recipe_, index);
+  if (!formats.center_keys && !formats.balance_keys) return {};
   Communicator& processes = Communicator::world();
+  const at::TensorOptions options = block[LinearId::k].weight.options();
+  const auto floats = at::TensorOptions(options).dtype(at::kFloat);
+  at::Tensor basis = at::zeros({spec_.kv_head_count, spec_.head_dim, spec_.head_dim}, floats);
+  at::Tensor mean = at::zeros({spec_.kv_head_count, spec_.head_dim}, floats);
   if (processes.is_root()) {
-    const std::int64_t count = std::min(search_sequences_, nn::sequences_together(stream_.size(1)));
-    const at::Tensor x = stream_.narrow(0, 0, count).to(weight.device());
-    mean = nn::project_qkv(block, context, nn::qkv_input(block, context, x, {}), first_position, {})
-               .k.mean(at::IntArrayRef{0, 1});
+    const std::int64_t count = std::min(search_sequences_, key_sequences);
+    std::vector<at::Tensor> q, k;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const at::Tensor x = stream_.narrow(0, i, 1).to(options.device());
+      nn::Qkv qkv = project_spread(block, context, nn::qkv_input(block, context, x, {}), first_position, i,
+                                   search_sequences_, recipe_);
+      q.push_back(std::move(qkv.q));
+      k.push_back(std::move(qkv.k));
+    }
+    const at::Tensor keys = at::cat(k);
+    mean = keys.mean(at::IntArrayRef{0, 1}).to(at::kFloat);
+    if (formats.balance_keys) {
+      basis = balanced_basis(formats.center_keys ? keys - mean : keys, at::cat(q));
+      mean = at::bmm(mean.unsqueeze(1), basis).squeeze(1);
+    }
   }
+  broadcast(processes, basis);
   broadcast(processes, mean);
-  return mean;
+  return restore_key_frame(formats.balance_keys ? to_floats(basis) : std::vector<float>{},
+                           formats.center_keys ? to_floats(mean) : std::vector<float>{}, spec_, options);
 }
 
 BlockStart SearchStream::find_start(std::int64_t index, nn::Block block, const nn::BlockContext& context,

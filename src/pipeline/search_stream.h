@@ -22,10 +22,11 @@ class SearchStream {
   SearchStream(const TransformedModel& model, const Recipe& recipe, const CalibrationData& data,
                const StreamDirectories& directories);
 
-  /// The mean of K, [kv_heads, head_dim], of block `index` in full precision behind `first_position` positions, the
-  /// same on every process; undefined where the recipe leaves it in (BlockFormats::center_keys).
-  at::Tensor key_mean(std::int64_t index, const nn::Block& block, const nn::BlockContext& context,
-                      std::int64_t first_position) const;
+  /// The basis and the mean of K of block `index` in full precision behind `first_position` positions, the same on
+  /// every process; undefined where the recipe has none (BlockFormats::balance_keys, center_keys). Takes a block
+  /// without them.
+  nn::KeyFrame key_frame(std::int64_t index, const nn::Block& block, const nn::BlockContext& context,
+                         std::int64_t first_position) const;
   /// Start values of block `index`, the same on every process. Takes the full-precision block over.
   BlockStart find_start(std::int64_t index, nn::Block block, const nn::BlockContext& context,
                         const SiteStatistics& statistics);

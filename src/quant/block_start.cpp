@@ -63,7 +63,9 @@ QuantizedBlock round_block(const BlockStart& start, const Recipe& recipe, std::i
     if (start.block.norms[id].defined()) rounded.norms[id] = to_floats(start.block.norms[id]);
   }
   rounded.sites = start.sites;
-  if (start.block.key_mean.defined()) rounded.key_mean = to_floats(start.block.key_mean);
+  const nn::KeyFrame& frame = start.block.key_frame;
+  if (frame.basis.defined()) rounded.key_basis = to_floats(frame.basis);
+  if (frame.mean.defined()) rounded.key_mean = to_floats(frame.mean);
   for (const LinearId id : all_linears) {
     const nn::Linear& linear = start.block[id];
     auto& target = rounded.linears[id];

@@ -1,6 +1,7 @@
 #include "quant/quantized_model.h"
 
 #include "model/block_formats.h"
+#include "model/key_basis.h"
 
 namespace pq::quant {
 namespace {
@@ -33,14 +34,26 @@ std::unique_ptr<nn::Transformer> assemble(const io::ModelSource& source, const a
 
 }  // namespace
 
+nn::KeyFrame restore_key_frame(const std::vector<float>& basis, const std::vector<float>& mean, const ModelSpec& spec,
+                               const at::TensorOptions& options) {
+  nn::KeyFrame frame;
+  const bool wide = c10::typeMetaToScalarType(options.dtype()) == at::kDouble;
+  const at::TensorOptions floats = options.dtype(wide ? at::kDouble : at::kFloat);
+  const std::vector<std::int64_t> shape{spec.kv_head_count, spec.head_dim, spec.head_dim};
+  if (!basis.empty()) {
+    frame.basis = from_floats(basis, shape, floats);
+    frame.query_basis = from_floats(query_basis(spec, basis), shape, floats);
+  }
+  if (!mean.empty()) frame.mean = from_floats(mean, {spec.kv_head_count, spec.head_dim}, options);
+  return frame;
+}
+
 nn::Block restore_unquantized(const QuantizedBlock& block, const ModelSpec& spec, const at::TensorOptions& options) {
   nn::Block restored;
   for (const NormRow& norm : all_norms(spec)) {
     restored.norms[norm.id] = from_floats(block.norms[norm.id], {norm.size}, options);
   }
-  if (!block.key_mean.empty()) {
-    restored.key_mean = from_floats(block.key_mean, {spec.kv_head_count, spec.head_dim}, options);
-  }
+  restored.key_frame = restore_key_frame(block.key_basis, block.key_mean, spec, options);
   return restored;
 }
 

@@ -16,7 +16,10 @@
 
 namespace pq::quant {
 
-/// What of a block is never quantized: norms and K's mean. Its linear layers are empty.
+/// QuantizedBlock's key_basis and key_mean as a block computes with them; what is empty is undefined.
+nn::KeyFrame restore_key_frame(const std::vector<float>& basis, const std::vector<float>& mean, const ModelSpec& spec,
+                               const at::TensorOptions& options);
+/// What of a block is never quantized: norms, K's basis and its mean. Its linear layers are empty.
 nn::Block restore_unquantized(const QuantizedBlock& block, const ModelSpec& spec, const at::TensorOptions& options);
 /// Block `index` as a forward pass uses it: weights dequantized to options' dtype and device.
 nn::Block restore_block(const QuantizedBlock& block, const ModelSpec& spec, const Recipe& recipe, std::int64_t index,

@@ -16,7 +16,7 @@ constexpr std::int64_t static_low = 10, static_high = 120;
 constexpr std::int64_t dynamic_low = 50, dynamic_high = 110;
 constexpr std::int64_t cache_low = 10, cache_high = 110;
 constexpr std::int64_t finest = 2;              // nearer neighbours differ by less than a seed does
-constexpr std::int64_t queries_in_sample = 64;  // of a sequence
+constexpr std::int64_t queries_in_sample = 128;  // of all sequences, 16 of each at least
 constexpr std::int64_t values_in_sample = std::int64_t{1} << 15;
 
 double factor_of(std::int64_t hundredths) { return static_cast<double>(hundredths) / 100; }
@@ -117,7 +117,7 @@ class SampledScores {
   SampledScores(const nn::Qkv& qkv, const nn::BlockContext& context) : keys_(qkv.k) {
     const std::int64_t batch = qkv.q.size(0), tokens = qkv.q.size(1), dim = qkv.q.size(3);
     const std::int64_t kv_heads = qkv.k.size(2), group = qkv.q.size(2) / kv_heads;
-    const std::int64_t count = std::min(queries_in_sample, tokens);
+    const std::int64_t count = std::min(std::max<std::int64_t>(16, queries_in_sample / batch), tokens);
     const auto integers = qkv.q.options().dtype(at::kLong);
     // The last of `count` equal stretches: so that the mean query sees as many keys as the mean of all.
     const at::Tensor positions = (at::arange(1, count + 1, integers) * tokens).div(count, "floor") - 1;

@@ -13,6 +13,7 @@
 #include "model/block_formats.h"
 #include "nn/batches.h"
 #include "quant/gptq.h"
+#include "quant/key_positions.h"
 #include "quant/site_search.h"
 #include "quant/weight_clip.h"
 
@@ -43,6 +44,7 @@ class Walk {
         formats_(block_formats(recipe, index)),
         name_(fmt::format("block {}", index)),
         stream_(stream),
+        search_sequences_(std::min(search_sequences, stream.size(0))),
         rounded_(block) {
     result_.start.block = std::move(block);
     const std::int64_t step = nn::sequences_together(stream.size(1));
@@ -269,17 +271,24 @@ class Walk {
     const QuantizerFormat& format = formats_.site[Site::k_cache];
     if (!format.enabled()) return;
     const PhaseTimer timer(fmt::format("{}: K and V", name_));
-    // Ranges of all search sequences; the first batch of them is what the searches see.
-    nn::Qkv first;
+    // Ranges of all search sequences; the first of them are what the searches see.
+    std::vector<at::Tensor> q, k, v;
     MinMaxTensors key_range, value_range;
+    std::int64_t index = 0;
     for (Batch& batch : batches_) {
       if (!batch.searched) continue;
       const at::Tensor h = input(batch, Site::qkv_input);
-      nn::Qkv qkv = nn::project_qkv(rounded_, context_, h, first_position(), {});
+      const nn::Qkv qkv = project_spread(rounded_, context_, h, first_position(), index, search_sequences_, recipe_);
       key_range = merge(key_range, cache_range(Site::k_cache, qkv.k));
       value_range = merge(value_range, cache_range(Site::v_cache, qkv.v));
-      if (!first.q.defined()) first = std::move(qkv);
+      if (index < key_sequences) {
+        q.push_back(qkv.q);
+        k.push_back(qkv.k);
+        v.push_back(qkv.v);
+      }
+      index += h.size(0);
     }
+    const nn::Qkv first{at::cat(q), at::cat(k), at::cat(v)};
     checked(Site::k_cache, key_range);
     checked(Site::v_cache, value_range);
     const bool search = recipe_.search.kv;
@@ -298,6 +307,7 @@ class Walk {
   BlockFormats formats_;
   std::string name_;
   at::Tensor& stream_;
+  std::int64_t search_sequences_;
   nn::Block rounded_;  ///< the block with the weights rounded whose stage is done
   std::vector<Batch> batches_;
   PerSite<bool> done_{};

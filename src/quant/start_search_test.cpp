@@ -8,6 +8,7 @@
 #include "nn/block_for_test.h"
 #include "nn/model_context.h"
 #include "quant/grid_search.h"
+#include "quant/key_positions.h"
 #include "quant/quantized_model.h"
 
 namespace pq::quant {
@@ -76,6 +77,26 @@ TEST_F(StartSearchTest, IsAsGoodAsTheExhaustiveSearch) {
     recipe.search = {.weight = false, .activation = false, .kv = false, .gptq = false};
     EXPECT_GT(distance(find_start(block, context, x, statistics, recipe, 0), recipe), 1.2 * reference) << name;
   }
+}
+
+// RoPE has turned a constant part of K elsewhere by then, out of its mean and out of the range of what was near.
+TEST_F(StartSearchTest, KeysFarBehindTheCalibrationSequencesAreInRange) {
+  spec.max_positions = 4096;
+  model = nn::ModelContext(spec, {}, 4096 + 2, at::kFloat);
+  context = model.block(0, &prefix);
+  x = x + 3 * at::randn({1, 1, spec.hidden_size});
+  const at::Tensor h = nn::qkv_input(block, context, x, {});
+  const auto error_far_behind = [&](std::int64_t positions) {
+    Recipe recipe = named_recipe("w4a8kv4-static");
+    recipe.search.positions = positions;
+    block.key_frame.mean = project_spread(block, context, h, 2, 0, 6, recipe).k.mean(at::IntArrayRef{0, 1});
+    at::Tensor stream = x.clone();
+    const StartSearch found = run(recipe, stream);
+    const SiteFakeQuantizer rounding(Site::k_cache, recipe.kv, found.start.sites[Site::k_cache], at::kFloat);
+    const at::Tensor keys = nn::project_qkv(block, context, h, 2500, {}).k;
+    return (rounding(keys) - keys).square().mean().item<double>();
+  };
+  EXPECT_LT(error_far_behind(4096), 0.5 * error_far_behind(48));
 }
 
 TEST_F(StartSearchTest, SequencesBeyondTheSearchCountForTheWeightsAlone) {

@@ -72,7 +72,8 @@ class BlockAttention {
   const AttentionRows& rows_;
 };
 
-// The norm of Q or K, RoPE and transform, and K's mean, for some KV heads of a row and the query heads that read them.
+// The norm of Q or K, RoPE, transform, basis, and K's mean, for some KV heads of a row and the query heads that read
+// them.
 void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::int64_t kv_heads,
                             std::byte* scratch) const {
   const std::int64_t dim = parts_.spec.head_dim;
@@ -92,10 +93,20 @@ void BlockAttention::rotate(std::int64_t row, std::int64_t first_kv_head, std::i
     if (width > 0) parts_.table.rope(heads, count, dim, width, chunk.cos.data() + at, chunk.sin.data() + at);
     transform.apply(heads, count, parts_.table, scratch);
   };
-  rotate_heads(rows_.query.row(row) + first_kv_head * group() * dim, kv_heads * group(), NormId::query,
-               of_.query_transform);
+  const auto to_basis = [&](float* heads, std::int64_t of_each, const std::vector<float>& basis) {
+    if (basis.empty()) return;
+    const float* matrix = basis.data() + first_kv_head * dim * dim;
+    auto* floats = reinterpret_cast<float*>(scratch);
+    for (std::int64_t head = 0; head < kv_heads; ++head, heads += of_each * dim, matrix += dim * dim) {
+      parts_.table.multiply_rows(heads, of_each, dim, matrix, floats);
+    }
+  };
+  float* queries = rows_.query.row(row) + first_kv_head * group() * dim;
+  rotate_heads(queries, kv_heads * group(), NormId::query, of_.query_transform);
+  to_basis(queries, group(), of_.query_basis);
   float* keys = rows_.key.row(row) + first_kv_head * dim;
   rotate_heads(keys, kv_heads, NormId::key, of_.key_transform);
+  to_basis(keys, 1, of_.key_basis);
   if (of_.key_mean.empty()) return;
   const float* mean = of_.key_mean.data() + first_kv_head * dim;
   for (std::int64_t i = 0; i < kv_heads * dim; ++i) keys[i] -= mean[i];

@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "base/index.h"
 #include "model/block_formats.h"
+#include "model/key_basis.h"
 
 namespace pq::runtime {
 namespace {
@@ -134,6 +135,8 @@ PackedBlock pack_block(const ModelParts& parts, std::int64_t block, BlockSource 
     (packed.*input).transform = transforms.get(online[site], (packed.*input).plan.columns);
   }
   packed.norms = std::move(source.parameters.norms);
+  packed.query_basis = query_basis(spec, source.parameters.key_basis);
+  packed.key_basis = std::move(source.parameters.key_basis);
   packed.key_mean = std::move(source.parameters.key_mean);
   return packed;
 }

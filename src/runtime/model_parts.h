@@ -36,9 +36,11 @@ struct PackedBlock {
   KvPlan kv;
   KvQuantizer key;
   KvQuantizer value;
-  std::vector<float> key_mean;  ///< [kv_heads, head_dim], or empty
-  AlignedBuffer prefix_key;     ///< float [kv_heads][prefix][padded_dim]
-  AlignedBuffer prefix_value;   ///< the same
+  std::vector<float> key_basis;    ///< [kv_heads, head_dim, head_dim], behind key_transform; or empty
+  std::vector<float> query_basis;  ///< the same behind query_transform
+  std::vector<float> key_mean;     ///< [kv_heads, head_dim], or empty
+  AlignedBuffer prefix_key;        ///< float [kv_heads][prefix][padded_dim]
+  AlignedBuffer prefix_value;      ///< the same
   std::int64_t window = 0;
   std::size_t rope = 0;  ///< which of the model's tables
 

@@ -56,6 +56,19 @@ int exponent_for(std::int64_t columns) {
   return std::max(-14, static_cast<int>(std::floor(-0.5 * std::log2(static_cast<double>(columns)))));
 }
 
+/// Matrices near the identity, so that they have inverses.
+std::vector<float> random_key_basis(const ModelSpec& spec, std::int64_t block) {
+  Random random(static_cast<std::uint64_t>(block), "key basis");
+  const double spread = 0.5 / std::sqrt(static_cast<double>(spec.head_dim));
+  std::vector<float> basis(index(spec.kv_size() * spec.head_dim));
+  for (std::size_t i = 0; i < basis.size(); ++i) {
+    const auto row = static_cast<std::int64_t>(i) / spec.head_dim % spec.head_dim;
+    const double diagonal = static_cast<std::int64_t>(i) % spec.head_dim == row ? 1 : 0;
+    basis[i] = static_cast<float>(diagonal + spread * (2 * random.uniform() - 1));
+  }
+  return basis;
+}
+
 SiteQuantizer random_site(const ModelSpec& spec, const QuantizerFormat& format) {
   SiteQuantizer site;
   if (!format.enabled() || !format.is_static()) return site;
@@ -119,6 +132,7 @@ BlockSource random_block(const ModelSpec& spec, const Recipe& recipe, std::int64
   for (const Site site : quantized_sites) {
     source.parameters.sites[site] = random_site(spec, formats.site[site]);
   }
+  if (formats.balance_keys) source.parameters.key_basis = random_key_basis(spec, block);
   if (formats.center_keys) source.parameters.key_mean.assign(index(spec.kv_size()), 0.125F);
   source.parameters.transforms = online_rotations(spec, recipe.rotate);
   source.owner = buffers;

@@ -55,6 +55,10 @@ std::uint64_t fingerprint(const ModelParts& parts) {
   if (parts.prefix_ids.empty() && parts.prefix() > 0) text += fmt::format(" {} positions", parts.prefix());
   for (const PackedBlock& block : parts.blocks) {
     if (const std::string own = layout_text(block.kv); own != layout_text(parts.blocks.front().kv)) text += own;
+    for (const std::vector<float>* values : {&block.key_basis, &block.key_mean}) {
+      const std::string_view bytes(reinterpret_cast<const char*>(values->data()), values->size() * sizeof(float));
+      if (!values->empty()) text += fmt::format(" {:x}", fnv1a(bytes));
+    }
     const SiteTransforms of_recipe = online_rotations(parts.spec, parts.recipe.rotate);
     if (block.key_transform.definition() == of_recipe[Site::k_cache]) continue;
     SiteTransforms own;

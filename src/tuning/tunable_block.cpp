@@ -15,8 +15,9 @@ TunableBlock::TunableBlock(const BlockStart& start, const Recipe& recipe, std::i
   const auto frozen = [&](const at::Tensor& x) { return x.defined() ? x.to(floats.dtype(compute)) : x; };
   float_frozen_.norms = start.block.norms;
   for (const NormId id : norm_ids) frozen_.norms[id] = frozen(start.block.norms[id]);
-  float_frozen_.key_mean = start.block.key_mean;
-  frozen_.key_mean = frozen(start.block.key_mean);
+  float_frozen_.key_frame = start.block.key_frame;
+  frozen_.key_frame = start.block.key_frame;
+  frozen_.key_frame.mean = frozen(start.block.key_frame.mean);
   for (const LinearId id : all_linears) {
     const nn::Linear& linear = start.block[id];
     const ScaleTensors& scales = start.weight_scales[id];

@@ -51,29 +51,35 @@ Matrix gated_bound(Activation activation, const Matrix& gate, const Matrix& gate
 
 // A score is off by the rounding of Q (to 16 bits where K is integer) against K, and as much again for sums in float32;
 // a softmax weight moves by that relatively, twice; 16-bit weights add 2^-16 of the largest one each.
-Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t block, const SiteTransform& transform) {
+Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t block, const SiteTransform& transform,
+                   const SiteTransform& basis) {
   Matrix bound(before.rows, before.columns);
   const std::size_t dim = index(spec.head_dim);
   const RopeSpec& rope = spec.block(block).rope;
   const std::size_t width = std::holds_alternative<NoRope>(rope) ? 0 : index(spec.rotary_channels());
   const double amplitude = rope_amplitude(rope);
   constexpr double steps = 8;
-  for (std::size_t first = 0; first < before.values.size(); first += dim) {
-    const std::span<const double> head = std::span(before.values).subspan(first, dim);
-    const std::span<double> out = std::span(bound.values).subspan(first, dim);
-    if (transform.empty()) {
-      // Each output is a signed sum of two of the head's values, which rotation by angles makes at most twice as large.
-      std::fill(out.begin(), out.end(), 2 * amplitude * steps * float_unit * sum_of_magnitudes(head));
-      continue;
+  for (std::int64_t i = 0; i < before.rows; ++i) {
+    RowBound whole;
+    for (std::size_t first = 0; first < index(before.columns); first += dim) {
+      const std::span<const double> head = before.row(i).subspan(first, dim);
+      RowBound row;
+      if (transform.empty() && basis.empty()) {
+        // Each output is a signed sum of two of the head's values, which rotation by angles makes at most twice as
+        // large.
+        row.error.assign(dim, 2 * amplitude * steps * float_unit * sum_of_magnitudes(head));
+      }
+      for (std::size_t j = 0; j < dim && row.magnitude.size() < dim; ++j) {
+        row.magnitude.push_back(j < width ? amplitude * (std::fabs(head[j]) + std::fabs(head[(j + width / 2) % width]))
+                                          : std::fabs(head[j]));
+        if (row.error.size() < dim) row.error.push_back(steps / 2 * float_unit * row.magnitude.back());
+      }
+      row = transformed_bound(transform, std::move(row));
+      whole.magnitude.insert(whole.magnitude.end(), row.magnitude.begin(), row.magnitude.end());
+      whole.error.insert(whole.error.end(), row.error.begin(), row.error.end());
     }
-    RowBound row;
-    for (std::size_t i = 0; i < dim; ++i) {
-      row.magnitude.push_back(i < width ? amplitude * (std::fabs(head[i]) + std::fabs(head[(i + width / 2) % width]))
-                                        : std::fabs(head[i]));
-      row.error.push_back(steps / 2 * float_unit * row.magnitude.back());
-    }
-    row = transformed_bound(transform, std::move(row));
-    std::copy(row.error.begin(), row.error.end(), out.begin());
+    whole = transformed_bound(basis, std::move(whole));
+    std::copy(whole.error.begin(), whole.error.end(), bound.row(i).begin());
   }
   return bound;
 }

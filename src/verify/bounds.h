@@ -25,9 +25,10 @@ Matrix product_bound(const LinearInput& input, const PackedLinear& linear, Matri
 Matrix gated_bound(Activation activation, const Matrix& gate, const Matrix& gate_bound, const Matrix& up,
                    const Matrix& up_bound, const Matrix& reference);
 
-/// Of rows of heads [rows, heads * head_dim] after the RoPE of block `block` and a transform of each head; `before`:
-/// what goes in.
-Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t block, const SiteTransform& transform);
+/// Of rows of heads [rows, heads * head_dim] after the RoPE of block `block`, a transform of each head and then one of
+/// the whole row, `basis`; `before`: what goes in.
+Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t block, const SiteTransform& transform,
+                   const SiteTransform& basis);
 /// Of rows of K without their mean: what `bound` says before, and one rounding. `reference`: after it.
 Matrix mean_bound(Matrix bound, const Matrix& reference, std::span<const float> mean);
 /// Of rows after a transform; `before`: what goes in.

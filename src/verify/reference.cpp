@@ -7,6 +7,7 @@
 #include "base/index.h"
 #include "base/parallel_for.h"
 #include "io/safetensors.h"
+#include "model/key_basis.h"
 #include "numerics/activation.h"
 #include "numerics/packing.h"
 #include "numerics/quantize.h"
@@ -299,9 +300,10 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
     if (!transforms[site].empty()) apply_transform(transforms[site], x.values, transform_size(spec, site).value());
     return x;
   };
-  const auto rotate = [&](Matrix& x, const SiteTransform& transform) {
+  const auto rotate = [&](Matrix& x, const SiteTransform& transform, const SiteTransform& basis) {
     apply_rope(x, spec, block_index, first_position);
     apply_transform(transform, x.values, spec.head_dim);
+    apply_transform(basis, x.values, x.columns);
   };
   Matrix stream = residual;
   const auto add = [&](NormId norm, const Matrix& x) {
@@ -315,8 +317,8 @@ Matrix reference_block(const ModelSource& source, const BlockSource& block, std:
       transformed(Site::qkv_input, rms_norm(stream, parameters.norms[NormId::attention_input], spec.rms_norm_eps)));
   Matrix query = normed_heads(linear(LinearId::q, h), parameters.norms[NormId::query], spec.rms_norm_eps);
   Matrix key = normed_heads(linear(LinearId::k, h), parameters.norms[NormId::key], spec.rms_norm_eps);
-  rotate(query, inverse_transposed(transforms[Site::k_cache]));
-  rotate(key, transforms[Site::k_cache]);
+  rotate(query, inverse_transposed(transforms[Site::k_cache]), query_basis_transform(spec, parameters.key_basis));
+  rotate(key, transforms[Site::k_cache], key_basis_transform(spec, parameters.key_basis));
   take_mean(key, parameters.key_mean);
   key = quantized(Site::k_cache, key);
   const Matrix value = quantized(Site::v_cache, linear(LinearId::v, h));

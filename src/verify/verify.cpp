@@ -6,6 +6,7 @@
 
 #include "base/half.h"
 #include "base/index.h"
+#include "model/key_basis.h"
 #include "runtime/forward.h"
 #include "verify/bounds.h"
 #include "verify/comparison.h"
@@ -54,7 +55,7 @@ class Verification {
   void check_linear(LinearId id, const RowBuffer& out);
   void check_residual(LinearId id);
   void check_heads(const std::string& tensor, const Matrix& product, NormId norm, const RowBuffer& after,
-                   const SiteTransform& transform, std::span<const float> mean);
+                   const SiteTransform& transform, const SiteTransform& basis, std::span<const float> mean);
   void check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer, Matrix& held);
   void check_attention();
   void check_product();
@@ -188,9 +189,10 @@ void Verification::check_residual(LinearId id) {
   compare(std::string(tensor_names::linear_in_block(id)), residual_, reference, bound);
 }
 
-// Norm, RoPE, transform and K's mean. The norm is the runtime's own, which is compared first.
+// Norm, RoPE, transform, basis and K's mean. The norm is the runtime's own, which is compared first.
 void Verification::check_heads(const std::string& tensor, const Matrix& product, NormId norm, const RowBuffer& after,
-                               const SiteTransform& transform, std::span<const float> mean) {
+                               const SiteTransform& transform, const SiteTransform& basis,
+                               std::span<const float> mean) {
   Matrix before = product;
   if (const std::vector<float>& gamma = parameters().norms[norm]; !gamma.empty()) {
     const auto size = static_cast<std::int64_t>(gamma.size());
@@ -206,9 +208,10 @@ void Verification::check_heads(const std::string& tensor, const Matrix& product,
   Matrix reference = before;
   apply_rope(reference, spec(), block_, parts_.prefix());
   apply_transform(transform, reference.values, spec().head_dim);
+  apply_transform(basis, reference.values, reference.columns);
   take_mean(reference, mean);
   compare(tensor, matrix_of(after, before.rows, before.columns), reference,
-          mean_bound(heads_bound(before, spec(), block_, transform), reference, mean));
+          mean_bound(heads_bound(before, spec(), block_, transform, basis), reference, mean));
 }
 
 void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& floats, const KvQuantizer& quantizer,
@@ -239,8 +242,10 @@ void Verification::check_cache(Site site, KvCache::Part part, const RowBuffer& f
 
 void Verification::check_attention() {
   const SiteTransform& of_key = parameters().transforms[Site::k_cache];
-  check_heads("self_attn.query", query_, NormId::query, work_.query, inverse_transposed(of_key), {});
-  check_heads("self_attn.key", key_, NormId::key, work_.key, of_key, parameters().key_mean);
+  check_heads("self_attn.query", query_, NormId::query, work_.query, inverse_transposed(of_key),
+              query_basis_transform(spec(), parameters().key_basis), {});
+  check_heads("self_attn.key", key_, NormId::key, work_.key, of_key,
+              key_basis_transform(spec(), parameters().key_basis), parameters().key_mean);
   Matrix key;
   Matrix value;
   check_cache(Site::k_cache, KvCache::Part::key, work_.key, packed().key, key);
