@@ -15,7 +15,7 @@ namespace {
 constexpr std::int64_t static_low = 10, static_high = 120;
 constexpr std::int64_t dynamic_low = 50, dynamic_high = 110;
 constexpr std::int64_t cache_low = 10, cache_high = 110;
-constexpr std::int64_t finest = 2;              // nearer neighbours differ by less than a seed does
+constexpr std::int64_t finest = 2;               // nearer neighbours differ by less than a seed does
 constexpr std::int64_t queries_in_sample = 128;  // of all sequences, 16 of each at least
 constexpr std::int64_t values_in_sample = std::int64_t{1} << 15;
 
