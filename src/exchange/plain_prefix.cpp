@@ -87,18 +87,15 @@ PlainKv plain_prefix(const Prefix::BlockKv& kv, const QuantizedBlock& parameters
       plain.key[i] += static_cast<double>(parameters.key_mean[head * index(spec.head_dim) + channel]);
     }
   }
-  for (std::int64_t head = 0; head < spec.kv_head_count; ++head) {
-    const std::span<double> keys =
-        std::span(plain.key).subspan(index(head * length * spec.head_dim), index(length * spec.head_dim));
-    if (!parameters.key_basis.empty()) {
-      const std::size_t size = index(spec.head_dim * spec.head_dim);
-      const auto first = parameters.key_basis.begin() + static_cast<std::ptrdiff_t>(index(head) * size);
-      undo_transform({{BlockDiagonalStep{spec.head_dim, 1, {first, first + static_cast<std::ptrdiff_t>(size)}}}}, keys,
-                     spec.head_dim);
-    }
-    const SiteTransform& transform = parameters.transforms[Site::k_cache];
-    if (!transform.empty()) undo_transform(transform, keys, spec.head_dim);
+  const std::int64_t matrix = spec.head_dim * spec.head_dim;
+  for (std::int64_t head = 0; head < spec.kv_head_count && !parameters.key_basis.empty(); ++head) {
+    const auto first = parameters.key_basis.begin() + head * matrix;
+    undo_transform({{BlockDiagonalStep{spec.head_dim, 1, {first, first + matrix}}}},
+                   std::span(plain.key).subspan(index(head * length * spec.head_dim), index(length * spec.head_dim)),
+                   spec.head_dim);
   }
+  const SiteTransform& transform = parameters.transforms[Site::k_cache];
+  if (!transform.empty()) undo_transform(transform, plain.key, spec.head_dim);
   if (basis == ValueBasis::model && recipe.rotate.r2) undo_r2(plain.value, spec, recipe, length);
   return plain;
 }

@@ -243,7 +243,7 @@ struct KernelTable {
                const float* sin) noexcept;
   /// row <- row * H / sqrt(n'), [plan.order]; `scratch` holds plan.order floats.
   void (*hadamard)(float* row, const Hadamard& plan, float* scratch) noexcept;
-  /// `count` neighbouring rows [n] <- row * matrix [n, n]; `scratch` holds 4 * n floats.
+  /// `count` neighbouring rows [n] <- row * matrix [n, n]; `scratch` holds min(count, 4) * n floats.
   void (*multiply_rows)(float* rows, std::int64_t count, std::int64_t n, const float* matrix, float* scratch) noexcept;
   void (*f16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;
   void (*bf16_to_float)(const std::uint16_t* x, std::int64_t n, float* out) noexcept;

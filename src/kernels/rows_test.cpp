@@ -94,7 +94,7 @@ TEST_P(RowKernel, multiplies_rows_by_a_matrix) {
       const std::vector<float> matrix = activations_like(n * n, 22, 0.3F);
       Guarded<float> rows(x, 1);
       Guarded<float> entries(matrix, 2);
-      Guarded<float> scratch(4 * n);
+      Guarded<float> scratch(std::min<std::int64_t>(count, 4) * n);
       table().multiply_rows(rows.data(), count, n, entries.data(), scratch.data());
       ASSERT_TRUE(rows.untouched_around() && scratch.untouched_around()) << n;
       double furthest = 0;

@@ -42,23 +42,17 @@ nn::KeyFrame SearchStream::key_frame(std::int64_t index, const nn::Block& block,
   if (!formats.center_keys && !formats.balance_keys) return {};
   Communicator& processes = Communicator::world();
   const at::TensorOptions options = block[LinearId::k].weight.options();
-  const auto floats = at::TensorOptions(options).dtype(at::kFloat);
+  const auto floats = options.dtype(at::kFloat);
   at::Tensor basis = at::zeros({spec_.kv_head_count, spec_.head_dim, spec_.head_dim}, floats);
   at::Tensor mean = at::zeros({spec_.kv_head_count, spec_.head_dim}, floats);
   if (processes.is_root()) {
     const std::int64_t count = std::min(search_sequences_, key_sequences);
-    std::vector<at::Tensor> q, k;
-    for (std::int64_t i = 0; i < count; ++i) {
-      const at::Tensor x = stream_.narrow(0, i, 1).to(options.device());
-      nn::Qkv qkv = project_spread(block, context, nn::qkv_input(block, context, x, {}), first_position, i,
-                                   search_sequences_, recipe_);
-      q.push_back(std::move(qkv.q));
-      k.push_back(std::move(qkv.k));
-    }
-    const at::Tensor keys = at::cat(k);
-    mean = keys.mean(at::IntArrayRef{0, 1}).to(at::kFloat);
+    const at::Tensor x = stream_.narrow(0, 0, count).to(options.device());
+    const auto [q, k, v] = project_spread(block, context, nn::qkv_input(block, context, x, {}), first_position, 0,
+                                          search_sequences_, recipe_);
+    mean = k.mean(at::IntArrayRef{0, 1}).to(at::kFloat);
     if (formats.balance_keys) {
-      basis = balanced_basis(formats.center_keys ? keys - mean : keys, at::cat(q));
+      basis = balanced_basis(formats.center_keys ? k - mean : k, q);
       mean = at::bmm(mean.unsqueeze(1), basis).squeeze(1);
     }
   }

@@ -12,12 +12,6 @@ void add_scaled(float* out, const float* x, float factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] += factor * x[i];
 }
 
-/// out [n] = x [n] * matrix [n, n].
-void multiply(const float* x, const float* matrix, std::int64_t n, float* out) {
-  std::fill_n(out, n, 0.0F);
-  for (std::int64_t i = 0; i < n; ++i) add_scaled(out, matrix + i * n, x[i], n);
-}
-
 void apply(const GatherStep& gather, float* row, std::int64_t size, float* scratch) {
   std::copy_n(row, size, scratch);
   for (std::int64_t i = 0; i < size; ++i) row[i] = scratch[gather.source[index(i)]];
@@ -28,23 +22,23 @@ void apply(const MultiplyStep& multiply_step, float* row, std::int64_t size, flo
   for (std::int64_t i = 0; i < size; ++i) row[i] *= factors[i];
 }
 
-void apply(const BlockDiagonalStep& diagonal, float* row, std::int64_t size, float* scratch) {
+void apply(const BlockDiagonalStep& diagonal, float* row, std::int64_t size, const kernels::KernelTable& table,
+           float* scratch) {
   const std::int64_t block = diagonal.block;
-  const std::int64_t step = diagonal.count == 1 ? 0 : block * block;
+  const std::int64_t shared = size / block / diagonal.count;  // neighbouring blocks that a matrix serves
   const float* matrix = diagonal.matrices.data();
-  for (std::int64_t first = 0; first < size; first += block, matrix += step) {
-    multiply(row + first, matrix, block, scratch + first);
+  for (std::int64_t first = 0; first < size; first += shared * block, matrix += block * block) {
+    table.multiply_rows(row + first, shared, block, matrix, scratch);
   }
-  std::copy_n(scratch, size, row);
 }
 
 // With the row viewed as X [left, right]: X R, then L^T times that.
-void apply(const KroneckerStep& kronecker, float* row, std::int64_t size, float* scratch) {
+void apply(const KroneckerStep& kronecker, float* row, std::int64_t size, const kernels::KernelTable& table,
+           float* scratch) {
   const std::int64_t left = kronecker.left;
   const std::int64_t right = kronecker.right;
-  for (std::int64_t i = 0; i < left; ++i) {
-    multiply(row + i * right, kronecker.right_matrix.data(), right, scratch + i * right);
-  }
+  table.multiply_rows(row, left, right, kronecker.right_matrix.data(), scratch);
+  std::copy_n(row, size, scratch);
   std::fill_n(row, size, 0.0F);
   for (std::int64_t i = 0; i < left; ++i) {
     for (std::int64_t j = 0; j < left; ++j) {
@@ -107,9 +101,9 @@ void OnlineTransform::apply(float* vectors, std::int64_t count, const kernels::K
       } else if (const auto* multiply_step = std::get_if<MultiplyStep>(&step)) {
         runtime::apply(*multiply_step, row, size, floats);
       } else if (const auto* diagonal = std::get_if<BlockDiagonalStep>(&step)) {
-        runtime::apply(*diagonal, row, size, floats);
+        runtime::apply(*diagonal, row, size, table, floats);
       } else if (const auto* kronecker = std::get_if<KroneckerStep>(&step)) {
-        runtime::apply(*kronecker, row, size, floats);
+        runtime::apply(*kronecker, row, size, table, floats);
       }
     }
   }

@@ -59,20 +59,19 @@ Matrix heads_bound(const Matrix& before, const ModelSpec& spec, std::int64_t blo
   const std::size_t width = std::holds_alternative<NoRope>(rope) ? 0 : index(spec.rotary_channels());
   const double amplitude = rope_amplitude(rope);
   constexpr double steps = 8;
+  const bool rope_alone = transform.empty() && basis.empty();
   for (std::int64_t i = 0; i < before.rows; ++i) {
     RowBound whole;
     for (std::size_t first = 0; first < index(before.columns); first += dim) {
       const std::span<const double> head = before.row(i).subspan(first, dim);
+      // Each output of RoPE alone is a signed sum of two of the head's values, which rotation by angles makes at most
+      // twice as large.
+      const double of_rope_alone = 2 * amplitude * steps * float_unit * sum_of_magnitudes(head);
       RowBound row;
-      if (transform.empty() && basis.empty()) {
-        // Each output is a signed sum of two of the head's values, which rotation by angles makes at most twice as
-        // large.
-        row.error.assign(dim, 2 * amplitude * steps * float_unit * sum_of_magnitudes(head));
-      }
-      for (std::size_t j = 0; j < dim && row.magnitude.size() < dim; ++j) {
+      for (std::size_t j = 0; j < dim; ++j) {
         row.magnitude.push_back(j < width ? amplitude * (std::fabs(head[j]) + std::fabs(head[(j + width / 2) % width]))
                                           : std::fabs(head[j]));
-        if (row.error.size() < dim) row.error.push_back(steps / 2 * float_unit * row.magnitude.back());
+        row.error.push_back(rope_alone ? of_rope_alone : steps / 2 * float_unit * row.magnitude.back());
       }
       row = transformed_bound(transform, std::move(row));
       whole.magnitude.insert(whole.magnitude.end(), row.magnitude.begin(), row.magnitude.end());
