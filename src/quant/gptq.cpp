@@ -179,8 +179,9 @@ at::Tensor compensation_factor(const at::Tensor& gram, std::string_view name) {
       return lower;
     };
     matrix = factored(matrix);
-    if (definite) matrix = factored(at::cholesky_inverse(matrix));
-    if (definite) return matrix.t();
+    if (definite) matrix = at::cholesky_inverse(matrix);
+    if (definite) matrix = factored(matrix);
+    if (definite) return matrix.t().contiguous();
     log_warning("{}: its inputs are so alike that GPTQ needs more damping than {}", name, damping);
   }
   throw InputError(name, "the calibration gives inputs that are no numbers, or beyond float32",
@@ -206,7 +207,7 @@ WeightCodes quantize_weight_compensated(const at::Tensor& weight, const at::Tens
     importance = column_importance(factor);
   }
   const std::int64_t step = clips ? format.group : block_columns;
-  const at::Tensor rows = factor.contiguous();
+  const at::Tensor rows = factor.contiguous();  // as compensation_factor() made it
   // Transposed, so that a column of the layer is a row in memory.
   at::Tensor left = weight.t().clone(at::MemoryFormat::Contiguous);
   at::Tensor codes = at::empty_like(left);

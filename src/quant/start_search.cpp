@@ -35,6 +35,20 @@ void add_gram(at::Tensor& gram, const at::Tensor& rows) {
   }
 }
 
+/// What add_gram left out, from what stands above it; in place, for these are the largest matrices of all.
+void mirror_gram(at::Tensor& gram) {
+  const std::int64_t columns = gram.size(0);
+  for (std::int64_t begin = 0; begin < columns; begin += gram_columns) {
+    const std::int64_t count = std::min(gram_columns, columns - begin);
+    const std::int64_t end = begin + count;
+    at::Tensor square = gram.narrow(0, begin, count).narrow(1, begin, count);
+    square.copy_(square.triu() + square.triu(1).t());
+    if (end == columns) break;
+    at::Tensor below = gram.narrow(0, end, columns - end).narrow(1, begin, count);
+    below.copy_(gram.narrow(0, begin, count).narrow(1, end, columns - end).t());
+  }
+}
+
 class Walk {
  public:
   Walk(nn::Block block, const nn::BlockContext& context, at::Tensor& stream, std::int64_t search_sequences,
@@ -237,28 +251,31 @@ class Walk {
     }
     done_[site] = true;
     if (!rounds) return;
-    if (gram.defined()) gram = gram.triu() + gram.triu(1).t();
-    round_weights(site, gram);
+    if (gram.defined()) mirror_gram(gram);
+    round_weights(site, std::move(gram));
   }
 
-  void round_weights(Site site, const at::Tensor& gram) {
+  void round_weights(Site site, at::Tensor gram) {
     const PhaseTimer timer(fmt::format("{}: weights behind {}", name_, site_name(site)));
+    at::Tensor energy;  // of each input
     if (gram.defined()) {
-      const auto dead = (gram.diagonal() == 0).sum().item<std::int64_t>();
+      energy = gram.diagonal().clone();
+      const auto dead = (energy == 0).sum().item<std::int64_t>();
       if (dead > 0) {
         result_.warnings.push_back(fmt::format("{}: {} of {} channels are zero on all calibration tokens",
-                                               site_name(site), dead, gram.size(0)));
+                                               site_name(site), dead, energy.size(0)));
       }
     }
     at::Tensor factor;
     if (recipe_.search.gptq) factor = compensation_factor(gram, fmt::format("{}: {}", name_, site_name(site)));
+    gram = at::Tensor();
     for (const LinearId id : readers_of(site)) {
       if (!quantized(id)) continue;
       const QuantizerFormat& format = formats_.weight[id];
       at::Tensor& weight = result_.start.block[id].weight;
       const bool by_group = factor.defined() && chooses_group_scales(format);  // GPTQ searches itself
       const at::Tensor clip = recipe_.search.weight && !by_group
-                                  ? search_weight_clip(weight, gram.diagonal(), format, recipe_.search)
+                                  ? search_weight_clip(weight, energy, format, recipe_.search)
                                   : fixed_clip(weight, format);
       const WeightCodes codes =
           round_weight(weight, clip, factor, format, recipe_.search.weight ? &recipe_.search : nullptr);
