@@ -1,8 +1,10 @@
 // What quantizing takes at a model's shape: a random checkpoint is written to a folder, then the time of finding the
 // prefix against one plain forward pass, the time of each block, and the peak of private memory are printed.
 //   quantize_bench --calibration FILE [--blocks 22] [--hidden 2048] [--ffn 5632] [--heads 32] [--kv-heads 4] [--recipe
-//   NAME]
+//   NAME] [--pairs 3]
 #include <fmt/format.h>
+
+#include <ATen/Parallel.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -122,6 +124,7 @@ int run(int argc, char** argv) {
   std::string calibration;
   std::string recipe_name = "w4a4kv4-static";
   std::string model;
+  int pairs = 3;
   fs::path directory = fs::temp_directory_path() / "pq-quantize-bench";
   CLI::App app("What quantizing takes at a model's shape");
   app.add_option("--calibration", calibration, "Text")->required();
@@ -132,8 +135,11 @@ int run(int argc, char** argv) {
   app.add_option("--ffn", shape.ffn);
   app.add_option("--heads", shape.heads);
   app.add_option("--kv-heads", shape.kv_heads);
+  app.add_option("--pairs", pairs, "How often the search for the prefix and a plain forward pass are timed")
+      ->check(CLI::PositiveNumber);
   app.add_option("--dir", directory, "Where the random checkpoint and the result go");
   CLI11_PARSE(app, argc, argv);
+  at::set_num_threads(thread_count());
 
   const at::NoGradGuard no_grad;
   const auto options = at::TensorOptions().dtype(at::kFloat);
@@ -149,7 +155,7 @@ int run(int argc, char** argv) {
 
   std::vector<double> ratios;
   quant::OutlierReport report;
-  for (int i = 0; i < 3; ++i) {  // pairs, so that a drifting machine slows both
+  for (int i = 0; i < pairs; ++i) {  // pairs, so that a drifting machine slows both
     const double plain = seconds_of([&] { plain_forward(checkpoint, data.detection, options); });
     report = quant::find_outliers(checkpoint, data.detection, recipe.prefix, options);
     ratios.push_back(report.seconds / plain);
@@ -157,7 +163,7 @@ int run(int argc, char** argv) {
                ratios.back());
   }
   std::sort(ratios.begin(), ratios.end());
-  fmt::print("find prefix: median ratio to one forward pass {:.3f}\n", ratios[1]);
+  fmt::print("find prefix: median ratio to one forward pass {:.3f}\n", ratios[ratios.size() / 2]);
 
   const auto prefix = quant::choose_prefix(recipe.prefix, &report, tokenizer, checkpoint.spec(), recipe.seed);
   io::QuantizedCheckpointWriter writer(
