@@ -23,6 +23,7 @@
 #include "pipeline/plan.h"
 #include "pipeline/prefix.h"
 #include "pipeline/preparation.h"
+#include "pipeline/rounded_block.h"
 #include "program/output.h"
 #include "program/recipe_options.h"
 #include "program/shell_quote.h"
@@ -92,8 +93,10 @@ Json provenance_of(quant::Preparation& preparation, const Recipe& recipe) {
 }
 
 /// Says what is about to happen; for --dry-run that is all.
-void show_plan(const Options& options, const Recipe& recipe, const ModelSpec& spec, bool json) {
-  const quant::Plan plan = quant::make_plan(spec, recipe, quant::measured_flops(spec));
+void show_plan(const Options& options, const Recipe& recipe, const quant::Preparation& preparation, bool json) {
+  const ModelSpec& spec = preparation.checkpoint().spec();
+  const bool rounded = quant::rounds_products(preparation.checkpoint(), preparation.options());
+  const quant::Plan plan = quant::make_plan(spec, recipe, quant::measured_flops(spec), rounded);
   const double bits = io::bits_per_weight(spec, recipe);
   if (json && options.dry_run) {
     Json result = quant::plan_to_json(plan);
@@ -178,7 +181,7 @@ int quantize(const Options& options, const CommonOptions& common) {
   // What is wrong with a text or a prefix that was given is said before anything else.
   if (options.calibration != "self") preparation.calibration(recipe);
   if (!quant::needs_outliers(recipe.prefix)) preparation.prefix(recipe);
-  if (processes.is_root()) show_plan(options, recipe, spec, common.json);
+  if (processes.is_root()) show_plan(options, recipe, preparation, common.json);
   if (options.dry_run) return 0;
   const Recipe asked = recipe;
   recipe = preparation.settled(std::move(recipe));

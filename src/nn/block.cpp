@@ -104,7 +104,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
   return may_overwrite() ? y.mul_(gamma) : y * gamma;
 }
 
-at::Tensor apply(const Linear& linear, const at::Tensor& x) { return at::linear(x, linear.weight, linear.bias); }
+at::Tensor apply(const Linear& linear, const at::Tensor& x) {
+  return linear.product ? linear.product(x) : at::linear(x, linear.weight, linear.bias);
+}
 
 at::Tensor project_logits(const ModelSpec& spec, const at::Tensor& lm_head, const at::Tensor& hidden) {
   const at::Tensor logits = at::linear(hidden, lm_head);

@@ -16,6 +16,8 @@ namespace pq::nn {
 struct Linear {
   at::Tensor weight;  // [out, in]
   at::Tensor bias;    // [out], or undefined
+  /// Where given, what makes y of x [.., in] instead; weight and bias may then be undefined.
+  std::function<at::Tensor(const at::Tensor& x)> product{};
 };
 
 /// What is done to K behind its transforms, and to Q so that scores stay. Each may be undefined.

@@ -9,6 +9,7 @@
 #include "nn/model_context.h"
 #include "nn/transformer.h"
 #include "numerics/outlier_tokens.h"
+#include "pipeline/rounded_block.h"
 #include "pipeline/streams.h"
 
 namespace pq::quant {
@@ -118,7 +119,7 @@ OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const Calibratio
   OutlierDetection detection(set, settings);
   Progress progress("find prefix", static_cast<std::size_t>(spec.block_count));
   for (std::int64_t index = 0; index < spec.block_count; ++index) {
-    const nn::Block block = nn::load_block(checkpoint, index, options);
+    const nn::Block block = load_rounded_block(checkpoint, index, options);
     const nn::BlockContext context = model.block(index);
     detection.begin_block();
     for (std::int64_t begin = 0; begin < samples; begin += batch) {

@@ -74,7 +74,8 @@ class OutlierDetection {
   std::vector<std::int64_t> positions_;
 };
 
-/// One forward pass over `set`, one block in memory at a time, unquantized, without a prefix.
+/// One forward pass over `set`, one block in memory at a time, unquantized, without a prefix; in bfloat16 where
+/// load_rounded_block() has it.
 OutlierReport find_outliers(const io::HfCheckpoint& checkpoint, const CalibrationSet& set,
                             const PrefixSettings& settings, const at::TensorOptions& options);
 

@@ -18,6 +18,7 @@ namespace {
 
 // A step's seconds over those of its products at the measured rate, as SmolLM2-135M took them.
 constexpr double forward_overhead = 1.4;
+constexpr double rounded_overhead = 0.75;
 constexpr double search_overhead = 2.8;
 constexpr double tuning_overhead = 1.3;
 constexpr double sampling_overhead = 4;
@@ -55,7 +56,7 @@ double measured_flops(const ModelSpec& spec) {
   return done / stopwatch.seconds();
 }
 
-Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops) {
+Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops, bool rounded) {
   Plan plan;
   const auto blocks = static_cast<double>(spec.block_count);
   const auto step = [&](std::string name, double work, double overhead) {
@@ -74,7 +75,9 @@ Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops) {
   if (resolved.calibration.source == "self") {
     step("sampling calibration text", forward(detection) + forward(search) + forward(tuning), sampling_overhead);
   }
-  if (needs_outliers(resolved.prefix)) step("finding the prefix", forward(detection), forward_overhead);
+  if (needs_outliers(resolved.prefix)) {
+    step("finding the prefix", forward(detection), rounded ? rounded_overhead : forward_overhead);
+  }
   const auto tokens = static_cast<double>(search.samples * search.length);
   if (searches_in_one_walk(resolved)) {
     const double rounding = quantizes_weights(resolved) ? blocks * rounding_flops(spec, tokens) : 0;

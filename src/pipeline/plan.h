@@ -27,8 +27,9 @@ struct Plan {
 /// Matrix products of this process a second, measured for some tenths of a second at the model's sizes.
 double measured_flops(const ModelSpec& spec);
 
-/// `flops` a second: of measured_flops(). `resolved` has no epochs left to be decided.
-Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops);
+/// `flops` a second: of measured_flops(). `resolved` has no epochs left to be decided. `rounded`: outliers are looked
+/// for in bfloat16 (rounded_block.h).
+Plan make_plan(const ModelSpec& spec, const Recipe& resolved, double flops, bool rounded = false);
 
 /// "W4A4KV4, static scales, ..": the recipe in words.
 std::string recipe_in_words(const Recipe& recipe);
