@@ -247,5 +247,10 @@ template <int Ahead>
 inline void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p) + Ahead, _MM_HINT_T0);
 }
+/// To the second cache only.
+template <int Ahead>
+inline void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p) + Ahead, _MM_HINT_T1);
+}
 
 }  // namespace pq::kernels::PQ_AVX2_NAMESPACE

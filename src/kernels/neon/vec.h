@@ -281,5 +281,10 @@ template <int Ahead>
 inline void prefetch(const void* p) {
   __builtin_prefetch(static_cast<const char*>(p) + Ahead);
 }
+/// To the second cache only.
+template <int Ahead>
+inline void prefetch_far(const void* p) {
+  __builtin_prefetch(static_cast<const char*>(p) + Ahead, 0, 2);
+}
 
 }  // namespace pq::kernels::neon
