@@ -79,6 +79,39 @@ class Guarded {
   unsigned char* begin_;
 };
 
+/// Those that this processor runs, without the definition.
+inline std::vector<const KernelTable*> vector_tables() {
+  std::vector<const KernelTable*> tables;
+  for (const KernelTable* table : kernel_tables()) {
+    if (table != &definition() && supported(*table)) tables.push_back(table);
+  }
+  return tables;
+}
+
+/// Memory that starts at a multiple of 64 bytes.
+template <typename T>
+class Aligned {
+ public:
+  explicit Aligned(std::size_t count) : bytes_(count * sizeof(T) + 64), count_(count) {
+    const auto address = reinterpret_cast<std::uintptr_t>(bytes_.data());
+    data_ = reinterpret_cast<T*>(bytes_.data() + (64 - address % 64) % 64);
+  }
+  // A copy would point into the original; moving keeps the memory where it is.
+  Aligned(Aligned&&) noexcept = default;
+  Aligned& operator=(Aligned&&) noexcept = default;
+  Aligned(const Aligned&) = delete;
+  Aligned& operator=(const Aligned&) = delete;
+
+  T* data() { return data_; }
+  T& operator[](std::size_t i) { return data_[i]; }
+  std::size_t size() const { return count_; }
+
+ private:
+  std::vector<std::uint8_t> bytes_;
+  std::size_t count_;
+  T* data_;
+};
+
 /// Normally distributed, with a few values a hundred times as large, as activations are.
 inline std::vector<float> activations_like(std::int64_t n, unsigned seed, float spread = 1.0F) {
   std::mt19937 random(seed);

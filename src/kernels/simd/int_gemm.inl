@@ -130,26 +130,6 @@ inline GroupSums group_sums(const IntWeights& weights, const IntActivations& act
   return {sums, columns, parts};
 }
 
-// Bytes that codes are asked for ahead of their use. The first cache can wait for few lines at once, and a core that
-// waits for one of them asks for no more; the second cache goes on meanwhile. 8-bit codes are not worth asking twice.
-inline constexpr int fetched_ahead = 4096;
-inline constexpr int fetched_near = 2048;
-inline constexpr int fetched_far = 12288;
-
-/// One block of 32 columns, on its way to the first cache and further ahead to the second.
-template <int Bits>
-inline void prefetch_codes(const std::uint8_t* block) {
-#pragma GCC unroll 8
-  for (int line = 0; line < Bits; ++line) {
-    if constexpr (Bits == 8) {
-      prefetch<fetched_ahead>(block + 64 * line);
-    } else {
-      prefetch<fetched_near>(block + 64 * line);
-      prefetch_far<fetched_far>(block + 64 * line);
-    }
-  }
-}
-
 /// The same for one packed panel and few rows: every code is read once, straight from where it lies. Of two-level
 /// weights the sums of a group are scaled, not its codes.
 template <int R, int Bits, bool TwoLevel, bool Wide>
