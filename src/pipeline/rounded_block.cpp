@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -9,7 +10,7 @@
 #include "base/parallel_for.h"
 #include "kernels/select.h"
 #include "nn/transformer.h"
-#include "runtime/aligned_buffer.h"
+#include "runtime/linear.h"
 #include "runtime/packed_linear.h"
 #include "runtime/scratch.h"
 
@@ -20,58 +21,38 @@ constexpr std::int64_t rows_together = 1024;  // rounded rows that stay in the c
 
 /// Where the layers of a block work, one at a time.
 struct Workplace {
-  runtime::AlignedBuffer rows;  ///< bf16 [rows_together][columns]
+  const kernels::KernelTable& table;
+  runtime::LinearBuffers buffers;
   runtime::Scratch scratch;
 };
 
 class RoundedProduct {
  public:
-  RoundedProduct(runtime::PackedLinear packed, const kernels::KernelTable& table, std::shared_ptr<Workplace> workplace)
-      : packed_(std::make_shared<runtime::PackedLinear>(std::move(packed))),
-        table_(&table),
-        workplace_(std::move(workplace)) {}
+  RoundedProduct(runtime::PackedLinear packed, std::shared_ptr<Workplace> workplace)
+      : packed_(std::make_shared<runtime::PackedLinear>(std::move(packed))), workplace_(std::move(workplace)) {}
 
   at::Tensor operator()(const at::Tensor& x) const {
     const std::int64_t columns = packed_->floats().columns;
     const std::int64_t channels = packed_->channels();
+    runtime::LinearInput input = runtime::make_linear_input({}, {}, {.columns = columns});
+    input.bf16_planes = 1;
+    const runtime::LinearUnit unit(workplace_->table, workplace_->buffers, workplace_->scratch);
     const at::Tensor rows = x.reshape({-1, columns}).contiguous();
     std::vector<std::int64_t> shape = x.sizes().vec();
     shape.back() = channels;
     at::Tensor out = at::empty({rows.size(0), channels}, rows.options());
     for (std::int64_t first = 0; first < rows.size(0); first += rows_together) {
       const std::int64_t count = std::min(rows_together, rows.size(0) - first);
-      multiply(rows.data_ptr<float>() + first * columns, count, out.data_ptr<float>() + first * channels);
+      const auto ready = unit.prepare(input, runtime::Rows{rows.data_ptr<float>() + first * columns, columns, count});
+      const runtime::Rows results{out.data_ptr<float>() + first * channels, channels, count};
+      const runtime::LinearProduct product{packed_.get(), nullptr, results, kernels::Store::overwrite};
+      unit.multiply(ready, {&product, 1});
     }
     return out.view(shape);
   }
 
  private:
-  void multiply(const float* rows, std::int64_t count, float* out) const {
-    const kernels::FloatWeights& weights = packed_->floats();
-    std::uint16_t* rounded = workplace_->rows.as<std::uint16_t>().data();
-    parallel_for(index(count), 16, [&](std::size_t begin, std::size_t end) {
-      const auto at = static_cast<std::int64_t>(begin) * weights.columns;
-      const auto values = static_cast<std::int64_t>(end - begin) * weights.columns;
-      table_->float_to_bf16(rows + at, values, rounded + at);
-    });
-    const kernels::FloatGemm gemm{.weights = weights,
-                                  .up = nullptr,
-                                  .activations = rows,
-                                  .rows = count,
-                                  .row_stride = weights.columns,
-                                  .rounded = rounded,
-                                  .rounded_stride = weights.columns,
-                                  .out = out,
-                                  .out_stride = weights.channels,
-                                  .store = kernels::Store::overwrite};
-    parallel_ranges(index(weights.panels), 4, Split::fine, [&](std::size_t begin, std::size_t end, std::size_t thread) {
-      table_->float_gemm(gemm, static_cast<std::int64_t>(begin), static_cast<std::int64_t>(end),
-                         workplace_->scratch.of(thread));
-    });
-  }
-
   std::shared_ptr<runtime::PackedLinear> packed_;
-  const kernels::KernelTable* table_;
   std::shared_ptr<Workplace> workplace_;
 };
 
@@ -89,22 +70,20 @@ bool rounds_products(const io::HfCheckpoint& checkpoint, const at::TensorOptions
 nn::Block load_rounded_block(const io::HfCheckpoint& checkpoint, std::int64_t index, const at::TensorOptions& options) {
   nn::Block block = nn::load_block(checkpoint, index, options);
   if (!rounds_products(checkpoint, options)) return block;
-  const kernels::KernelTable& table = kernels::select_kernels();
-  const auto workplace = std::make_shared<Workplace>();
+  const auto workplace = std::make_shared<Workplace>(Workplace{kernels::select_kernels(), {}, {}});
   std::int64_t widest = 0;
   for (const LinearId id : all_linears) {
     const io::LinearView linear = checkpoint.linear(index, id);
     if (!is_rounded(linear)) continue;
-    std::vector<float> bias;
-    if (block[id].bias.defined()) {
-      const float* values = block[id].bias.data_ptr<float>();
-      bias.assign(values, values + block[id].bias.numel());
+    std::span<const float> bias;
+    if (const at::Tensor& values = block[id].bias; values.defined()) {
+      bias = {values.data_ptr<float>(), pq::index(values.numel())};
     }
     runtime::PackedLinear packed = runtime::PackedLinear::pack_floats(linear.weight, bias);
     widest = std::max(widest, packed.floats().columns);
-    block[id] = {{}, {}, RoundedProduct(std::move(packed), table, workplace)};
+    block[id] = {{}, {}, RoundedProduct(std::move(packed), workplace)};
   }
-  workplace->rows = runtime::AlignedBuffer::of<std::uint16_t>(pq::index(rows_together * widest));
+  workplace->buffers = runtime::LinearBuffers(rows_together, 0, widest, 1, 1);
   workplace->scratch.cover(kernels::gemm_scratch_bytes(widest), thread_count());
   return block;
 }
